@@ -1,0 +1,73 @@
+"""Frames to bytes and back: MessagePack, many frames to a stream entry.
+
+Encoders and decoders are built once. An entry that cannot be read raises `Unreadable`; readers count
+it and go on, for a frame of a newer version must not stop an older reader.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from libs.wire.frames import Downlink, Inbound, Section
+
+_encoder: Final = msgspec.msgpack.Encoder()
+_frame_list: Final = msgspec.msgpack.Decoder(list[msgspec.Raw])
+_inbound: Final = msgspec.msgpack.Decoder(list[Inbound])
+_one_inbound: Final = msgspec.msgpack.Decoder(Inbound)
+_sections: Final = msgspec.msgpack.Decoder(list[Section])
+
+
+class Unreadable(ValueError):
+    """Bytes that are no frames of this version."""
+
+
+def pack_inbound(frames: Sequence[Inbound]) -> bytes:
+    """One entry of an inbound stream."""
+    return _encoder.encode(frames)
+
+
+def unpack_inbound(entry: bytes) -> tuple[list[Inbound], int]:
+    """The frames of an entry, and how many in it could not be read (they are left out)."""
+    try:
+        return _inbound.decode(entry), 0
+    except msgspec.DecodeError:
+        return _unpack_one_by_one(entry)
+
+
+def pack_downlink(sections: Sequence[Section]) -> bytes:
+    """One entry of a downlink stream."""
+    return _encoder.encode(sections)
+
+
+def unpack_downlink(entry: bytes) -> list[Section]:
+    """The sections of an entry. Raises `Unreadable`."""
+    try:
+        return _sections.decode(entry)
+    except msgspec.DecodeError as error:
+        raise Unreadable(str(error)) from error
+
+
+def _unpack_one_by_one(entry: bytes) -> tuple[list[Inbound], int]:
+    try:
+        raw = _frame_list.decode(entry)
+    except msgspec.DecodeError:
+        return [], 1
+    frames: list[Inbound] = []
+    unreadable = 0
+    for item in raw:
+        try:
+            frames.append(_one_inbound.decode(item))
+        except msgspec.DecodeError:
+            unreadable += 1
+    return frames, unreadable
+
+
+__all__ = [
+    "Downlink",
+    "Unreadable",
+    "pack_downlink",
+    "pack_inbound",
+    "unpack_downlink",
+    "unpack_inbound",
+]

@@ -1,0 +1,250 @@
+"""What a client sends, event by event, and how it is read.
+
+Every client event has a type here; `read` turns a name and its JSON into one, or refuses it with a
+code. Fields that claim an identity are not declared, so they are ignored: the sender is who signed
+in. The app's older shape of `send_message` (`messageId`, `messageType`, `mediaUrls`, `metadata`) is
+read by the same type.
+"""
+
+from datetime import datetime
+from typing import Annotated, Any, Final
+
+import msgspec
+from msgspec import Meta, Struct
+
+from libs.wire import names
+from libs.wire.codes import Code, Refusal
+
+MAX_CONTENT_BYTES: Final = 16 * 1024
+MAX_CLIENT_ID_CHARS: Final = 128
+# Metadata is carried, not read; what a media message needs (size, duration, name) fits many times.
+MAX_METADATA_BYTES: Final = 8 * 1024
+MAX_URL_CHARS: Final = 2048
+MESSAGE_TYPES: Final = frozenset({"text", "image", "document", "voice", "location", "emergency"})
+# A picture or a recording may come without a caption; these three say what they say in `content`.
+_NEEDS_CONTENT: Final = frozenset({"text", "emergency", "location"})
+_ENCRYPTION_LEVELS: Final = frozenset({"standard", "high_security"})
+
+Millis = Annotated[int, Meta(ge=0, le=1 << 53)]
+Seq = Annotated[int, Meta(ge=0, le=1 << 53)]
+Url = Annotated[str, Meta(max_length=MAX_URL_CHARS)]
+
+
+class Draft(Struct, array_like=True, frozen=True):
+    """A message as its sender wrote it, both shapes folded into one. Travels inside a `Send` frame."""
+
+    conversation_id: str
+    client_id: str
+    client_message_id: str
+    type: str
+    content: str
+    media_url: str | None = None
+    media_metadata: bytes | None = None  # JSON
+    encryption_level: str = "standard"
+    is_anonymous: bool = False
+    timestamp_ms: int | None = None
+    # A bare id that may be a user's or a group's; the router that owns the direct conversation decides.
+    bare_id: str | None = None
+
+
+class Authenticate(Struct, rename="camel", frozen=True):
+    token: str | None = None
+    resume_ticket: str | None = None
+    device_info: dict[str, Any] | None = None
+
+
+class SendMessage(Struct, rename="camel", frozen=True):
+    id: str | None = None
+    message_id: str | None = None
+    type: str | None = None
+    message_type: str | None = None
+    content: str = ""
+    recipient_id: str | None = None
+    group_id: str | None = None
+    conversation_id: str | None = None
+    media_url: Url | None = None
+    media_urls: list[Url] | None = None
+    media_metadata: dict[str, Any] | None = None
+    metadata: dict[str, Any] | None = None
+    encryption_level: str | None = None
+    is_anonymous: bool | None = None
+    timestamp: int | float | str | None = None
+    client_id: str | None = None
+
+    def draft(self, sender_id: str) -> Draft:
+        """The message to send, checked. Raises `Refusal`."""
+        client_message_id = self.id or self.message_id or ""
+        old_id = (self.metadata or {}).get("clientMessageId")
+        client_id = self.client_id or (old_id if isinstance(old_id, str) else None) or client_message_id
+        kind = self.type or self.message_type or "text"
+        media_url = self.media_url or (self.media_urls[0] if self.media_urls else None)
+        if not client_id:
+            raise Refusal(Code.CLIENT_ID_MISSING)
+        if len(client_id) > MAX_CLIENT_ID_CHARS or len(client_message_id) > MAX_CLIENT_ID_CHARS:
+            raise Refusal(Code.CLIENT_ID_TOO_LONG)
+        if kind not in MESSAGE_TYPES:
+            raise Refusal(Code.UNKNOWN_TYPE)
+        if not self.content.strip() and (kind in _NEEDS_CONTENT or media_url is None):
+            raise Refusal(Code.EMPTY_CONTENT)
+        if len(self.content) > MAX_CONTENT_BYTES or len(self.content.encode()) > MAX_CONTENT_BYTES:
+            raise Refusal(Code.CONTENT_TOO_LARGE)
+        level = self.encryption_level or "standard"
+        if level not in _ENCRYPTION_LEVELS:
+            raise Refusal(Code.INVALID_PAYLOAD, "encryptionLevel is standard or high_security.")
+        conversation_id, bare_id = self._target(sender_id)
+        return Draft(
+            conversation_id=conversation_id,
+            client_id=client_id,
+            client_message_id=client_message_id or client_id,
+            type=kind,
+            content=self.content,
+            media_url=media_url,
+            media_metadata=self._carried_metadata(),
+            encryption_level=level,
+            is_anonymous=bool(self.is_anonymous),
+            timestamp_ms=_millis(self.timestamp),
+            bare_id=bare_id,
+        )
+
+    def _target(self, sender_id: str) -> tuple[str, str | None]:
+        if self.group_id:
+            group_id = names.group_of(self.group_id) or self.group_id
+            return _named(names.group(group_id)), None
+        if self.recipient_id:
+            return target(self.recipient_id, sender_id)[0], None
+        if self.conversation_id:
+            return target(self.conversation_id, sender_id)
+        raise Refusal(Code.INVALID_PAYLOAD, "Say to whom: recipientId, groupId or conversationId.")
+
+    def _carried_metadata(self) -> bytes | None:
+        metadata = dict(self.media_metadata or {})
+        if self.media_urls and len(self.media_urls) > 1:
+            metadata["mediaUrls"] = self.media_urls
+        extra = {k: v for k, v in (self.metadata or {}).items() if k != "clientMessageId"}
+        metadata.update(extra)
+        if not metadata:
+            return None
+        encoded = msgspec.json.encode(metadata)
+        if len(encoded) > MAX_METADATA_BYTES:
+            raise Refusal(Code.INVALID_PAYLOAD, "The metadata is over 8 KiB.")
+        return encoded
+
+
+class MessageDelivered(Struct, rename="camel", frozen=True):
+    """`{messageId}`, or `{conversationId, seq}`: all up to `seq`. The same shape says `read`."""
+
+    message_id: str | None = None
+    conversation_id: str | None = None
+    seq: Seq | None = None
+
+
+class MarkAsRead(MessageDelivered, frozen=True):
+    pass
+
+
+class JoinGroup(Struct, rename="camel", frozen=True):
+    group_id: str | None = None
+    conversation_id: str | None = None
+    user_id: str | None = None
+
+
+class LeaveGroup(JoinGroup, frozen=True):
+    pass
+
+
+class GetConversationHistory(Struct, rename="camel", frozen=True):
+    conversation_id: str
+    limit: Annotated[int, Meta(ge=1, le=200)] = 50
+    before: Annotated[int, Meta(ge=0)] | None = None
+    after: Seq | None = None
+
+
+class Sync(Struct, rename="camel", frozen=True):
+    cursors: Annotated[dict[str, Seq], Meta(max_length=1000)] = {}
+    budget_bytes: Annotated[int, Meta(ge=1024)] | None = None
+
+
+class Heartbeat(Struct, rename="camel", frozen=True):
+    timestamp: Any = None
+    client_time: Any = None
+
+
+type_of_event: Final[dict[str, type[Struct]]] = {
+    "authenticate": Authenticate,
+    "send_message": SendMessage,
+    "message_delivered": MessageDelivered,
+    "mark_as_read": MarkAsRead,
+    "message_read": MarkAsRead,
+    "join_group": JoinGroup,
+    "join_conversation": JoinGroup,
+    "join_user_room": JoinGroup,
+    "leave_group": LeaveGroup,
+    "leave_conversation": LeaveGroup,
+    "get_conversation_history": GetConversationHistory,
+    "sync": Sync,
+    "heartbeat": Heartbeat,
+}
+
+_decoders: Final = {name: msgspec.json.Decoder(kind) for name, kind in type_of_event.items()}
+_parts: Final = msgspec.json.Decoder(list[msgspec.Raw])
+_text: Final = msgspec.json.Decoder(str)
+
+
+def split(payload: str | bytes) -> tuple[str, msgspec.Raw]:
+    """The name and the first argument (raw JSON) of a Socket.IO event's array. Raises `Refusal`."""
+    try:
+        parts = _parts.decode(payload)
+        name = _text.decode(parts[0])
+    except (msgspec.DecodeError, UnicodeError, IndexError) as error:
+        raise Refusal(Code.MALFORMED) from error
+    return name, parts[1] if len(parts) > 1 else msgspec.Raw(b"{}")
+
+
+def read(name: str, argument: msgspec.Raw) -> Struct:
+    """The typed event. Raises `Refusal` with `unknown_event` or `invalid_payload`."""
+    decoder = _decoders.get(name)
+    if decoder is None:
+        raise Refusal(Code.UNKNOWN_EVENT)
+    try:
+        event: Struct = decoder.decode(argument)
+    except (msgspec.DecodeError, UnicodeError) as error:
+        raise Refusal(Code.INVALID_PAYLOAD, f"The payload of {name} is not right: {_where(error)}") from error
+    return event
+
+
+def target(text: str, viewer_id: str) -> tuple[str, str | None]:
+    """The conversation `text` means to `viewer_id`, and the bare id when it could be a group's too.
+
+    A bare id is read as a user's first: whether it is one, the router knows. Raises `Refusal`.
+    """
+    if names.is_conversation(text):
+        return text, None
+    if not names.is_id(text):
+        raise Refusal(Code.INVALID_PAYLOAD, "This is not the id of a user, a group or a conversation.")
+    return names.direct(viewer_id, text), text
+
+
+def _named(conversation_id: str) -> str:
+    if not names.is_conversation(conversation_id):
+        raise Refusal(Code.INVALID_PAYLOAD, "This is not the id of a group.")
+    return conversation_id
+
+
+def _millis(timestamp: float | str | None) -> int | None:
+    if timestamp is None:
+        return None
+    if isinstance(timestamp, str):
+        try:
+            moment = datetime.fromisoformat(timestamp)
+        except ValueError as error:
+            raise Refusal(Code.INVALID_PAYLOAD, "timestamp is milliseconds or ISO 8601.") from error
+        return int(moment.timestamp() * 1000)
+    if not 0 <= timestamp < 1 << 53:
+        raise Refusal(Code.INVALID_PAYLOAD, "timestamp is milliseconds since 1970.")
+    return int(timestamp)
+
+
+def _where(error: Exception) -> str:
+    """msgspec's own words name the field and the types; they quote a value only for a bad choice."""
+    text = str(error)
+    return "it is not UTF-8." if isinstance(error, UnicodeError) else f"{text}."

@@ -1,0 +1,163 @@
+"""The contract of the record, and the records in it. SQLite is one implementation; Firestore will be.
+
+What is promised to callers, and checked by `tests/contracts/test_store.py` on every implementation:
+
+- `save` is idempotent, all or nothing for a call that raises, and durable when it returns.
+- A message's `key` and its (conversation, seq) are each taken once, whoever writes.
+- Every method raises `StoreAway` when the store cannot be reached or is busy beyond patience;
+  nothing else is raised for the store's own troubles.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from enum import Enum
+from typing import Protocol
+
+from msgspec import Struct
+
+from libs.wire.frames import DuePosition
+
+
+class StoreAway(Exception):
+    """The store cannot be reached, or did not answer in time. Trying again later may work."""
+
+
+class User(Struct, frozen=True):
+    """A user document: what routing and permissions need of it."""
+
+    id: str
+    name: str
+    role: str = "member"
+    disabled: bool = False
+    blocked: frozenset[str] = frozenset()
+    # Sign-ins from before this moment are void (milliseconds since 1970).
+    valid_after_ms: int = 0
+
+
+class Group(Struct, frozen=True):
+    """A group document."""
+
+    id: str
+    name: str
+    members: frozenset[str]
+
+
+class Message(Struct, frozen=True):
+    """A message as it stands in the record. Its place is (conversation_id, seq).
+
+    A void message (`is_void`) only fills a place: a repeat that was given a seq of its own while the
+    store was away. It is never shown and never due.
+    """
+
+    id: str
+    key: str
+    conversation_id: str
+    seq: int
+    sender_id: str
+    sender_name: str
+    sender_role: str
+    type: str
+    content: str
+    client_id: str
+    client_message_id: str
+    timestamp_ms: int
+    server_time_ms: int
+    media_url: str | None = None
+    media_metadata: bytes | None = None  # JSON
+    encryption_level: str = "standard"
+    is_anonymous: bool = False
+    is_void: bool = False
+
+
+class Receipt(Struct, frozen=True):
+    """What one member has of a conversation: all up to `delivered`, and the seqs in `ahead` beyond it.
+
+    `read` is a plain watermark. `ahead` is sorted and holds no seq at or below `delivered`.
+    """
+
+    delivered: int = 0
+    read: int = 0
+    ahead: tuple[int, ...] = ()
+
+    def has(self, seq: int) -> bool:
+        """Whether the member confirmed `seq`."""
+        return seq <= self.delivered or seq in self.ahead
+
+
+class ReceiptRow(Struct, frozen=True):
+    """A receipt and whose it is."""
+
+    conversation_id: str
+    user_id: str
+    receipt: Receipt
+
+
+class Saved(Enum):
+    """What became of one message handed to `save`."""
+
+    SAVED = "saved"  # now, or the very same message at the very same place before
+    REPEAT = "repeat"  # its key stands at another place: it is an older message sent again
+    TAKEN = "taken"  # its place belongs to another message: the caller's order is out of date
+
+
+class Store(Protocol):
+    """The record. All seqs count from 1; a conversation without messages has the last seq 0."""
+
+    async def users(self, ids: Collection[str]) -> dict[str, User]:
+        """The users that exist among `ids`."""
+        ...
+
+    async def groups(self, ids: Collection[str]) -> dict[str, Group]:
+        """The groups that exist among `ids`."""
+        ...
+
+    async def find(self, keys: Collection[str]) -> dict[str, Message]:
+        """The messages that exist among `keys`, by key. Void messages have no key to be found by."""
+        ...
+
+    async def last_seqs(self, conversation_ids: Collection[str]) -> dict[str, int]:
+        """The last seq of each conversation; 0 where there is none."""
+        ...
+
+    async def save(self, messages: Sequence[Message]) -> list[Saved]:
+        """Write messages, in order; one outcome each. REPEAT and TAKEN wrote nothing for that one.
+
+        A void message is written at its place if the place is free.
+        """
+        ...
+
+    async def history(
+        self, conversation_id: str, limit: int, *, before_seq: int | None = None,
+        before_ms: int | None = None, after_seq: int | None = None,
+    ) -> list[Message]:
+        """Up to `limit` messages, oldest first: the newest before a point, or the first after a seq."""
+        ...
+
+    async def at(self, conversation_id: str, seqs: Collection[int]) -> list[Message]:
+        """The messages at these places, in order; void ones are left out."""
+        ...
+
+    async def receipts(self, conversation_id: str, user_ids: Collection[str] | None = None) -> dict[str, Receipt]:
+        """The receipts of a conversation's members who have any, or of those among `user_ids`."""
+        ...
+
+    async def save_receipts(self, rows: Sequence[ReceiptRow]) -> None:
+        """Write receipts; a row that holds less than what is there changes nothing (never goes back)."""
+        ...
+
+    async def due(
+        self, user_id: str, limit: int, *, after: DuePosition | None = None,
+        cursors: Mapping[str, int] | None = None,
+    ) -> list[tuple[Message, Receipt]]:
+        """Up to `limit` messages owed to a user, with the user's receipt in that conversation.
+
+        Owed is what others wrote, past the `delivered` mark (`ahead` is the caller's to leave out), or,
+        in the conversations named in `cursors`, past the cursor instead. Emergencies come first, then by server
+        time: in the order of `position_of`, strictly after `after`.
+        """
+        ...
+
+
+def position_of(message: Message) -> DuePosition:
+    """The sort key of a message among what is due: emergencies before the rest, then oldest first."""
+    rank = 0 if message.type == "emergency" else 1
+    return DuePosition(rank, message.server_time_ms, message.conversation_id, message.seq)
