@@ -105,7 +105,13 @@ CATALOGUE: Final = (
         ("gateway", "presence"),
         ("router", "presence", "gateway"),
     ),
-    Key("talowa:{gw:G}:down", "stream", "until taken, or its gateway is reaped", ("router", "gateway", "presence"), ("gateway",)),
+    Key(
+        "talowa:{gw:G}:down",
+        "stream",
+        "until taken, or its gateway is reaped",
+        ("router", "gateway", "presence"),
+        ("gateway",),
+    ),
     Key("talowa:{dN}:seats", "hash", "until dropped or reaped", ("gateway", "presence"), ("router",)),
     Key("talowa:{dN}:seated:G", "set", "until dropped or reaped", ("gateway", "presence"), ("presence",)),
 )

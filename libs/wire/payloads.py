@@ -183,9 +183,7 @@ def encode(body: Struct) -> bytes:
 
 def refused(refusal: Refusal) -> Refused:
     """The answer that says why not."""
-    return Refused(
-        Error(refusal.code.value, refusal.message, is_retryable(refusal.code), refusal.retry_after_ms)
-    )
+    return Refused(Error(refusal.code.value, refusal.message, is_retryable(refusal.code), refusal.retry_after_ms))
 
 
 def auth_failed(refusal: Refusal) -> AuthFailed:

@@ -126,8 +126,13 @@ class Store(Protocol):
         ...
 
     async def history(
-        self, conversation_id: str, limit: int, *, before_seq: int | None = None,
-        before_ms: int | None = None, after_seq: int | None = None,
+        self,
+        conversation_id: str,
+        limit: int,
+        *,
+        before_seq: int | None = None,
+        before_ms: int | None = None,
+        after_seq: int | None = None,
     ) -> list[Message]:
         """Up to `limit` messages, oldest first: the newest before a point, or the first after a seq."""
         ...
@@ -145,7 +150,11 @@ class Store(Protocol):
         ...
 
     async def due(
-        self, user_id: str, limit: int, *, after: DuePosition | None = None,
+        self,
+        user_id: str,
+        limit: int,
+        *,
+        after: DuePosition | None = None,
         cursors: Mapping[str, int] | None = None,
     ) -> list[tuple[Message, Receipt]]:
         """Up to `limit` messages owed to a user, with the user's receipt in that conversation.

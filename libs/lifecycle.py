@@ -1,0 +1,65 @@
+"""Signals in, one cancelled task group out.
+
+`run` starts a service's `main` under uvloop and tells it through an `asyncio.Event` that SIGTERM or
+SIGINT came; `main` drains and returns. Whatever `main` starts lives in its task group, so a task that
+dies unexpectedly takes the process with it, and the process says why.
+"""
+
+import asyncio
+import resource
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+
+import structlog
+import uvloop
+
+from libs.settings import SettingsError
+
+log = structlog.get_logger(__name__)
+
+# sysexits.h: EX_CONFIG. A supervisor can tell a wrong setting from a crash: restarting will not help.
+EXIT_CONFIG = 78
+
+
+class Unstartable(Exception):
+    """The service cannot start as it is set up. The message says what is in the way and the remedy."""
+
+
+def run(main: Callable[[asyncio.Event], Awaitable[None]]) -> None:
+    """Run `main(stop)` until it returns; exits the process with 0, 78 (settings) or 1 (a crash)."""
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_run(main))
+    except* (SettingsError, Unstartable) as group:
+        for error in _leaves(group):
+            print(f"cannot start: {error}", file=sys.stderr)  # noqa: T201 - before logging is set up
+        sys.exit(EXIT_CONFIG)
+    except* Exception as group:
+        for error in _leaves(group):
+            log.critical("died", error=type(error).__name__, exc_info=error)
+        sys.exit(1)
+
+
+def raise_file_limit() -> int:
+    """Lift the soft limit of open files to the hard one (containerd gives 1,024); the new limit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
+
+
+async def _run(main: Callable[[asyncio.Event], Awaitable[None]]) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await main(stop)
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    return [
+        leaf
+        for error in group.exceptions
+        for leaf in (_leaves(error) if isinstance(error, BaseExceptionGroup) else [error])
+    ]

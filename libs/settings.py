@@ -1,0 +1,70 @@
+"""Settings from environment variables: one frozen type a service, read once, checked before anything starts.
+
+A field `websocket_port` is the variable `WEBSOCKET_PORT`. Its `Meta(description=…)` says what it is
+for; that sentence is also the remedy in an error. Values of fields whose name ends in `_secret` or
+`_token` are never shown.
+"""
+
+import os
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+
+class SettingsError(Exception):
+    """A setting is missing or wrong. The message names the variable, the value and the remedy."""
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """Base of every service's settings."""
+
+    def problems(self) -> list[str]:
+        """Rules across fields that do not hold, each a sentence with the variable and the remedy."""
+        return []
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def load(kind: type[S], environ: Mapping[str, str] | None = None) -> S:
+    """Read `kind` from the environment. Raises `SettingsError` naming every problem at once."""
+    given = os.environ if environ is None else environ
+    values: dict[str, Any] = {}
+    problems: list[str] = []
+    for field in msgspec.structs.fields(kind):
+        variable = field.name.upper()
+        text = given.get(variable)
+        if text is None or text == "":
+            if field.required:
+                problems.append(f"{variable} is not set. {_purpose(field)}")
+            continue
+        try:
+            values[field.name] = msgspec.convert(text, field.type, strict=False)
+        except msgspec.ValidationError as error:
+            problems.append(f"{variable}={_shown(field.name, text)}: {_words(error)}. {_purpose(field)}")
+    if problems:
+        raise SettingsError("\n".join(problems))
+    settings = kind(**values)
+    if problems := settings.problems():
+        raise SettingsError("\n".join(problems))
+    return settings
+
+
+def _purpose(field: msgspec.structs.FieldInfo) -> str:
+    info = msgspec.inspect.type_info(field.type)
+    extra = info.extra_json_schema if isinstance(info, msgspec.inspect.Metadata) else None
+    return str((extra or {}).get("description", ""))
+
+
+def _shown(name: str, text: str) -> str:
+    return "…" if name.endswith(("_secret", "_token", "_url")) and _is_sensitive(name, text) else repr(text)
+
+
+def _is_sensitive(name: str, text: str) -> bool:
+    return not name.endswith("_url") or "@" in text
+
+
+def _words(error: msgspec.ValidationError) -> str:
+    return str(error).replace("`", "")

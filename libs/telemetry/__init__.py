@@ -1,0 +1,5 @@
+"""What operators see of a process: JSON log lines, `/metrics`, `/healthz`, `/readyz`.
+
+Must not know what a service does. No message content, token or anonymous sender's identity is ever
+handed to it.
+"""

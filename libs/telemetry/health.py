@@ -1,0 +1,59 @@
+"""The internal port of a service: `/healthz`, `/readyz`, `/metrics`.
+
+Liveness means that the loop turns and nothing else; readiness asks the service's own checks, each a
+name and a function that gives None, or a sentence that says what is missing.
+"""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+
+from libs.lifecycle import Unstartable
+
+Checks = Mapping[str, Callable[[], str | None]]
+
+
+def add_health(app: web.Application, checks: Checks) -> None:
+    """Serve `/healthz` and `/readyz` from `app`."""
+
+    async def healthz(_: web.Request) -> web.Response:
+        return web.json_response({"ok": True})
+
+    async def readyz(_: web.Request) -> web.Response:
+        missing = {name: reason for name, check in checks.items() if (reason := check()) is not None}
+        return web.json_response({"ready": not missing, "missing": missing}, status=503 if missing else 200)
+
+    app.router.add_get("/healthz", healthz)
+    app.router.add_get("/readyz", readyz)
+
+
+def internal_app(registry: CollectorRegistry, checks: Checks) -> web.Application:
+    """The application of an internal port; a service may add routes of its own."""
+    app = web.Application()
+    add_health(app, checks)
+
+    async def metrics(request: web.Request) -> web.Response:
+        encoder, content_type = choose_encoder(request.headers.get("Accept", ""))
+        return web.Response(body=encoder(registry), headers={"Content-Type": content_type})
+
+    app.router.add_get("/metrics", metrics)
+    return app
+
+
+@asynccontextmanager
+async def serve(app: web.Application, host: str, port: int, variable: str) -> AsyncIterator[int]:
+    """Serve `app` while the block runs; gives the port. `variable` is named if the port is taken."""
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, host, port)
+        try:
+            await site.start()
+        except OSError as error:
+            raise Unstartable(f"{variable}={port}: {error.strerror}. Free the port or choose another.") from error
+        yield runner.addresses[0][1]
+    finally:
+        await runner.cleanup()
