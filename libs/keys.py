@@ -63,6 +63,11 @@ def gateways() -> str:
     return f"{_PREFIX}:gateways"
 
 
+def figures() -> str:
+    """What each gateway says of itself, for `/status`."""
+    return f"{_PREFIX}:figures"
+
+
 def downlink(gateway: str) -> str:
     """Frames from routers for one gateway; holds what it has not taken."""
     return f"{_PREFIX}:{{gw:{gateway}}}:down"
@@ -104,6 +109,9 @@ CATALOGUE: Final = (
         "a member 6 s, renewed every 2 s",
         ("gateway", "presence"),
         ("router", "presence", "gateway"),
+    ),
+    Key(
+        "talowa:figures", "hash", "a field until its gateway leaves or is reaped", ("gateway", "presence"), ("gateway",)
     ),
     Key(
         "talowa:{gw:G}:down",

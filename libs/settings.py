@@ -7,6 +7,7 @@ for; that sentence is also the remedy in an error. Values of fields whose name e
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
@@ -41,7 +42,7 @@ def load(kind: type[S], environ: Mapping[str, str] | None = None) -> S:
                 problems.append(f"{variable} is not set. {_purpose(field)}")
             continue
         try:
-            values[field.name] = msgspec.convert(text, field.type, strict=False)
+            values[field.name] = msgspec.convert(text, field.type, strict=False, dec_hook=_from_text)
         except msgspec.ValidationError as error:
             problems.append(f"{variable}={_shown(field.name, text)}: {_words(error)}. {_purpose(field)}")
     if problems:
@@ -50,6 +51,12 @@ def load(kind: type[S], environ: Mapping[str, str] | None = None) -> S:
     if problems := settings.problems():
         raise SettingsError("\n".join(problems))
     return settings
+
+
+def _from_text(kind: type[Any], text: Any) -> Any:
+    if kind is Path:
+        return Path(text)
+    raise NotImplementedError(kind)
 
 
 def _purpose(field: msgspec.structs.FieldInfo) -> str:

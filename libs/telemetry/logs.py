@@ -15,7 +15,7 @@ Level = Literal["debug", "info", "warning", "error"]
 def configure(service: str, instance: str, level: Level = "info") -> None:
     """Set logging up for this process; `service` and `instance` stand in every line."""
     numeric = getattr(logging, level.upper())
-    shared = [
+    shared: list[structlog.types.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),

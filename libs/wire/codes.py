@@ -32,6 +32,7 @@ class Code(StrEnum):
     ACCESS_DENIED = "access_denied"
     RECIPIENT_NOT_FOUND = "recipient_not_found"
     BLOCKED = "blocked"
+    ANONYMOUS_UNAVAILABLE = "anonymous_unavailable"
     ROLE_REQUIRED = "role_required"
     # the cluster's own state
     UNAVAILABLE = "unavailable"
@@ -60,6 +61,7 @@ _WORDS: dict[Code, str] = {
     Code.BINARY_NOT_ACCEPTED: "Binary payloads are not accepted. Send JSON text.",
     Code.ACCESS_DENIED: "You may not do this in this conversation, or it does not exist.",
     Code.RECIPIENT_NOT_FOUND: "The recipient does not exist.",
+    Code.ANONYMOUS_UNAVAILABLE: "Anonymous messages are not offered yet; nothing was sent.",
     Code.BLOCKED: "One of you has blocked the other.",
     Code.ROLE_REQUIRED: "Only a coordinator, admin or founder may do this.",
     Code.UNAVAILABLE: "The service cannot take this right now. Try again.",

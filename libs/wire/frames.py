@@ -35,14 +35,12 @@ class SignIn(Struct, array_like=True, tag="signin", frozen=True):
     """A token was good; the router says whether the user is. Goes to the user's partition.
 
     `issued_at_ms` is when the sign-in behind the token happened: before a revocation, it is void.
-    `first` asks for what is due as well; a renewal on a live socket does not.
     """
 
     origin: Origin
     user_id: str
     role_claim: str | None
     issued_at_ms: int
-    first: bool = True
 
 
 class Send(Struct, array_like=True, tag="send", frozen=True):
@@ -157,7 +155,7 @@ class DuePage(Struct, array_like=True, tag="page", frozen=True):
     """A page of what is due for one socket: the body of `offline_messages`, and what it confirms.
 
     `position` is where the next page starts, None with the last one. `unavailable`: the store is away,
-    ask again. `ack` and `sync` say that a client's `sync` waits for it.
+    ask again.
     """
 
     session: str
@@ -167,7 +165,6 @@ class DuePage(Struct, array_like=True, tag="page", frozen=True):
     cursors: dict[str, int] | None = None
     budget_bytes: int | None = None
     unavailable: bool = False
-    ack: int | None = None
 
 
 Downlink = SignedIn | Answer | Emit | DuePage

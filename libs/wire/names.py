@@ -18,7 +18,7 @@ _ID = re.compile(r"[^\s:\x00-\x1f\x7f]{1,128}")
 
 
 def is_id(text: str) -> bool:
-    """Whether `text` can name a user or a group: 1–128 characters, no colon, space or control character."""
+    """Whether `text` can name a user or a group: 1 to 128 characters, no colon, space or control character."""
     return _ID.fullmatch(text) is not None
 
 

@@ -123,6 +123,8 @@ class NewMessage(Struct, rename="camel", frozen=True):
     group_id: str | msgspec.UnsetType = msgspec.UNSET
     media_url: str | msgspec.UnsetType = msgspec.UNSET
     media_metadata: Any = msgspec.UNSET
+    # Only in a history, on the reader's own messages.
+    status: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class OfflineMessages(Struct, rename="camel", frozen=True):

@@ -82,6 +82,18 @@ class Receipt(Struct, frozen=True):
         """Whether the member confirmed `seq`."""
         return seq <= self.delivered or seq in self.ahead
 
+    def merge(self, other: "Receipt") -> "Receipt":
+        """What both say together: nothing is taken back, and what is read counts as delivered."""
+        read = max(self.read, other.read)
+        delivered = max(self.delivered, other.delivered, read)
+        ahead: list[int] = []
+        for seq in sorted({*self.ahead, *other.ahead}):
+            if seq == delivered + 1:
+                delivered = seq
+            elif seq > delivered:
+                ahead.append(seq)
+        return Receipt(delivered, read, tuple(ahead))
+
 
 class ReceiptRow(Struct, frozen=True):
     """A receipt and whose it is."""
@@ -121,7 +133,8 @@ class Store(Protocol):
     async def save(self, messages: Sequence[Message]) -> list[Saved]:
         """Write messages, in order; one outcome each. REPEAT and TAKEN wrote nothing for that one.
 
-        A void message is written at its place if the place is free.
+        A void message is written at its place if the place is free. A direct conversation's first message
+        makes its two users members, to whom what the other wrote is due.
         """
         ...
 
@@ -146,7 +159,11 @@ class Store(Protocol):
         ...
 
     async def save_receipts(self, rows: Sequence[ReceiptRow]) -> None:
-        """Write receipts; a row that holds less than what is there changes nothing (never goes back)."""
+        """Merge receipts into what is there: a row that holds less changes nothing (never goes back).
+
+        It makes nobody a member: a row of someone who was removed from a group, or of a stranger, is left out.
+        The two of a direct conversation may be ahead of its first message.
+        """
         ...
 
     async def due(

@@ -1,0 +1,90 @@
+# The commands of this repository; `make` alone lists them.
+#
+# Settings of `make up` pass through, from the environment or as in `make up GATEWAYS=3`:
+# GATEWAYS, ROUTERS, DATA_DIR, WEBSOCKET_HOST, WEBSOCKET_PORT, REDIS_URL, LOG_LEVEL.
+
+VENV ?= .venv
+PYTHON ?= python3
+# More for the command at hand: `make test ARGS="-k broker -x"`, `make lock ARGS=--upgrade`.
+ARGS ?=
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+CLIENTS := tests/cluster/clients
+
+# Stamps say what was installed; each is older than the file it was made from when that has changed.
+LOCAL := $(VENV)/.installed-local
+DEV := $(VENV)/.installed-dev
+NODE := $(CLIENTS)/node_modules/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help up test check fmt lock clean pip need-node
+
+help: ## list these commands
+	@awk 'BEGIN {FS = ":[^#]*## "} /^[a-z-]+:[^#]*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+up: $(LOCAL) ## run the whole cluster on this machine, until Ctrl-C
+	@exec $(BIN)/talowa up
+
+test: $(DEV) $(NODE) ## run all tests
+	@exec $(BIN)/pytest $(ARGS)
+
+check: $(DEV) ## what CI runs first: format, lint, types, import contracts, dead code
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/vulture
+
+fmt: $(DEV) ## format, and mend what the linter can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# `dev` first: it holds what all others hold, and they follow its versions. What is written names no
+# registry: who installs decides where from.
+lock: pip ## pin all dependencies anew, with hashes: requirements/*.txt
+	@test -x $(BIN)/uv || $(PIP) install uv
+	@for extra in dev local gateway router presence; do \
+		echo "requirements/$$extra.txt"; \
+		$(BIN)/uv pip compile pyproject.toml --extra $$extra --output-file requirements/$$extra.txt \
+			$$(test $$extra = dev || echo --constraint requirements/dev.txt) \
+			--universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
+			--custom-compile-command "make lock" --quiet $(ARGS) || exit 1; \
+	done
+	@! grep -n '://' requirements/*.txt
+
+clean: ## remove what can be made again: environments, caches (not DATA_DIR)
+	rm -rf $(VENV) $(CLIENTS)/node_modules build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find libs services tests loadtests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(LOCAL): requirements/local.txt pyproject.toml | pip
+	@echo "installing what the cluster needs (requirements/local.txt) …"
+	@$(PIP) install --require-hashes -r requirements/local.txt
+	@$(PIP) install --quiet --no-deps -e .
+	@touch $@
+
+$(DEV): requirements/dev.txt pyproject.toml | pip
+	@echo "installing what the tests need (requirements/dev.txt) …"
+	@$(PIP) install --require-hashes -r requirements/dev.txt
+	@$(PIP) install --quiet --no-deps -e .
+	@touch $(LOCAL) $@
+
+$(NODE): $(CLIENTS)/package-lock.json | need-node
+	@echo "installing the JavaScript client ($(CLIENTS)) …"
+	@cd $(CLIENTS) && npm ci --no-audit --no-fund
+	@touch $@
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "Python 3.11 or newer is needed: install it, or name one you have, as in: make PYTHON=python3.12 up"; exit 1; }
+	@echo "creating $(VENV) …"
+	@$(PYTHON) -m venv $(VENV) || { rm -f $@; \
+		echo "$(PYTHON) cannot make virtual environments: install its venv package (python3-venv)."; exit 1; }
+
+# An environment that was made by other means may come without pip.
+pip: | $(BIN)/python
+	@$(PIP) --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip
+
+need-node:
+	@node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null && command -v npm >/dev/null || { \
+		echo "Node 20 or newer, with npm, is needed for the tests' JavaScript client: install nodejs."; exit 1; }

@@ -1,0 +1,93 @@
+"""Touch, drop, locate: the seats of users on gateways. See the package for the idea."""
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Final
+from zlib import crc32
+
+from libs import keys, membership
+from libs.broker import Broker, Call, Script
+
+# A gateway killed with -9 lapses within 6 s; presence looks every second. Promise: 15 s.
+GATEWAY_TTL_MS: Final = 6000
+# A reaper clears a dead gateway in steps, so that no script holds the broker up for long.
+_REAP_STEP: Final = 500
+
+_seat: Final = Script("libs.directory", "seat.lua")
+_reap: Final = Script("libs.directory", "reap.lua")
+
+
+class Directory:
+    """The seats. Every method raises `libs.broker.AWAY` when the broker is away."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+
+    async def touch(self, gateway: str, users: Iterable[str]) -> None:
+        """These users are on this gateway. Harmless to repeat."""
+        await self.change(gateway, dict.fromkeys(users, True))
+
+    async def drop(self, gateway: str, users: Iterable[str]) -> None:
+        """These users are not on this gateway any more. Harmless to repeat."""
+        await self.change(gateway, dict.fromkeys(users, False))
+
+    async def change(self, gateway: str, seated: Mapping[str, bool]) -> None:
+        """Touch the users with True, drop those with False: one round trip for all."""
+        shards: dict[int, list[str]] = {}
+        for user, is_seated in seated.items():
+            shards.setdefault(_shard(user), []).extend(("+" if is_seated else "-", user))
+        await self._broker.scripts(
+            [
+                _seat.call([keys.seats(shard), keys.seated(shard, gateway)], gateway, *args)
+                for shard, args in shards.items()
+            ]
+        )
+
+    async def locate(self, users: Collection[str]) -> dict[str, tuple[str, ...]]:
+        """The gateways of each user who has any. Whether a gateway is alive, `live` says."""
+        shards: dict[int, list[str]] = {}
+        for user in users:
+            shards.setdefault(_shard(user), []).append(user)
+        replies = await self._broker.batch(
+            [("HMGET", keys.seats(shard), *members) for shard, members in shards.items()]
+        )
+        located: dict[str, tuple[str, ...]] = {}
+        for members, reply in zip(shards.values(), replies, strict=True):
+            if isinstance(reply, Exception):
+                raise reply
+            for user, gateways in zip(members, reply, strict=True):
+                if gateways:
+                    located[user] = tuple(gateways.decode().split(" "))
+        return located
+
+    def beat(self, gateway: str) -> Call:
+        """The script that keeps a gateway alive; gives 0 if it was not, so that it seats its users again."""
+        return membership.beat(keys.gateways(), gateway, GATEWAY_TTL_MS)
+
+    async def live(self) -> frozenset[str]:
+        """The gateways whose seats are good."""
+        return await membership.live(self._broker, keys.gateways())
+
+    async def lapsed(self) -> frozenset[str]:
+        """The gateways that stopped beating and are not reaped yet."""
+        return (await membership.look(self._broker, keys.gateways()))[1]
+
+    async def reap(self, gateway: str) -> int:
+        """Clear a gateway away: its seats, its downlink, its name. The number of seats cleared.
+
+        May be run by several at once, and again after it was cut short. The name goes last.
+        """
+        cleared = 0
+        for shard in range(keys.DIRECTORY_SHARDS):
+            while step := int(
+                await self._broker.script(
+                    _reap.call([keys.seats(shard), keys.seated(shard, gateway)], gateway, _REAP_STEP)
+                )
+            ):
+                cleared += step
+        await self._broker.command("DEL", keys.downlink(gateway))
+        await membership.remove(self._broker, keys.gateways(), gateway)
+        return cleared
+
+
+def _shard(user: str) -> int:
+    return crc32(user.encode()) % keys.DIRECTORY_SHARDS

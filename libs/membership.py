@@ -1,0 +1,37 @@
+"""Who is alive: a sorted set of members and when each lapses, by the broker's clock.
+
+Routers and gateways each keep one. A member that stops beating lapses; one that was removed and
+beats again is told that it was gone.
+"""
+
+from typing import Any, Final
+
+from libs.broker import Broker, Call, Script
+
+_beat: Final = Script("libs", "beat.lua")
+_look: Final = Script("libs", "look.lua")
+
+
+def beat(key: str, member: str, ttl_ms: int) -> Call:
+    """Stay alive for `ttl_ms`. The script gives 1 if the member was there before, 0 if it is new or was removed."""
+    return _beat.call([key], member, ttl_ms)
+
+
+async def live(broker: Broker, key: str) -> frozenset[str]:
+    """The members that have not lapsed."""
+    return (await look(broker, key))[0]
+
+
+async def look(broker: Broker, key: str) -> tuple[frozenset[str], frozenset[str]]:
+    """The members that are alive, and those that lapsed but were not removed yet."""
+    alive, lapsed = await broker.script(_look.call([key]))
+    return _names(alive), _names(lapsed)
+
+
+async def remove(broker: Broker, key: str, member: str) -> None:
+    """Forget a member: it left, or what it held was cleared away."""
+    await broker.command("ZREM", key, member)
+
+
+def _names(raw: list[Any]) -> frozenset[str]:
+    return frozenset(item.decode() for item in raw)

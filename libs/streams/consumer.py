@@ -1,0 +1,64 @@
+"""Entries of several streams with one blocking read.
+
+Reading takes nothing away: what was read is there until its reader trims it. So a reader that was
+paused and wakes up, its lease long gone, steals nothing from the one that took over.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+from libs.broker import Broker
+from libs.streams.producer import FIELD
+
+BEGINNING: Final = "0-0"
+
+
+class Entry(NamedTuple):
+    """One entry: its id, and its packed frames (None for an entry that only keeps the stream in being)."""
+
+    id: str
+    frames: bytes | None
+
+
+async def read(reader: Broker, positions: Mapping[str, str], *, count: int, block_ms: int) -> dict[str, list[Entry]]:
+    """New entries of each stream after its position; empty after `block_ms` without any. Raises `AWAY`.
+
+    A cluster refuses one read over several slots: there, each stream has a blocking read of its own.
+    """
+    if reader.is_cluster:
+        replies = await asyncio.gather(*(_read(reader, {s: p}, count, block_ms) for s, p in positions.items()))
+        return {stream: entries for reply in replies for stream, entries in reply.items()}
+    return await _read(reader, positions, count, block_ms)
+
+
+def after(entry_id: str) -> str:
+    """The smallest id greater than `entry_id`: what XTRIM MINID takes to drop all up to it."""
+    ms, _, number = entry_id.partition("-")
+    return f"{ms}-{int(number) + 1}"
+
+
+async def _read(reader: Broker, positions: Mapping[str, str], count: int, block_ms: int) -> dict[str, list[Entry]]:
+    reply: Any = await reader.command(
+        "XREAD", "COUNT", count, "BLOCK", block_ms, "STREAMS", *positions.keys(), *positions.values()
+    )
+    if not reply:
+        return {}
+    streams = reply.items() if isinstance(reply, dict) else reply
+    return {
+        _text(stream): [Entry(_text(entry_id), _frames(fields)) for entry_id, fields in _flat(entries)]
+        for stream, entries in streams
+    }
+
+
+def _flat(entries: Any) -> Any:
+    """RESP3 wraps the entries of a stream in one list more."""
+    return entries[0] if entries and isinstance(entries[0], list) else entries
+
+
+def _frames(fields: Any) -> bytes | None:
+    return fields.get(FIELD) if isinstance(fields, dict) else None
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value

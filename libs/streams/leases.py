@@ -1,0 +1,139 @@
+"""Which partitions this router owns. Rendezvous hashing says who should; a lease says who does.
+
+A lease comes with a fencing token, higher than any before it, that every write of its owner carries
+or is checked against. A router that lost its lease without noticing can read, and nothing else.
+"""
+
+import asyncio
+import time
+from collections.abc import Collection
+from hashlib import blake2b
+from typing import Final, Protocol
+
+import structlog
+
+from libs import keys, membership
+from libs.broker import AWAY, Broker, Script
+
+log = structlog.get_logger(__name__)
+
+# A router killed with -9 is replaced within 5 s: its lease lapses after 3, and whoever should have the
+# partition looks twice a second.
+LEASE_TTL_MS: Final = 3000
+_TURN_S: Final = 0.5
+
+_lease: Final = Script("libs.streams", "lease.lua")
+_release: Final = Script("libs.streams", "release.lua")
+
+
+class Owner(Protocol):
+    """Whoever does the work of a partition."""
+
+    def gain(self, partition: int, token: int) -> None:
+        """The partition is ours, under this token."""
+        ...
+
+    def lose(self, partition: int) -> None:
+        """The partition is no longer ours; stop at once."""
+        ...
+
+    async def hand_over(self, partition: int) -> None:
+        """Finish what is under way in the partition, for it is to be given back."""
+        ...
+
+
+class Leases:
+    """The leases of one router: taken, renewed, handed over."""
+
+    def __init__(self, broker: Broker, router: str, partitions: int, owner: Owner) -> None:
+        self._broker = broker
+        self._router = router
+        self._partitions = partitions
+        self._owner = owner
+        self._tokens: dict[int, int] = {}
+        self._renewed_at = time.monotonic()
+
+    @property
+    def owned(self) -> Collection[int]:
+        """The partitions owned now."""
+        return self._tokens.keys()
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the broker answered lately, so that what we think we own, we own."""
+        return time.monotonic() - self._renewed_at < LEASE_TTL_MS / 1000
+
+    async def run(self) -> None:
+        """Take, renew and hand over until cancelled."""
+        while True:
+            try:
+                await self._turn()
+            except AWAY as error:
+                log.warning("leases not renewed: the broker is away", error=type(error).__name__)
+                if not self.is_current:
+                    self._lose(list(self._tokens))
+            await asyncio.sleep(_TURN_S)
+
+    async def release_all(self) -> None:
+        """Give everything back, so that others need not wait for the leases to lapse. Raises `AWAY`."""
+        await membership.remove(self._broker, keys.routers(), self._router)
+        for partition in list(self._tokens):
+            await self._release(partition)
+
+    async def _turn(self) -> None:
+        asked_at = time.monotonic()
+        await self._broker.script(membership.beat(keys.routers(), self._router, LEASE_TTL_MS))
+        live, lapsed = await membership.look(self._broker, keys.routers())
+        for router in lapsed:
+            await membership.remove(self._broker, keys.routers(), router)
+        wanted = {p for p in range(self._partitions) if rightful_owner(p, live) == self._router}
+        asked = sorted(wanted | self._tokens.keys())
+        replies = await self._broker.scripts(
+            [
+                _lease.call(
+                    [keys.lease(p), keys.lease_token(p)], self._router, LEASE_TTL_MS, str(self._tokens.get(p, 0))
+                )
+                for p in asked
+            ]
+        )
+        self._renewed_at = asked_at
+        for partition, reply in zip(asked, replies, strict=True):
+            self._note(partition, int(reply))
+        for partition in list(self._tokens.keys() - wanted):
+            await self._release(partition)
+
+    def _note(self, partition: int, token: int) -> None:
+        held = self._tokens.get(partition, 0)
+        if held and not token:
+            self._lose([partition])
+        elif token and not held:
+            self._tokens[partition] = token
+            log.info("partition gained", partition=partition, token=token)
+            self._owner.gain(partition, token)
+
+    def _lose(self, partitions: list[int]) -> None:
+        for partition in partitions:
+            del self._tokens[partition]
+            log.warning("partition lost", partition=partition)
+            self._owner.lose(partition)
+
+    def forget(self, partition: int) -> None:
+        """A fenced step found the lease gone: do as if it had lapsed."""
+        if partition in self._tokens:
+            self._lose([partition])
+
+    async def _release(self, partition: int) -> None:
+        token = self._tokens[partition]
+        await self._owner.hand_over(partition)
+        self._tokens.pop(partition, None)
+        await self._broker.script(_release.call([keys.lease(partition)], self._router, str(token)))
+        log.info("partition handed over", partition=partition)
+
+
+def rightful_owner(partition: int, routers: Collection[str]) -> str | None:
+    """Who should own a partition: the router with the highest hash. Moves few when routers come and go."""
+    return max(routers, key=lambda router: (_weight(partition, router), router), default=None)
+
+
+def _weight(partition: int, router: str) -> bytes:
+    return blake2b(f"{partition}\0{router}".encode(), digest_size=8).digest()

@@ -1,0 +1,23 @@
+-- Take the lease of a partition, or keep it.
+-- KEYS 1 lease   2 last fencing token given
+-- ARGV 1 router   2 time to live in milliseconds   3 the token held, or 0 to take the lease (anew)
+-- Gives the token, or 0 when another router has the lease (or this one's has lapsed).
+-- Tokens rise for ever, also after the broker was wiped: they are never below the clock (µs).
+local held = redis.call('GET', KEYS[1])
+if ARGV[3] ~= '0' then
+  if held == ARGV[3] .. ' ' .. ARGV[1] then
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+    return ARGV[3]
+  end
+  return '0'
+end
+-- One's own lease may be taken anew: that is how an owner starts its partition over.
+if held and string.match(held, '^%d+ (.*)$') ~= ARGV[1] then
+  return '0'
+end
+local now = redis.call('TIME')
+local token = math.max(now[1] * 1000000 + now[2], (tonumber(redis.call('GET', KEYS[2]) or '0')) + 1)
+local text = string.format('%.0f', token)
+redis.call('SET', KEYS[2], text)
+redis.call('SET', KEYS[1], text .. ' ' .. ARGV[1], 'PX', ARGV[2])
+return text

@@ -1,0 +1,64 @@
+"""Frames into the inbound streams: many frames an entry, one entry a partition and flush."""
+
+from libs import keys
+from libs.broker import Broker, type_of_command
+from libs.streams.group_commit import GroupCommit
+from libs.wire import codec
+from libs.wire.frames import Inbound
+
+FIELD = b"f"
+# Far under the broker's bound on a value; an entry is read whole.
+_MAX_FRAMES_AN_ENTRY = 500
+
+
+class Producer:
+    """A bounded queue of frames on their way to the routers. Order within a partition is kept.
+
+    A flush that failed half-way is repeated whole: the reader may see a frame twice, never out of
+    order, and derived ids make a repeat harmless.
+    """
+
+    def __init__(self, broker: Broker, *, limit: int, linger_s: float) -> None:
+        self._broker = broker
+        self._commit: GroupCommit[tuple[int, Inbound]] = GroupCommit(
+            self._flush, limit=limit, linger_s=linger_s, batch=4000
+        )
+
+    @property
+    def is_away(self) -> bool:
+        """Whether the last write found the broker away."""
+        return self._commit.is_away
+
+    def __len__(self) -> int:
+        return len(self._commit)
+
+    def publish_nowait(self, partition: int, frame: Inbound) -> None:
+        """Take a frame for `partition`. Raises `Full`."""
+        self._commit.put_nowait((partition, frame))
+
+    async def wait_written(self) -> None:
+        """Wait until every frame taken so far is on its stream."""
+        await self._commit.wait_written()
+
+    async def run(self) -> None:
+        """Flush until cancelled."""
+        await self._commit.run()
+
+    async def _flush(self, items: list[tuple[int, Inbound]]) -> None:
+        by_partition: dict[int, list[Inbound]] = {}
+        for partition, frame in items:
+            by_partition.setdefault(partition, []).append(frame)
+        results = await self._broker.batch(
+            [command for partition, frames in by_partition.items() for command in entries(partition, frames)]
+        )
+        for result in results:
+            if isinstance(result, Exception):
+                raise result
+
+
+def entries(partition: int, frames: list[Inbound]) -> list[type_of_command]:
+    """The XADDs that put `frames` on the inbound stream of `partition`."""
+    return [
+        ("XADD", keys.inbound(partition), "*", FIELD, codec.pack_inbound(frames[start : start + _MAX_FRAMES_AN_ENTRY]))
+        for start in range(0, len(frames), _MAX_FRAMES_AN_ENTRY)
+    ]

@@ -1,0 +1,136 @@
+"""What is due goes first: pages of it after sign-in (or `sync`), then the live messages held meanwhile.
+
+So a device sees each conversation in order. A client that does not acknowledge its page, or a router that
+does not answer, does not hold live messages up for ever: after a time they go out, the walk goes on when
+it can, and what was not confirmed stays due.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from libs.wire.codes import Refusal
+from libs.wire.frames import Due, DuePage, Emit, Origin
+from services.gateway.sessions import HELD_MAX, Expected, Held, Session, Sessions, State, Walk
+from services.gateway.uplink import Uplink
+
+# The store is away, or no router answers: ask again after this.
+_ASK_AGAIN_S: Final = 5.0
+# After a revival all sessions walk again; spread, so that routers are not asked ten thousand times at once.
+_RESTARTS_A_SECOND: Final = 500
+
+
+class CatchUp:
+    """Walks sessions through what is due to them."""
+
+    def __init__(self, gateway: str, sessions: Sessions, uplink: Uplink, *, page_timeout_s: float) -> None:
+        self._gateway = gateway
+        self._sessions = sessions
+        self._uplink = uplink
+        self._page_timeout_s = page_timeout_s
+
+    def start(self, session: Session) -> None:
+        """Walk from the beginning; live messages are held from now on."""
+        self._walk(session, Walk())
+
+    def sync(self, session: Session, cursors: dict[str, int], budget_bytes: int | None) -> None:
+        """A device says what it has: walk through what it has not."""
+        self._walk(session, Walk(cursors, budget_bytes))
+
+    def restart_all(self) -> None:
+        """Frames may have been lost on their way here: everyone walks again, a few at a time."""
+        for number, session in enumerate(self._sessions):
+            asyncio.get_running_loop().call_later(number / _RESTARTS_A_SECOND, self._restart, session)
+
+    def hold(self, session: Session, emit: Emit) -> bool:
+        """Keep a live message until the walk is over; False if it need not wait."""
+        walk = session.walk
+        if walk is None or not walk.is_holding:
+            return False
+        if len(walk.held) < HELD_MAX and not walk.again:
+            walk.held.append(Held(emit.event, emit.body, emit.conversation_id, emit.seq))
+        else:
+            # What was held is due as well; a second walk brings it, in order.
+            walk.held.clear()
+            walk.again = True
+        return True
+
+    def page(self, session: Session, page: DuePage) -> None:
+        """A page from the router."""
+        walk = session.walk
+        if walk is None:
+            return
+        if page.unavailable:
+            self._ask_later(session)
+            return
+        walk.position = page.position
+        if page.confirms or walk.cursors is not None:
+            walk.seen.update((conversation_id, seq) for conversation_id, seqs in page.confirms for seq in seqs)
+            ack = session.expect(Expected(page.confirms, is_page=True))
+            session.socket.emit("offline_messages", page.body, ack)
+        if page.position is None:
+            self._finish(session, walk)
+        else:
+            self._set_timer(session, self._page_timeout_s, self._stop_holding)
+
+    def page_confirmed(self, session: Session) -> None:
+        """The client has a page: the next one, if there is one."""
+        if session.walk is not None and session.walk.position is not None:
+            self._ask(session)
+
+    def _walk(self, session: Session, walk: Walk) -> None:
+        if session.walk is not None:
+            walk.held = session.walk.held
+            walk.is_holding = session.walk.is_holding
+        session.walk = walk
+        session.state = State.CATCHING_UP
+        self._ask(session)
+
+    def _ask(self, session: Session) -> None:
+        walk = session.walk
+        if walk is None:
+            return
+        origin = Origin(self._gateway, session.id)
+        frame = Due(origin, session.user_id, walk.position, walk.cursors, walk.budget_bytes)
+        try:
+            self._uplink.publish_for_user(session.user_id, frame)
+        except Refusal:
+            self._ask_later(session)
+        else:
+            self._set_timer(session, self._page_timeout_s, self._ask_later)
+
+    def _ask_later(self, session: Session) -> None:
+        self._stop_holding(session)
+        self._set_timer(session, _ASK_AGAIN_S, self._ask)
+
+    def _finish(self, session: Session, walk: Walk) -> None:
+        if walk.again:
+            self._walk(session, Walk())
+            return
+        self._stop_holding(session)
+        session.walk = None
+
+    def _stop_holding(self, session: Session) -> None:
+        """Let live messages go out; those that a page has brought already do not go twice."""
+        session.state = State.LIVE
+        if session.page_timer is not None:
+            session.page_timer.cancel()
+            session.page_timer = None
+        walk = session.walk
+        if walk is None:
+            return
+        walk.is_holding = False
+        for held in walk.held:
+            if (held.conversation_id, held.seq) not in walk.seen:
+                session.emit_due(held.event, held.body, held.conversation_id, held.seq)
+        walk.held.clear()
+
+    def _restart(self, session: Session) -> None:
+        if not session.is_gone and session.state is not State.JOINING:
+            self.start(session)
+
+    def _set_timer(self, session: Session, after_s: float, then: Callable[[Session], None]) -> None:
+        if session.page_timer is not None:
+            session.page_timer.cancel()
+        if not session.is_gone:
+            session.page_timer = asyncio.get_running_loop().call_later(after_s, then, session)

@@ -1,0 +1,237 @@
+"""How a socket becomes a session, stays one, and stops being one.
+
+A token is checked here, the user's seat is taken, and the router says whether the user is welcome (it
+knows who is disabled or revoked). The seat comes first: what is sent from then on reaches this gateway,
+and what was sent before is due.
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+import structlog
+
+from libs.identity import Claims
+from libs.wire import payloads
+from libs.wire.codes import Code, Refusal
+from libs.wire.frames import Origin, Profile, SignedIn, SignIn
+from services.gateway.auth import Authenticator, offers_anything
+from services.gateway.catchup import CatchUp
+from services.gateway.heartbeat import Heartbeat
+from services.gateway.metrics import GatewayMetrics
+from services.gateway.sessions import Session, Sessions, Socket, State
+from services.gateway.uplink import Uplink
+
+log = structlog.get_logger(__name__)
+
+_MS: Final = 1000
+
+
+class Door:
+    """Signs sockets in and out."""
+
+    def __init__(
+        self,
+        gateway: str,
+        authenticator: Authenticator,
+        sessions: Sessions,
+        heartbeat: Heartbeat,
+        uplink: Uplink,
+        catchup: CatchUp,
+        metrics: GatewayMetrics,
+        *,
+        sign_in_timeout_s: float,
+        answer_timeout_s: float,
+        token_warning_s: int,
+        token_grace_s: int,
+    ) -> None:
+        self._gateway = gateway
+        self._authenticator = authenticator
+        self._sessions = sessions
+        self._heartbeat = heartbeat
+        self._uplink = uplink
+        self._catchup = catchup
+        self._metrics = metrics
+        self._sign_in_timeout_s = sign_in_timeout_s
+        self._answer_timeout_s = answer_timeout_s
+        self._token_warning_s = token_warning_s
+        self._token_grace_s = token_grace_s
+        # Sockets the router has yet to say yes or no to.
+        self._asked: dict[str, asyncio.Future[SignedIn]] = {}
+        # Sockets that have not signed in, and when they are closed for it.
+        self._strangers: dict[str, asyncio.TimerHandle] = {}
+        self._busy: set[str] = set()
+
+    async def handshake(self, socket: Socket, auth: Mapping[str, Any]) -> None:
+        """A client connects, perhaps with a token. Raises `Refusal`."""
+        if offers_anything(auth):
+            await self._sign_in(socket, auth)
+
+    def opened(self, socket: Socket) -> None:
+        """The client heard that it is connected: welcome it, or ask who it is."""
+        session = self._sessions.by_socket(socket.id)
+        if session is not None:
+            self._welcome(session)
+            return
+        timer = asyncio.get_running_loop().call_later(self._sign_in_timeout_s, self._time_out, socket)
+        self._strangers[socket.id] = timer
+        socket.emit("auth_required", payloads.encode(payloads.AuthRequired(int(self._sign_in_timeout_s * _MS))))
+
+    async def authenticate(self, socket: Socket, ack: int | None, offered: Mapping[str, Any]) -> None:
+        """The event `authenticate`: a first sign-in, or a fresh token on a live socket."""
+        if socket.id in self._busy:
+            return self._refuse(socket, ack, Refusal(Code.NOT_AUTHENTICATED, "The sign-in before is under way."))
+        self._busy.add(socket.id)
+        try:
+            session = self._sessions.by_socket(socket.id)
+            if session is None:
+                session = await self._sign_in(socket, offered)
+            else:
+                await self._renew(session, offered)
+        except Refusal as refusal:
+            self._refuse(socket, ack, refusal)
+            socket.emit("auth_failed", payloads.encode(payloads.auth_failed(refusal)))
+            if refusal.code in (Code.UNAVAILABLE, Code.OVERLOADED):
+                socket.close_for_retry()
+            else:
+                socket.close_for_good()
+            return None
+        finally:
+            self._busy.discard(socket.id)
+        if ack is not None:
+            socket.answer(ack, payloads.encode(payloads.Ok()))
+        return self._welcome(session)
+
+    def closed(self, socket: Socket) -> None:
+        """The socket is gone, and its user's seat with it if it was the last."""
+        timer = self._strangers.pop(socket.id, None)
+        if timer is not None:
+            timer.cancel()
+        session = self._sessions.by_socket(socket.id)
+        if session is not None:
+            self._let_go(session)
+
+    def signed_in(self, frame: SignedIn) -> None:
+        """The router's word. Late or repeated, it finds nobody waiting."""
+        asked = self._asked.pop(frame.session, None)
+        if asked is not None and not asked.done():
+            asked.set_result(frame)
+
+    # --- the steps -----------------------------------------------------------------------------
+
+    async def _sign_in(self, socket: Socket, offered: Mapping[str, Any]) -> Session:
+        started = time.perf_counter()
+        try:
+            claims = await self._authenticator.check(offered)
+            session = Session(socket, claims)
+            if self._sessions.add(session):
+                self._heartbeat.seat(session.user_id)
+            try:
+                async with asyncio.timeout(self._answer_timeout_s):
+                    await self._heartbeat.wait_seated()
+                    profile = await self._ask(session, claims)
+                if session.is_gone:
+                    raise Refusal(Code.UNAVAILABLE)  # the client left meanwhile; nobody hears this
+            except TimeoutError as error:
+                self._let_go(session)
+                raise Refusal(Code.UNAVAILABLE) from error
+            except Refusal:
+                self._let_go(session)
+                raise
+        except Refusal as refusal:
+            self._metrics.sign_ins.labels(refusal.code.value).inc()
+            raise
+        self._metrics.sign_ins.labels("ok").inc()
+        self._metrics.sign_in_s.observe(time.perf_counter() - started)
+        session.name, session.role = profile.name, profile.role
+        return session
+
+    async def _renew(self, session: Session, offered: Mapping[str, Any]) -> None:
+        claims = await self._authenticator.check(offered)
+        if claims.user_id != session.user_id:
+            raise Refusal(Code.TOKEN_INVALID, "This token is another user's. Connect anew to change users.")
+        try:
+            async with asyncio.timeout(self._answer_timeout_s):
+                profile = await self._ask(session, claims)
+        except TimeoutError as error:
+            raise Refusal(Code.UNAVAILABLE) from error
+        session.claims = claims
+        session.name, session.role = profile.name, profile.role
+
+    async def _ask(self, session: Session, claims: Claims) -> Profile:
+        answer: asyncio.Future[SignedIn] = asyncio.get_running_loop().create_future()
+        self._asked[session.id] = answer
+        origin = Origin(self._gateway, session.id)
+        frame = SignIn(origin, claims.user_id, claims.role, claims.issued_at_ms)
+        try:
+            self._uplink.publish_for_user(claims.user_id, frame)
+            signed_in = await answer
+        finally:
+            self._asked.pop(session.id, None)
+        if signed_in.profile is None:
+            raise Refusal(Code(signed_in.refusal or Code.USER_NOT_FOUND))
+        return signed_in.profile
+
+    def _welcome(self, session: Session) -> None:
+        timer = self._strangers.pop(session.id, None)
+        if timer is not None:
+            timer.cancel()
+        session.socket.emit(
+            "auth_success",
+            payloads.encode(
+                payloads.AuthSuccess(
+                    connection_id=session.id,
+                    user_id=session.user_id,
+                    user_name=session.name,
+                    user_role=session.role,
+                    server_time=_now_ms(),
+                    resume_ticket=self._authenticator.ticket(session.claims),
+                )
+            ),
+        )
+        self._watch_expiry(session)
+        if session.state is State.JOINING:
+            self._catchup.start(session)
+
+    # --- the end of a token --------------------------------------------------------------------
+
+    def _watch_expiry(self, session: Session) -> None:
+        if session.expiry is not None:
+            session.expiry.cancel()
+        left_s = session.claims.expires_at_ms / _MS - time.time()
+        session.expiry = asyncio.get_running_loop().call_later(
+            max(0.0, left_s - self._token_warning_s), self._warn, session
+        )
+
+    def _warn(self, session: Session) -> None:
+        expires_at = session.claims.expires_at_ms
+        session.socket.emit("token_expiring", payloads.encode(payloads.TokenExpiring(expires_at)))
+        left_s = expires_at / _MS - time.time() + self._token_grace_s
+        session.expiry = asyncio.get_running_loop().call_later(max(0.0, left_s), self._expire, session)
+
+    def _expire(self, session: Session) -> None:
+        failed = payloads.auth_failed(Refusal(Code.TOKEN_EXPIRED))
+        session.socket.emit("auth_failed", payloads.encode(failed))
+        session.socket.close_for_good()
+
+    def _time_out(self, socket: Socket) -> None:
+        self._strangers.pop(socket.id, None)
+        socket.emit("auth_timeout", payloads.encode(payloads.AuthTimeout("No sign-in in time. Connect again.")))
+        socket.close_for_good()
+
+    def _let_go(self, session: Session) -> None:
+        if self._sessions.remove(session):
+            self._heartbeat.unseat(session.user_id)
+        asked = self._asked.pop(session.id, None)
+        if asked is not None:
+            asked.cancel()
+
+    def _refuse(self, socket: Socket, ack: int | None, refusal: Refusal) -> None:
+        self._metrics.refusals.labels(refusal.code.value).inc()
+        if ack is not None:
+            socket.answer(ack, payloads.encode(payloads.refused(refusal)))
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

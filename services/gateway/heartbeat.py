@@ -1,0 +1,145 @@
+"""Stay alive for the others: this gateway's name and the seats of its users, in batches.
+
+Every two seconds it renews its name, trims what it has read, and looks how far behind the routers are. A
+gateway that was given up for dead (it was paused, or the broker was wiped) finds its name gone: it seats
+its users again and has every session fetch what it missed.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import structlog
+
+from libs import keys
+from libs.broker import AWAY, Broker
+from libs.directory import Directory
+from libs.streams import consumer
+from libs.streams.group_commit import Full, GroupCommit
+from services.gateway.sessions import Sessions
+from services.gateway.uplink import Lag, Uplink
+
+log = structlog.get_logger(__name__)
+
+_BEAT_S: Final = 2.0
+# A broker that has not answered for so long is away, for readiness.
+_STALE_S: Final = 3 * _BEAT_S
+# Far more than sockets come and go while a write is in flight; full means the broker is away.
+_SEAT_CHANGES_MAX: Final = 100_000
+
+
+class Heartbeat:
+    """Renews this gateway's name and its seats."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        directory: Directory,
+        gateway: str,
+        sessions: Sessions,
+        uplink: Uplink,
+        *,
+        partitions: int,
+        linger_s: float,
+        read_up_to: Callable[[], str],
+        revived: Callable[[], None],
+        figures: Callable[[], bytes],
+    ) -> None:
+        self._broker = broker
+        self._directory = directory
+        self._gateway = gateway
+        self._sessions = sessions
+        self._uplink = uplink
+        self._partitions = partitions
+        self._read_up_to = read_up_to
+        self._revived = revived
+        self._figures = figures
+        self._seats: GroupCommit[tuple[str, bool]] = GroupCommit(
+            self._change, limit=_SEAT_CHANGES_MAX, linger_s=linger_s
+        )
+        self._beat_at = 0.0
+
+    @property
+    def problem(self) -> str | None:
+        """Why this gateway is not ready, if it is not."""
+        return None if time.monotonic() - self._beat_at < _STALE_S else "the broker does not answer"
+
+    def seat(self, user_id: str) -> None:
+        """A user's first socket here."""
+        self._put(user_id, is_seated=True)
+
+    def unseat(self, user_id: str) -> None:
+        """A user's last socket here is gone."""
+        self._put(user_id, is_seated=False)
+
+    async def wait_seated(self) -> None:
+        """Wait until every change of seats so far is known to the cluster."""
+        await self._seats.wait_written()
+
+    async def run(self) -> None:
+        """Beat until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._seats.run())
+            while True:
+                try:
+                    await self.beat()
+                except AWAY as error:
+                    log.warning("heartbeat: the broker is away", error=type(error).__name__)
+                await asyncio.sleep(_BEAT_S)
+
+    async def beat(self) -> None:
+        """One beat. Raises `AWAY`."""
+        was_known = await self._broker.script(self._directory.beat(self._gateway))
+        stream = keys.downlink(self._gateway)
+        read_up_to = self._read_up_to()
+        exists, *_ = await self._broker.batch(
+            [
+                ("EXISTS", stream),
+                ("XTRIM", stream, "MINID", "=", consumer.after(read_up_to)),
+                ("HSET", keys.figures(), self._gateway, self._figures()),
+            ]
+        )
+        if not was_known or exists != 1:
+            await self._revive(stream)
+        self._uplink.note_lags(await lags(self._broker, self._partitions))
+        self._beat_at = time.monotonic()
+
+    async def leave(self) -> None:
+        """Nobody is here any more. Raises `AWAY`."""
+        await self._directory.reap(self._gateway)
+        await self._broker.command("HDEL", keys.figures(), self._gateway)
+
+    async def _revive(self, stream: str) -> None:
+        """Make the downlink, seat everyone, and let them fetch what was said meanwhile."""
+        await self._broker.command("XADD", stream, "*", "hello", "")
+        await self._directory.touch(self._gateway, self._sessions.users)
+        self._revived()
+
+    def _put(self, user_id: str, *, is_seated: bool) -> None:
+        try:
+            self._seats.put_nowait((user_id, is_seated))
+        except Full:
+            # Seats that were not dropped are harmless; a sign-in that was not seated is refused by its time-out.
+            log.warning("too many changes of seats wait for the broker")
+
+    async def _change(self, items: list[tuple[str, bool]]) -> None:
+        await self._directory.change(self._gateway, dict(items))
+
+
+async def lags(broker: Broker, partitions: int) -> Mapping[int, Lag]:
+    """How far behind each partition is. Raises `AWAY`."""
+    commands: list[Any] = [("TIME",)]
+    for number in range(partitions):
+        stream = keys.inbound(number)
+        commands += [("XLEN", stream), ("XRANGE", stream, "-", "+", "COUNT", 1)]
+    (seconds, micros), *replies = await broker.batch(commands)
+    now_s = int(seconds) + int(micros) / 1_000_000
+    found: dict[int, Lag] = {}
+    for number in range(partitions):
+        length, oldest = replies[2 * number], replies[2 * number + 1]
+        if isinstance(length, int) and length and isinstance(oldest, list) and oldest:
+            entry_id = oldest[0][0]
+            written_s = int((entry_id if isinstance(entry_id, str) else entry_id.decode()).partition("-")[0]) / 1000
+            found[number] = Lag(length, max(0.0, now_s - written_s))
+    return found

@@ -1,0 +1,60 @@
+"""The catalogue of a gateway's series."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+
+class GatewayMetrics:
+    """All series of the gateway; labels are bounded."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.connections = Gauge("talowa_gateway_connections", "Open connections.", registry=registry)
+        self.sessions = Gauge("talowa_gateway_sessions", "Signed-in sockets.", registry=registry)
+        self.sign_ins = Counter(
+            "talowa_gateway_sign_ins_total",
+            "Sign-ins by result: ok, or the code of the refusal.",
+            ["result"],
+            registry=registry,
+        )
+        self.sign_in_s = Histogram(
+            "talowa_gateway_sign_in_seconds",
+            "From token to profile.",
+            registry=registry,
+            buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+        )
+        self.events = Counter("talowa_gateway_events_total", "Events from clients.", ["event"], registry=registry)
+        self.refusals = Counter("talowa_gateway_refusals_total", "Refusals by code.", ["code"], registry=registry)
+        self.confirms_dropped = Counter(
+            "talowa_gateway_confirms_dropped_total",
+            "Acknowledgements dropped because the uplink was full; what they confirmed stays due.",
+            registry=registry,
+        )
+        self.uplink_frames = Gauge(
+            "talowa_gateway_uplink_frames", "Frames that wait for the broker.", registry=registry
+        )
+        self.downlink_frames = Counter(
+            "talowa_gateway_downlink_frames_total", "Frames from routers.", ["kind"], registry=registry
+        )
+        self.downlink_s = Histogram(
+            "talowa_gateway_downlink_seconds",
+            "From a router's write to our read, by the broker's and our clocks.",
+            registry=registry,
+            buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+        )
+        self.fenced = Counter(
+            "talowa_gateway_fenced_sections_total",
+            "Sections refused because their router had lost its partition.",
+            registry=registry,
+        )
+        self.unreadable = Counter(
+            "talowa_gateway_unreadable_entries_total",
+            "Entries that no reader of this version knows.",
+            registry=registry,
+        )
+        self.outbox_overflows = Counter(
+            "talowa_gateway_outbox_overflows_total", "Sockets closed because they did not read.", registry=registry
+        )
+        self.revivals = Counter(
+            "talowa_gateway_revivals_total",
+            "Times this gateway was given up for dead (or its downlink was lost) and seated its users again.",
+            registry=registry,
+        )

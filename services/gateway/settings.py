@@ -1,0 +1,107 @@
+"""A gateway's settings: every variable, its default and its reason."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from libs import settings
+from libs.telemetry.logs import Level
+
+_MIN_SECRET = 32
+
+
+class GatewaySettings(settings.Settings, frozen=True, kw_only=True):
+    redis_url: Annotated[str, Meta(description="The broker, such as redis://127.0.0.1:6379.")]
+    gateway_id: Annotated[
+        str, Meta(pattern=r"^[A-Za-z0-9-]{1,64}$", description="This gateway's name: letters, digits, hyphens.")
+    ] = "gateway"
+    websocket_host: Annotated[str, Meta(description="Where clients connect.")] = "0.0.0.0"
+    websocket_port: Annotated[int, Meta(ge=0, le=65535, description="A port from 0 (any) to 65535.")] = 3001
+    websocket_url: Annotated[str, Meta(description="The address that /info gives to clients.")] = ""
+    internal_host: Annotated[str, Meta(description="Where /healthz, /metrics and /status listen.")] = "0.0.0.0"
+    internal_port: Annotated[int, Meta(ge=0, le=65535, description="A port from 0 (any) to 65535.")] = 9100
+    log_level: Annotated[Level, Meta(description="One of debug, info, warning, error.")] = "info"
+    partitions: Annotated[int, Meta(ge=1, le=99, description="The same on every service; 1 to 99.")] = 16
+
+    auth: Annotated[Literal["local"], Meta(description="Who issues tokens: local (Firebase is to come).")] = "local"
+    token_key_file: Annotated[Path, Meta(description="The issuer's public key, a PEM file.")] = Path(
+        ".local/issuer/public.pem"
+    )
+    token_issuer: Annotated[str, Meta(description="What `iss` in a token must be.")] = "talowa-local"
+    token_audience: Annotated[str, Meta(description="What `aud` in a token must be.")] = "talowa-local"
+    ticket_secret: Annotated[
+        str, Meta(description="At least 32 characters, the same on every gateway: it signs resume tickets.")
+    ]
+    ticket_lifetime_s: Annotated[int, Meta(ge=60, le=86_400, description="How long a resume ticket is good.")] = 3600
+    admin_token: Annotated[str, Meta(description="Opens /status to operators; empty closes it.")] = ""
+    allowed_origins: Annotated[
+        str,
+        Meta(description="Web origins that may connect, separated by commas, or *. Sign-in is by token, not cookie."),
+    ] = "*"
+
+    ping_interval_s: Annotated[float, Meta(gt=0, le=300, description="A ping this often.")] = 25.0
+    ping_timeout_s: Annotated[float, Meta(gt=0, le=300, description="No pong for this long: the socket is gone.")] = (
+        60.0
+    )
+    sign_in_timeout_s: Annotated[
+        float, Meta(gt=0, le=300, description="A socket that has not signed in by then is closed.")
+    ] = 30.0
+    answer_timeout_s: Annotated[
+        float, Meta(gt=0, le=60, description="A router that has not answered a sign-in by then counts as away.")
+    ] = 10.0
+    token_warning_s: Annotated[
+        int, Meta(ge=0, description="`token_expiring` is sent this long before a token ends.")
+    ] = 300
+    token_grace_s: Annotated[
+        int, Meta(ge=0, description="A socket is closed when its token has been over for this long.")
+    ] = 300
+    page_timeout_s: Annotated[
+        float, Meta(gt=0, le=120, description="A page not confirmed by then: live messages wait no longer for it.")
+    ] = 10.0
+
+    frame_max_bytes: Annotated[int, Meta(ge=1024, le=1 << 20, description="A larger frame is refused.")] = 65_536
+    outbox_max_bytes: Annotated[
+        int, Meta(ge=65_536, description="Bytes that wait for one socket; beyond it, it is closed and all stays due.")
+    ] = 524_288
+    uplink_max_frames: Annotated[
+        int, Meta(ge=1, description="Frames that wait for the broker; beyond it, clients are refused.")
+    ] = 10_000
+    linger_ms: Annotated[
+        float, Meta(ge=0, le=25, description="How long a busy gateway gathers before it writes; 0 to 25.")
+    ] = 5.0
+    overload_lag_s: Annotated[
+        float, Meta(gt=0, description="Routers this far behind: what would make it worse is refused.")
+    ] = 10.0
+    overload_entries: Annotated[
+        int, Meta(ge=100, description="Entries on one inbound stream; beyond it, clients are refused.")
+    ] = 50_000
+    drain_window_s: Annotated[
+        float, Meta(ge=0, le=600, description="Leaving sockets are closed spread over this time.")
+    ] = 3.0
+
+    def problems(self) -> list[str]:
+        """What the fields cannot say one by one."""
+        found = []
+        if len(self.ticket_secret) < _MIN_SECRET:
+            found.append(
+                f"TICKET_SECRET has {len(self.ticket_secret)} characters: at least {_MIN_SECRET} are needed. "
+                "Make one with: openssl rand -hex 32."
+            )
+        if self.admin_token and len(self.admin_token) < _MIN_SECRET:
+            found.append(
+                f"ADMIN_TOKEN has {len(self.admin_token)} characters: at least {_MIN_SECRET} are needed, or none "
+                "to close the operators' calls. Make one with: openssl rand -hex 32."
+            )
+        if not self.token_key_file.is_file():
+            found.append(
+                f"TOKEN_KEY_FILE={self.token_key_file}: there is no such file. "
+                "Give the issuer's public key; `talowa up` makes one for local use."
+            )
+        if "FIREBASE_AUTH_EMULATOR_HOST" in os.environ:
+            found.append(
+                f"FIREBASE_AUTH_EMULATOR_HOST={os.environ['FIREBASE_AUTH_EMULATOR_HOST']!r}: with it any token would "
+                "be believed. Unset it."
+            )
+        return found

@@ -1,0 +1,497 @@
+"""Socket.IO: the only file that knows it.
+
+python-socketio speaks the handshake, polling, the upgrade and namespaces; the subclasses here take
+over where the stock server departs from the protocol's text or keeps no bounds: packets are read in one
+loop and answered or refused, outboxes are bounded, a socket is closed with the code that tells its
+client what to do. `Application` is what stands behind: the gateway, or in a protocol test an echo.
+
+Socket.IO protocol 5: https://socket.io/docs/v4/socket-io-protocol/ · Engine.IO 4:
+https://socket.io/docs/v4/engine-io-protocol/
+"""
+
+import asyncio
+import re
+import secrets
+from contextlib import suppress
+from typing import Any, Final, Protocol
+
+import engineio
+import msgspec
+import socketio
+import structlog
+from aiohttp import WSCloseCode, WSMsgType, web
+from engineio import async_socket, exceptions, packet, payload
+from engineio.async_drivers import aiohttp as driver
+
+from libs.wire import payloads
+from libs.wire.codes import Code, Refusal
+from services.gateway.outbox import Outbox, Overflow
+
+log = structlog.get_logger(__name__)
+
+# A close frame that a phone does not answer, or an outbox it does not read, is waited for this long.
+_CLOSE_TIMEOUT_S: Final = 2.0
+# A polled body is bounded by its bytes; the library's 16 packets refuse a phone that was offline a minute.
+payload.Payload.max_decode_packets = 1000
+# kind, attachments, namespace, acknowledgement id, payload
+_PACKET: Final = re.compile(r"([0-6])(?:(\d{1,4})-)?(?:(/[^,]*),?)?(\d{1,15})?(.*)", re.DOTALL)
+
+
+class Application(Protocol):
+    """Who answers the sockets."""
+
+    async def handshake(self, socket: "Socket", auth: dict[str, Any]) -> None:
+        """A client connects. Raise `Refusal` to send it away."""
+        ...
+
+    def opened(self, socket: "Socket") -> None:
+        """The client was told that it is connected."""
+        ...
+
+    def event(self, socket: "Socket", ack: int | None, text: str) -> None:
+        """An event: its JSON array as text. Raise `Refusal` (`malformed`) when it is none."""
+        ...
+
+    def acknowledged(self, socket: "Socket", ack: int) -> None:
+        """The client acknowledged an event that was emitted with `ack`."""
+        ...
+
+    def closed(self, socket: "Socket") -> None:
+        """The socket is gone."""
+        ...
+
+
+class Socket(async_socket.AsyncSocket):  # type: ignore[misc] # the library is untyped
+    """One connection. `id` is what the client knows as its socket id."""
+
+    server: "EngineServer"
+    # The library's own marks.
+    closed: bool
+    closing: bool
+    connected: bool
+    upgraded: bool
+
+    def __init__(self, server: "EngineServer", sid: str) -> None:
+        super().__init__(server, sid)
+        self.queue = Outbox(server.outbox_max_bytes)
+        self.id = ""
+        self.is_open = False
+        self._websocket: web.WebSocketResponse | None = None
+        self._transport: asyncio.Transport | None = None
+        self._close_code: int = WSCloseCode.OK
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_polled = False
+        self._attachments = 0
+
+    # --- what the gateway says -------------------------------------------------------------------
+
+    def emit(self, event: str, body: bytes, ack: int | None = None) -> None:
+        """Send an event; `body` is JSON. With `ack`, the client's acknowledgement comes back under it."""
+        self._say(f'2{"" if ack is None else ack}["{event}",{body.decode()}]')
+
+    def answer(self, ack: int, body: bytes) -> None:
+        """Send the acknowledgement of a client's event; `body` is JSON."""
+        self._say(f"3{ack}[{body.decode()}]")
+
+    def close_for_retry(self) -> None:
+        """Close so that the client comes back at once, to any gateway."""
+        self._leave(WSCloseCode.SERVICE_RESTART)
+
+    def close_for_good(self) -> None:
+        """Tell the client not to come back by itself, and close."""
+        self._say("1")
+        self._leave(WSCloseCode.OK)
+
+    def _say(self, text: str) -> None:
+        if self.closed:
+            return
+        try:
+            self.queue.put_nowait(packet.Packet(packet.MESSAGE, text))
+        except Overflow:
+            log.warning("outbox is full: closing the socket", session=self.id)
+            self.server.overflowed()
+            self._abandon()
+
+    def _leave(self, code: int) -> None:
+        """Send what waits, then close."""
+        if not self.closed and not self.closing:
+            self._close_code = code
+            self.server.spawn(self.close(wait=False, reason=self.server.reason.SERVER_DISCONNECT))
+
+    def _abandon(self) -> None:
+        """Close at once; what waits is not sent."""
+        while not self.queue.empty():
+            self.queue.get_nowait()
+        self._leave(WSCloseCode.SERVICE_RESTART)
+
+    # --- what the client says ----------------------------------------------------------------------
+
+    async def receive(self, pkt: Any) -> None:
+        """A packet that was polled in."""
+        if pkt.packet_type == packet.MESSAGE and not isinstance(pkt.data, str | bytes):
+            raise exceptions.UnknownPacketError
+        await self._take(pkt.packet_type, pkt.data)
+
+    async def handle_post_request(self, environ: dict[str, Any]) -> None:
+        """Packets polled in. A body that is none closes the connection, as the protocol has it."""
+        try:
+            await super().handle_post_request(environ)
+        except (ValueError, KeyError, IndexError, UnicodeError) as error:
+            raise exceptions.UnknownPacketError from error
+
+    async def handle_get_request(self, environ: dict[str, Any]) -> Any:
+        """A poll, or the upgrade. Two polls at a time close the connection, as the protocol has it."""
+        if environ.get("HTTP_UPGRADE"):
+            return await super().handle_get_request(environ)
+        if self._is_polled:
+            raise exceptions.UnknownPacketError
+        self._is_polled = True
+        try:
+            return await super().handle_get_request(environ)
+        finally:
+            self._is_polled = False
+
+    async def _take(self, kind: int, data: str | bytes) -> None:
+        if kind == packet.PONG:
+            self.schedule_ping()
+        elif kind == packet.MESSAGE:
+            await self.server.trigger_message(self, data)
+        elif kind == packet.CLOSE:
+            await self.close(wait=False, abort=True, reason=self.server.reason.CLIENT_DISCONNECT)
+        elif kind != packet.UPGRADE:
+            raise exceptions.UnknownPacketError
+
+    def expects_attachment(self) -> bool:
+        """Whether this binary frame belongs to an event that was refused already."""
+        self._attachments -= 1
+        return self._attachments >= 0
+
+    def expect_attachments(self, count: int) -> None:
+        """Binary frames that will follow an event which was refused."""
+        self._attachments = count
+
+    # --- pings: timers, no tasks ---------------------------------------------------------------------
+
+    def schedule_ping(self) -> None:
+        """The next ping, an interval after this pong."""
+        self._set_timer(self.server.ping_interval, self._ping)
+
+    def _ping(self) -> None:
+        self._set_timer(self.server.ping_timeout, self._pong_is_missing)
+        try:
+            self.queue.put_nowait(packet.Packet(packet.PING))
+        except Overflow:
+            self._abandon()
+
+    def _pong_is_missing(self) -> None:
+        while not self.queue.empty():
+            self.queue.get_nowait()
+        self.server.spawn(self.close(wait=False, reason=self.server.reason.PING_TIMEOUT))
+
+    def _set_timer(self, after_s: float, then: Any) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if not self.closed:
+            self._timer = asyncio.get_running_loop().call_later(after_s, then)
+
+    async def check_ping_timeout(self) -> bool:
+        """The library asks before it sends; the timers have the answer."""
+        if self.closed:
+            raise exceptions.SocketIsClosedError
+        return True
+
+    # --- the connection ------------------------------------------------------------------------------
+
+    async def close(self, wait: bool = True, abort: bool = False, reason: str | None = None) -> None:  # noqa: ARG002 - the library's signature
+        """Close the connection; the client hears why through the close code."""
+        if self.closed or self.closing:
+            return
+        is_websocket = self._websocket is not None
+        with suppress(Overflow):  # a polled outbox with no room for the farewell
+            await super().close(wait=False, abort=abort or is_websocket, reason=reason)
+        self.closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        self.queue.put_nowait(None)
+        if is_websocket:
+            asyncio.get_running_loop().call_later(2 * _CLOSE_TIMEOUT_S, self._abort)
+        self.server.forget(self)
+
+    def _abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    async def _websocket_handler(self, ws: "WebSocket") -> None:
+        websocket = ws.response
+        if self.connected and not await self._upgrade(websocket):
+            return
+        self.connected = self.upgraded = True
+        self._websocket, self._transport = websocket, ws.transport
+        writing = self.server.spawn(self._write(websocket))
+        try:
+            await self._read(websocket)
+        finally:
+            await self.close(wait=False, abort=True, reason=self.server.reason.TRANSPORT_CLOSE)
+            await asyncio.wait((writing,))
+
+    async def _upgrade(self, websocket: web.WebSocketResponse) -> bool:
+        """From polling to WebSocket: probe, end the poll that waits, and the client's word."""
+        self.upgrading = True
+        try:
+            if await websocket.receive_str() != "2probe":
+                return False
+            await websocket.send_str("3probe")
+            if self._is_polled and self.queue.empty():
+                self.queue.put_nowait(packet.Packet(packet.NOOP))
+            return await websocket.receive_str() == "5"
+        except (TypeError, ConnectionError, Overflow):
+            return False
+        finally:
+            self.upgrading = False
+
+    async def _read(self, websocket: web.WebSocketResponse) -> None:
+        async for message in websocket:
+            try:
+                if message.type is WSMsgType.TEXT and message.data[:1].isdigit():
+                    await self._take(int(message.data[0]), message.data[1:])
+                elif message.type is WSMsgType.BINARY:
+                    await self._take(packet.MESSAGE, message.data)
+                else:
+                    raise exceptions.UnknownPacketError
+            except exceptions.EngineIOError:
+                self._close_code = WSCloseCode.POLICY_VIOLATION
+                return
+
+    async def _write(self, websocket: web.WebSocketResponse) -> None:
+        try:
+            while (waiting := await self.queue.get()) is not None:
+                await self._send(websocket, waiting.encode())
+            await websocket.close(code=self._close_code)
+        except (ConnectionError, RuntimeError):
+            self._abort()  # the phone is gone; the reader hears of it
+
+    async def _send(self, websocket: web.WebSocketResponse, data: str | bytes) -> None:
+        if isinstance(data, str):
+            await websocket.send_str(data)
+        else:
+            await websocket.send_bytes(data)
+
+
+class WebSocket:
+    """The library's seam for a WebSocket transport, on aiohttp, without compression contexts."""
+
+    def __init__(self, handler: Any, server: "EngineServer") -> None:
+        self._handler = handler
+        self.response = web.WebSocketResponse(
+            max_msg_size=server.max_http_buffer_size, compress=False, timeout=_CLOSE_TIMEOUT_S
+        )
+        self.transport: asyncio.Transport | None = None
+
+    async def __call__(self, environ: dict[str, Any]) -> web.WebSocketResponse:
+        request: web.Request = environ["aiohttp.request"]
+        self.transport = request.transport
+        await self.response.prepare(request)
+        await self._handler(self)
+        return self.response
+
+
+class EngineServer(engineio.AsyncServer):  # type: ignore[misc] # the library is untyped
+    """Engine.IO with our sockets: named after their gateway, bounded, timed without tasks."""
+
+    gateway: str
+    outbox_max_bytes: int
+    tasks: asyncio.TaskGroup
+    overflowed: Any
+    is_accepting: bool
+
+    def generate_id(self) -> str:
+        """Names the gateway, so that any other knows whom a poll is for; the rest is a secret."""
+        return f"{self.gateway}.{secrets.token_urlsafe(18)}"
+
+    def spawn(self, coroutine: Any) -> asyncio.Task[None]:
+        """A task of the gateway's own group."""
+        return self.tasks.create_task(coroutine)
+
+    def forget(self, socket: Socket) -> None:
+        """A socket is closed. A poll may still fetch what was said to it last."""
+        if socket.upgraded:
+            self.sockets.pop(socket.sid, None)
+        else:
+            asyncio.get_running_loop().call_later(_CLOSE_TIMEOUT_S, self.sockets.pop, socket.sid, None)
+
+    async def trigger_message(self, socket: Socket, data: str | bytes) -> None:
+        """Hand a message on to Socket.IO, in the reader's own task: order is kept, errors are its own."""
+        await self.handlers["message"](socket.sid, data)
+
+    async def _handle_connect(self, environ: dict[str, Any], transport: str, jsonp_index: int | None = None) -> Any:
+        if not self.is_accepting:
+            return {"status": "503 Service Unavailable", "headers": [("Retry-After", "1")], "response": b"draining"}
+        socket = Socket(self, self.generate_id())
+        self.sockets[socket.sid] = socket
+        hello = {
+            "sid": socket.sid,
+            "upgrades": self._upgrades(socket.sid, transport),
+            "pingInterval": int(self.ping_interval * 1000),
+            "pingTimeout": int(self.ping_timeout * 1000),
+            "maxPayload": self.max_http_buffer_size,
+        }
+        socket.queue.put_nowait(packet.Packet(packet.OPEN, hello))
+        await self.handlers["connect"](socket.sid, environ)
+        socket.schedule_ping()
+        if transport == "websocket":
+            return await socket.handle_get_request(environ)
+        socket.connected = True
+        return self._ok(await socket.poll(), jsonp_index=jsonp_index)
+
+
+class Server(socketio.AsyncServer):  # type: ignore[misc] # the library is untyped
+    """Socket.IO on one namespace, for one application."""
+
+    def __init__(
+        self,
+        application: Application,
+        tasks: asyncio.TaskGroup,
+        *,
+        gateway: str,
+        ping_interval_s: float,
+        ping_timeout_s: float,
+        frame_max_bytes: int,
+        outbox_max_bytes: int,
+        allowed_origins: str,
+        connect_timeout_s: float,
+        overflowed: Any = lambda: None,
+    ) -> None:
+        super().__init__(
+            async_mode="aiohttp",
+            async_handlers=False,
+            cors_allowed_origins="*" if allowed_origins == "*" else allowed_origins.split(","),
+            monitor_clients=False,
+            ping_interval=ping_interval_s,
+            ping_timeout=ping_timeout_s,
+            max_http_buffer_size=frame_max_bytes,
+            http_compression=False,
+        )
+        self.eio._async = {**driver._async, "websocket": WebSocket}  # noqa: SLF001 - the library's seam for transports
+        self.eio.gateway = gateway
+        self.eio.tasks = tasks
+        self.eio.outbox_max_bytes = outbox_max_bytes
+        self.eio.overflowed = overflowed
+        self.eio.is_accepting = True
+        self._application = application
+        self._connect_timeout_s = connect_timeout_s
+        self.on("connect", self._handshake)
+        self.on("disconnect", self._gone)
+
+    @property
+    def sockets(self) -> dict[str, Socket]:
+        """Every connection, by its Engine.IO id."""
+        connections: dict[str, Socket] = self.eio.sockets
+        return connections
+
+    def accept(self, *, is_accepting: bool) -> None:
+        """Take new connections, or answer them 503."""
+        self.eio.is_accepting = is_accepting
+
+    def _engineio_server_class(self) -> type[EngineServer]:
+        return EngineServer
+
+    async def _handle_eio_connect(self, eio_sid: str, environ: dict[str, Any]) -> None:
+        await super()._handle_eio_connect(eio_sid, environ)
+        asyncio.get_running_loop().call_later(self._connect_timeout_s, self._close_unless_open, eio_sid)
+
+    def _close_unless_open(self, eio_sid: str) -> None:
+        socket = self.sockets.get(eio_sid)
+        if socket is not None and not socket.is_open:
+            socket.close_for_retry()
+
+    async def _handle_eio_message(self, eio_sid: str, data: str | bytes) -> None:
+        """One Socket.IO packet. What is no packet is refused, and closes the connection."""
+        socket = self.sockets[eio_sid]
+        try:
+            if isinstance(data, bytes):
+                if not socket.expects_attachment():
+                    self._refuse_binary(socket, None)
+                return
+            match = _PACKET.fullmatch(data)
+            if match is None:
+                raise Refusal(Code.MALFORMED)
+            await self._handle_packet(socket, *match.groups())
+        except Refusal as refusal:
+            _say_error(socket, refusal)
+            raise exceptions.UnknownPacketError from refusal
+
+    async def _handle_packet(
+        self, socket: Socket, kind: str, attachments: str | None, namespace: str | None, ack: str | None, text: str
+    ) -> None:
+        if kind == "0":
+            await self._handle_connect(socket.sid, namespace, _auth(text))
+        elif namespace not in (None, "/") or not socket.is_open:
+            raise Refusal(Code.MALFORMED)
+        elif kind == "1":
+            await self._handle_disconnect(socket.sid, "/", self.reason.CLIENT_DISCONNECT)
+        elif kind == "2" and text:
+            self._application.event(socket, int(ack) if ack else None, text)
+        elif kind == "3" and ack and text.startswith("["):
+            self._application.acknowledged(socket, int(ack))
+        elif kind in "56" and attachments:
+            socket.expect_attachments(int(attachments))
+            self._refuse_binary(socket, int(ack) if ack and kind == "5" else None)
+        else:
+            raise Refusal(Code.MALFORMED)
+
+    def _refuse_binary(self, socket: Socket, ack: int | None) -> None:
+        refusal = Refusal(Code.BINARY_NOT_ACCEPTED)
+        if ack is not None:
+            socket.answer(ack, payloads.encode(payloads.refused(refusal)))
+        _say_error(socket, refusal)
+
+    async def _handle_connect(self, eio_sid: str, namespace: str | None, data: dict[str, Any] | None) -> None:
+        socket = self.sockets[eio_sid]
+        if namespace not in (None, "/"):
+            socket._say(f'4{namespace},{{"message":"Invalid namespace"}}')  # noqa: SLF001 - the same file's
+            return
+        if socket.is_open:
+            raise Refusal(Code.MALFORMED)
+        await super()._handle_connect(eio_sid, namespace, data or {})
+        # The headers were looked at; nothing of them is kept for the life of the socket.
+        self.environ[eio_sid] = {}
+        self._tell_opened(socket)
+
+    def _tell_opened(self, socket: Socket) -> None:
+        if socket.is_open:
+            self._application.opened(socket)
+
+    async def _handshake(self, sid: str, environ: dict[str, Any], auth: dict[str, Any] | None = None) -> None:  # noqa: ARG002 - the library's signature
+        socket = self.sockets[self.manager.eio_sid_from_sid(sid, "/")]
+        socket.id = sid
+        try:
+            await self._application.handshake(socket, auth or {})
+        except Refusal as refusal:
+            why = payloads.auth_failed(refusal)
+            raise socketio.exceptions.ConnectionRefusedError(
+                why.message, {"code": why.code, "retryable": why.retryable}
+            ) from refusal
+        socket.is_open = not socket.closed
+
+    async def _gone(self, sid: str, reason: str) -> None:  # noqa: ARG002 - the library's signature
+        eio_sid = self.manager.eio_sid_from_sid(sid, "/")
+        socket = self.sockets.get(eio_sid)
+        if socket is not None:
+            socket.is_open = False
+            self._application.closed(socket)
+
+
+def _auth(text: str) -> dict[str, Any]:
+    try:
+        auth = msgspec.json.decode(text) if text else {}
+    except (msgspec.DecodeError, UnicodeError) as error:
+        raise Refusal(Code.MALFORMED) from error
+    if not isinstance(auth, dict):
+        raise Refusal(Code.MALFORMED)
+    return auth
+
+
+def _say_error(socket: Socket, refusal: Refusal) -> None:
+    if socket.is_open:
+        body = payloads.ErrorEvent(refusal.code.value, refusal.message, "")
+        socket.emit("error", payloads.encode(body))

@@ -1,0 +1,76 @@
+"""Client frames → inbound streams, or a refusal that says why not.
+
+Bounded: while the broker is away a number of frames wait, unanswered; more are refused as `unavailable`.
+When routers are behind by more than a setting, what would make it worse is refused as `overloaded`.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from msgspec import Struct
+
+from libs.streams.group_commit import Full
+from libs.streams.producer import Producer
+from libs.wire import names
+from libs.wire.codes import Code, Refusal
+from libs.wire.frames import Inbound
+
+_RETRY_AFTER_MS: Final = 2000
+
+
+class Lag(Struct, frozen=True):
+    """How far behind a partition is: entries nobody has acknowledged, and the age of the oldest."""
+
+    entries: int = 0
+    age_s: float = 0.0
+
+
+class Uplink:
+    """Publishes frames to the partitions they belong to."""
+
+    def __init__(self, producer: Producer, *, partitions: int, overload_lag_s: float, overload_entries: int) -> None:
+        self._producer = producer
+        self._partitions = partitions
+        self._overload_lag_s = overload_lag_s
+        self._overload_entries = overload_entries
+        self._lags: Mapping[int, Lag] = {}
+
+    def __len__(self) -> int:
+        return len(self._producer)
+
+    def note_lags(self, lags: Mapping[int, Lag]) -> None:
+        """How far behind each partition is now."""
+        self._lags = lags
+
+    def publish_for_conversation(self, conversation_id: str, frame: Inbound) -> None:
+        """To the partition that orders a conversation. Raises `Refusal`."""
+        self._publish(names.partition_of(conversation_id, self._partitions), frame)
+
+    def publish_for_user(self, user_id: str, frame: Inbound) -> None:
+        """To the partition that answers for a user. Raises `Refusal`."""
+        self._publish(names.partition_of_user(user_id, self._partitions), frame)
+
+    def publish_for_message(self, message_id: str, frame: Inbound) -> None:
+        """To the partition of a message's conversation. Raises `Refusal`, also for an id that is not ours."""
+        partition = names.partition_of_message(message_id, self._partitions)
+        if partition is None:
+            raise Refusal(Code.ACCESS_DENIED)
+        self._publish(partition, frame)
+
+    async def wait_written(self) -> None:
+        """Wait until everything published so far is with the broker."""
+        await self._producer.wait_written()
+
+    async def run(self) -> None:
+        """Write until cancelled."""
+        await self._producer.run()
+
+    def _publish(self, partition: int, frame: Inbound) -> None:
+        lag = self._lags.get(partition)
+        if lag is not None and (lag.age_s > self._overload_lag_s or lag.entries > self._overload_entries):
+            raise Refusal(Code.OVERLOADED, retry_after_ms=_RETRY_AFTER_MS)
+        try:
+            self._producer.publish_nowait(partition, frame)
+        except Full as error:
+            code = Code.UNAVAILABLE if self._producer.is_away else Code.OVERLOADED
+            raise Refusal(code, retry_after_ms=_RETRY_AFTER_MS) from error

@@ -1,0 +1,131 @@
+"""`talowa`: the cluster on this machine, and what one needs to try it out."""
+
+import argparse
+import asyncio
+import functools
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from libs import lifecycle
+from libs.lifecycle import EXIT_CONFIG, Unstartable
+from libs.settings import SettingsError, load
+from libs.telemetry import logs
+from services.local import people, state
+from services.local.app import console, say, up
+from services.local.arguments import parse
+from services.local.chat import CannotChat, Chat
+from services.local.claim import make_home, taking_turns
+from services.local.issuer import Issuer
+from services.local.keyring import Keyring
+from services.local.people import BadFile, Location, UserEntry
+from services.local.plan import socket_url
+from services.local.settings import LocalSettings
+from services.local.status import is_alive, show_status
+from services.router.sqlite import SqliteStore, open_store
+from services.router.store import StoreAway
+
+# Routers may be writing; a person would rather wait than be told to try again.
+_STORE_PATIENCE_S = 30.0
+_INTERRUPTED = 130  # what a shell reports for Ctrl-C
+
+
+def main() -> None:
+    """The console script. Exits with 0, 1 (it could not be done), 2 (arguments) or 78 (settings)."""
+    given = parse()
+    try:
+        settings = load(LocalSettings)
+        logs.configure("local", given.command, settings.log_level if given.command == "up" else "warning")
+        if given.command == "up":
+            lifecycle.run(functools.partial(up, settings))
+            return
+        make_home(settings.home)
+        sys.exit(asyncio.run(_COMMANDS[given.command](settings, given)))
+    except (SettingsError, Unstartable) as error:
+        print(f"talowa: {error}", file=sys.stderr)
+        sys.exit(EXIT_CONFIG)
+    except (BadFile, CannotChat) as error:
+        print(f"talowa: {error}", file=sys.stderr)
+        sys.exit(1)
+    except StoreAway as error:
+        print(f"talowa: the store in {settings.database} is away ({error}). Try again.", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(_INTERRUPTED)
+
+
+@asynccontextmanager
+async def _store(settings: LocalSettings) -> AsyncIterator[SqliteStore]:
+    with taking_turns(settings.home):
+        async with open_store(settings.database, patience_s=_STORE_PATIENCE_S) as store:
+            yield store
+
+
+async def _token(settings: LocalSettings, given: argparse.Namespace) -> int:
+    ids = [*given.users, *(f"{given.prefix}{number}" for number in range(1, (given.count or 0) + 1))]
+    location = Location(given.state, given.district, given.mandal, given.village)
+    users = [UserEntry(uid, name=given.name, role=given.role, location=location) for uid in dict.fromkeys(ids)]
+    async with _store(settings) as store:
+        await people.put_users(store, users)
+    issuer = Issuer(Keyring(settings.home).signing_key())
+    for uid in ids:
+        print(issuer.token(uid, given.role, given.ttl))
+    return 0
+
+
+async def _import(settings: LocalSettings, given: argparse.Namespace) -> int:
+    file = people.read_file(Path(given.file))
+    async with _store(settings) as store:
+        await people.put_users(store, file.users)
+        await people.put_groups(store, file.groups)
+        strangers = await people.strangers(store, file.groups)
+    print(f"{len(file.users)} users and {len(file.groups)} groups are in {settings.database}")
+    if strangers:
+        shown = ", ".join(strangers[:5]) + (", …" if len(strangers) > 5 else "")
+        print(f"note: {len(strangers)} members of groups are no users yet: {shown}", file=sys.stderr)
+    return 0
+
+
+async def _chat(settings: LocalSettings, given: argparse.Namespace) -> int:
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with _store(settings) as store:
+        await people.put_users(store, [UserEntry(uid) for uid in (given.user, given.to) if uid])
+        if given.group and await people.join(store, given.group, given.user):
+            say(f"· {given.user} is a member of {given.group} now")
+    issuer = Issuer(Keyring(settings.home).signing_key())
+    target = {"recipientId": given.to} if given.to else {"groupId": given.group} if given.group else {}
+    chat = Chat(given.user, target, functools.partial(issuer.token, given.user), say)
+    await chat.run(given.url or socket_url(settings.websocket_host, settings.websocket_port), stop)
+    return 0
+
+
+async def _status(settings: LocalSettings, _: argparse.Namespace) -> int:
+    found = state.read(settings.home)
+    if found is None:
+        print(f"nothing runs on DATA_DIR={settings.home}. Start a cluster with `talowa up`.", file=sys.stderr)
+        return 1
+    if not is_alive(found.supervisor):
+        print(f"the `talowa up` of pid {found.supervisor} was killed; start it again.", file=sys.stderr)
+    return 0 if await show_status(found, Keyring(settings.home).admin_token(), console()) else 1
+
+
+async def _admin_token(settings: LocalSettings, _: argparse.Namespace) -> int:
+    print(Keyring(settings.home).admin_token())
+    return 0
+
+
+_COMMANDS = {
+    "token": _token,
+    "import": _import,
+    "chat": _chat,
+    "status": _status,
+    "admin-token": _admin_token,
+}
+
+
+if __name__ == "__main__":
+    main()

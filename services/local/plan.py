@@ -1,0 +1,116 @@
+"""From settings to processes: which run, on which ports, with which environment."""
+
+import sys
+from pathlib import Path
+from typing import Final
+
+from msgspec import Struct
+
+from services.local import ports
+from services.local.broker import broker, find_server
+from services.local.broker import url as broker_url
+from services.local.issuer import AUDIENCE, ISSUER
+from services.local.keyring import Keyring
+from services.local.process import Process
+from services.local.settings import LocalSettings
+
+_INTERNAL_HOST: Final = "127.0.0.1"
+_ANY_ADDRESS: Final = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - compared with, not bound to
+
+
+class Plan(Struct, frozen=True):
+    """The processes of a cluster, in the order they start."""
+
+    processes: list[Process]
+    redis_url: str
+
+
+def make_plan(settings: LocalSettings, environment: dict[str, str], *, first_port: int | None = None) -> Plan:
+    """What runs under these settings. Picks free internal ports, and makes what is secret, on the way.
+
+    `environment` is what all processes inherit. `first_port` is where the search for free ports
+    begins; clusters that start at the same moment on one machine begin apart. Raises `Unstartable`.
+    """
+    home = settings.home
+    wanted = settings.gateways + settings.routers + 1 + (settings.redis_url is None)
+    start = {} if first_port is None else {"start": first_port}
+    free = iter(ports.free(wanted, _INTERNAL_HOST, taken=settings.websocket_ports, **start))
+    processes = []
+    redis_url = settings.redis_url
+    if redis_url is None:
+        port = next(free)
+        redis_url = broker_url(port)
+        processes.append(broker(find_server(), home, port, environment))
+    shared = environment | {
+        "REDIS_URL": redis_url,
+        "PARTITIONS": str(settings.partitions),
+        "LOG_LEVEL": settings.log_level,
+    }
+    processes += [
+        _router(f"r{number}", next(free), settings.database, shared) for number in range(1, settings.routers + 1)
+    ]
+    processes.append(_presence("presence", next(free), shared))
+    keyring = Keyring(home)
+    secrets = {
+        "AUTH": "local",
+        "TOKEN_KEY_FILE": str(keyring.public_key_file()),
+        "TOKEN_ISSUER": ISSUER,
+        "TOKEN_AUDIENCE": AUDIENCE,
+        "TICKET_SECRET": keyring.ticket_secret(),
+        "ADMIN_TOKEN": keyring.admin_token(),
+    }
+    processes += [
+        _gateway(f"g{number}", port, next(free), settings, shared | secrets)
+        for number, port in enumerate(settings.websocket_ports, start=1)
+    ]
+    return Plan(processes, redis_url)
+
+
+def socket_url(host: str, port: int) -> str:
+    """Where a client on this machine finds a gateway."""
+    return f"http://{_ANY_ADDRESS.get(host, host)}:{port}"
+
+
+def _gateway(name: str, socket: int, internal: int, settings: LocalSettings, shared: dict[str, str]) -> Process:
+    return Process(
+        name=name,
+        role="gateway",
+        command=_python("services.gateway"),
+        environment=shared
+        | _internal(internal)
+        | {
+            "GATEWAY_ID": name,
+            "WEBSOCKET_HOST": settings.websocket_host,
+            "WEBSOCKET_PORT": str(socket),
+            "WEBSOCKET_URL": settings.websocket_url or socket_url(settings.websocket_host, socket),
+        },
+        ports={"socket": socket, "internal": internal},
+    )
+
+
+def _router(name: str, internal: int, database: Path, shared: dict[str, str]) -> Process:
+    return Process(
+        name=name,
+        role="router",
+        command=_python("services.router"),
+        environment=shared | _internal(internal) | {"ROUTER_ID": name, "STORE": "sqlite", "SQLITE_PATH": str(database)},
+        ports={"internal": internal},
+    )
+
+
+def _presence(name: str, internal: int, shared: dict[str, str]) -> Process:
+    return Process(
+        name=name,
+        role="presence",
+        command=_python("services.presence"),
+        environment=shared | _internal(internal) | {"PRESENCE_ID": name},
+        ports={"internal": internal},
+    )
+
+
+def _internal(port: int) -> dict[str, str]:
+    return {"INTERNAL_HOST": _INTERNAL_HOST, "INTERNAL_PORT": str(port)}
+
+
+def _python(module: str) -> tuple[str, ...]:
+    return (sys.executable, "-m", module)

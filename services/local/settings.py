@@ -1,0 +1,74 @@
+"""Settings of the local cluster, and the environment that its processes inherit."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+from msgspec import Meta
+
+from libs.settings import Settings
+from libs.telemetry.logs import Level
+
+_LAST_PORT = 65535
+_REDIS_SCHEMES = ("redis://", "rediss://", "redis+sentinel://", "redis+cluster://", "unix://")
+
+
+class LocalSettings(Settings, frozen=True, kw_only=True):
+    """What `talowa` reads from the environment."""
+
+    gateways: Annotated[int, Meta(ge=1, le=64, description="How many gateways to run: a number from 1 to 64.")] = 2
+    routers: Annotated[int, Meta(ge=1, le=64, description="How many routers to run: a number from 1 to 64.")] = 2
+    data_dir: Annotated[
+        str, Meta(min_length=1, description="The folder for the store, the broker's file, keys and logs.")
+    ] = ".local"
+    websocket_host: Annotated[
+        str, Meta(min_length=1, description="The address clients connect to; 0.0.0.0 lets other machines in.")
+    ] = "127.0.0.1"
+    websocket_port: Annotated[
+        int, Meta(ge=1, le=_LAST_PORT, description="The first gateway's port: the others take the next ones.")
+    ] = 3001
+    websocket_url: Annotated[
+        str | None, Meta(description="The URL that /info tells clients, if it is not this machine's own address.")
+    ] = None
+    redis_url: Annotated[
+        str | None, Meta(description="A broker to use instead of the embedded one, such as redis://127.0.0.1:6379.")
+    ] = None
+    partitions: Annotated[
+        int, Meta(ge=1, le=99, description="Into how many partitions conversations are spread: 1 to 99.")
+    ] = 16
+    log_level: Annotated[Level, Meta(description="One of debug, info, warning, error.")] = "info"
+
+    def problems(self) -> list[str]:
+        """Rules across fields that do not hold."""
+        found = []
+        if self.websocket_port + self.gateways - 1 > _LAST_PORT:
+            found.append(
+                f"WEBSOCKET_PORT={self.websocket_port} with GATEWAYS={self.gateways} goes past port {_LAST_PORT}. "
+                f"Choose a WEBSOCKET_PORT up to {_LAST_PORT - self.gateways + 1}."
+            )
+        if self.redis_url is not None and not self.redis_url.startswith(_REDIS_SCHEMES):
+            found.append(
+                "REDIS_URL does not begin with redis://, rediss://, redis+sentinel:// or redis+cluster://. "
+                "Correct it, or unset it to use the embedded broker."
+            )
+        return found
+
+    @property
+    def home(self) -> Path:
+        """`DATA_DIR` as an absolute path."""
+        return Path(self.data_dir).expanduser().absolute()
+
+    @property
+    def database(self) -> Path:
+        """Where the SQLite store is."""
+        return self.home / "talowa.db"
+
+    @property
+    def websocket_ports(self) -> list[int]:
+        """One port a gateway, in order."""
+        return list(range(self.websocket_port, self.websocket_port + self.gateways))
+
+
+def inherited() -> dict[str, str]:
+    """This process's own environment, which its children get too: PATH, and settings a developer tries out."""
+    return dict(os.environ)

@@ -1,0 +1,37 @@
+"""The composition root of presence: read top to bottom."""
+
+import asyncio
+import secrets
+
+import structlog
+from prometheus_client import CollectorRegistry
+
+from libs import broker, settings
+from libs.directory import Directory
+from libs.telemetry import health, logs
+from services.presence.metrics import PresenceMetrics
+from services.presence.reaper import Reaper
+from services.presence.settings import PresenceSettings
+
+log = structlog.get_logger(__name__)
+
+
+async def main(stop: asyncio.Event) -> None:
+    """Run presence until `stop` is set."""
+    s = settings.load(PresenceSettings)
+    logs.configure("presence", f"{s.presence_id}-{secrets.token_hex(4)}", s.log_level)
+    registry = CollectorRegistry()
+    metrics = PresenceMetrics(registry)
+    async with broker.connect(s.redis_url) as commands:
+        await broker.wait_until_usable(commands, stop)
+        reaper = Reaper(commands, Directory(commands), metrics, downlink_max_entries=s.downlink_max_entries)
+        internal = health.internal_app(registry, {"broker": lambda: reaper.problem})
+        async with (
+            health.serve(internal, s.internal_host, s.internal_port, "INTERNAL_PORT") as port,
+            asyncio.TaskGroup() as tasks,
+        ):
+            log.info("started", internal_port=port)
+            reaping = tasks.create_task(reaper.run())
+            await stop.wait()
+            reaping.cancel()
+        log.info("stopped")

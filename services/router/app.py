@@ -1,0 +1,79 @@
+"""The composition root of a router: read top to bottom."""
+
+import asyncio
+import secrets
+
+import structlog
+from prometheus_client import CollectorRegistry
+
+from libs import broker, cluster, settings
+from libs.directory import Directory
+from libs.telemetry import health, logs
+from services.router.conversations import Conversations
+from services.router.delivery import Delivery
+from services.router.due import DuePages
+from services.router.metrics import RouterMetrics
+from services.router.people import People
+from services.router.requests import Requests
+from services.router.settings import RouterSettings
+from services.router.sqlite import open_store
+from services.router.worker import BLOCK_MS, Worker
+
+log = structlog.get_logger(__name__)
+
+
+async def main(stop: asyncio.Event) -> None:
+    """Run a router until `stop` is set."""
+    s = settings.load(RouterSettings)
+    # A name of its own for every start: a lease belongs to one process, not to a place.
+    router = f"{s.router_id}-{secrets.token_hex(4)}"
+    logs.configure("router", router, s.log_level)
+    registry = CollectorRegistry()
+    metrics = RouterMetrics(registry)
+
+    async with (
+        broker.connect(s.redis_url) as commands,
+        broker.connect(s.redis_url, blocking_s=BLOCK_MS / 1000) as reader,
+        open_store(s.sqlite_path, patience_s=s.store_patience_s) as store,
+    ):
+        await broker.wait_until_usable(commands, stop)
+        await cluster.agree_on_partitions(commands, s.partitions)
+        people = People(store, s.people_cache_s)
+        conversations = Conversations(store, people, s.counted_members_max)
+        pages = DuePages(store, commands, partitions=s.partitions, messages=s.page_messages, bytes_=s.page_bytes)
+        requests = Requests(store, people, conversations, pages, metrics)
+        delivery = Delivery(
+            store,
+            people,
+            Directory(commands),
+            commands,
+            conversations,
+            requests,
+            metrics,
+            partitions=s.partitions,
+        )
+        worker = Worker(
+            commands,
+            reader,
+            delivery,
+            store,
+            metrics,
+            router=router,
+            partitions=s.partitions,
+            read_entries=s.read_entries,
+            linger_s=s.linger_ms / 1000,
+            parked_messages_max=s.parked_messages_max,
+            receipt_gather_s=s.receipt_gather_s,
+        )
+        internal = health.internal_app(registry, {"broker": lambda: worker.problem})
+        async with (
+            health.serve(internal, s.internal_host, s.internal_port, "INTERNAL_PORT") as port,
+            asyncio.TaskGroup() as tasks,
+        ):
+            log.info("started", internal_port=port, partitions=s.partitions, store=s.store)
+            working = tasks.create_task(worker.run())
+            await stop.wait()
+            log.info("draining")
+            await worker.drain()
+            working.cancel()
+        log.info("stopped")

@@ -1,0 +1,453 @@
+"""The story of a message, from the inbound stream to everyone who should have it. Open this first.
+
+A batch is frames of several partitions, and goes through two stages. The next batch is decided while
+this one is completed; batches complete in order.
+
+    decide    may it be sent (`permission`) · was it sent before · its place (`order.lua`, fenced)
+    complete  save → say (answers, messages, statuses: `routing.plan`, `outbound`) → acknowledge (fenced)
+
+Once a message has a place, nothing refuses it any more: a replay after a crash finds the place and goes
+on from there. While the store is away a batch is said as `queued` and *parked*: it stays on the inbound
+stream, and its `sent` follows when the store has it.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import msgspec
+import structlog
+
+from libs.broker import Broker
+from libs.directory import Directory
+from libs.wire import names
+from libs.wire.codes import Code, Refusal
+from libs.wire.frames import Answer, Confirm, History, Inbound, Join, Origin, Send
+from services.router import answers, bodies, outbound, permission, routing
+from services.router.conversations import Conversations
+from services.router.metrics import RouterMetrics
+from services.router.partition import Candidate, Partition
+from services.router.people import People
+from services.router.requests import Request, Requests
+from services.router.routing import Saying, ToSession, ToUsers
+from services.router.store import Message, Saved, Store, StoreAway
+
+log = structlog.get_logger(__name__)
+
+# While the store is away it is tried again this often.
+_STORE_RETRY_S: Final = 1.0
+
+
+class Verdict:
+    """What became of one `Send`: `message` if it has a place, else `refusal`."""
+
+    __slots__ = ("forwarded", "is_new", "is_recent", "message", "refusal", "send")
+
+    def __init__(self, send: Send) -> None:
+        self.send = send
+        self.message: Message | None = None
+        self.refusal: Refusal | None = None
+        self.is_new = False
+        # Known only by its place: it was saved a while ago, and the store cannot be asked now.
+        self.is_recent = False
+        self.forwarded: Send | None = None
+
+
+class Work:
+    """The frames of one partition in a batch, and what was decided about them."""
+
+    __slots__ = ("frames", "last_id", "partition", "verdicts")
+
+    def __init__(self, partition: Partition, frames: Sequence[Inbound], last_id: str) -> None:
+        self.partition = partition
+        self.frames = frames
+        self.last_id = last_id
+        self.verdicts: list[Verdict] = []
+
+    @property
+    def new_messages(self) -> list[Message]:
+        """The messages that are to be saved, in order."""
+        return [verdict.message for verdict in self.verdicts if verdict.is_new and verdict.message is not None]
+
+
+class Delivery:
+    """Takes batches through their two stages."""
+
+    def __init__(
+        self,
+        store: Store,
+        people: People,
+        directory: Directory,
+        broker: Broker,
+        conversations: Conversations,
+        requests: Requests,
+        metrics: RouterMetrics,
+        *,
+        partitions: int,
+    ) -> None:
+        self._store = store
+        self._people = people
+        self._directory = directory
+        self._broker = broker
+        self._conversations = conversations
+        self._requests = requests
+        self._metrics = metrics
+        self._partitions = partitions
+        self._parked: list[Work] = []
+        self._retry_at = 0.0
+
+    @property
+    def parked(self) -> int:
+        """Messages that were said to be queued and wait for the store."""
+        return sum(len(work.new_messages) for work in self._parked)
+
+    # --- stage one -----------------------------------------------------------------------------
+
+    async def decide(self, works: Sequence[Work]) -> None:
+        """Give every message of the batch its verdict, and its place if it may have one."""
+        sends = [(work, frame) for work in works for frame in work.frames if isinstance(frame, Send)]
+        if not sends:
+            return
+        await self._load_people(frame for _, frame in sends)
+        keys = {names.message_key(send.sender.user_id, send.draft.client_id) for _, send in sends}
+        waiting = {key: message for work in works for key, message in work.partition.unsaved.items() if key in keys}
+        is_store_away = bool(self._parked)
+        found: dict[str, Message] = {}
+        try:
+            found = await self._store.find(keys - waiting.keys())
+            await self._learn_last_seqs(sends, keys)
+        except StoreAway:
+            is_store_away = True
+        for work, send in sends:
+            work.verdicts.append(self._judge(send, waiting, found))
+        await self._order(works, is_store_away=is_store_away)
+
+    async def _load_people(self, sends: Iterable[Send]) -> None:
+        users: set[str] = set()
+        groups: set[str] = set()
+        for send in sends:
+            users.add(send.sender.user_id)
+            users.update(names.direct_pair(send.draft.conversation_id) or ())
+            group_id = names.group_of(send.draft.conversation_id) or send.draft.bare_id
+            if group_id:
+                groups.add(group_id)
+        await self._people.load(users, groups)
+
+    async def _learn_last_seqs(self, sends: Sequence[tuple[Work, Send]], keys: set[str]) -> None:
+        unknown = {
+            send.draft.conversation_id: work.partition
+            for work, send in sends
+            if work.partition.last_seq(send.draft.conversation_id) is None and keys
+        }
+        if unknown:
+            for conversation_id, seq in (await self._store.last_seqs(list(unknown))).items():
+                unknown[conversation_id].note_last_seq(conversation_id, seq)
+
+    def _judge(self, send: Send, waiting: dict[str, Message], found: dict[str, Message]) -> Verdict:
+        verdict = Verdict(send)
+        key = names.message_key(send.sender.user_id, send.draft.client_id)
+        verdict.message = waiting.get(key) or found.get(key)
+        if verdict.message is None:
+            try:
+                verdict.forwarded = self._check(send)
+            except Refusal as refusal:
+                verdict.refusal = refusal
+            except StoreAway:
+                verdict.refusal = Refusal(Code.UNAVAILABLE)
+            except Exception as error:  # noqa: BLE001 - the policy for a frame nobody can judge: refuse it, alone
+                log.exception("a message could not be judged", error=type(error).__name__)
+                verdict.refusal = Refusal(Code.INTERNAL)
+        return verdict
+
+    def _check(self, send: Send) -> Send | None:
+        """May it be sent? A bare id that turns out to be a group's gives the frame for that group."""
+        draft = send.draft
+        permission.check_send(draft.type, send.sender.role, is_anonymous=draft.is_anonymous)
+        pair = names.direct_pair(draft.conversation_id)
+        if pair is None:
+            group_id = names.group_of(draft.conversation_id)
+            permission.check_member(send.sender.user_id, self._people.group(group_id) if group_id else None)
+            return None
+        if send.sender.user_id not in pair:
+            raise Refusal(Code.ACCESS_DENIED)
+        other = pair[0] if pair[1] == send.sender.user_id else pair[1]
+        if draft.bare_id is not None and self._people.user(other) is None:
+            permission.check_member(send.sender.user_id, self._people.group(draft.bare_id))
+            return _for_group(send, draft.bare_id)
+        permission.check_direct(self._people.user(send.sender.user_id), self._people.user(other))
+        return None
+
+    async def _order(self, works: Sequence[Work], *, is_store_away: bool) -> None:
+        asking = [(work, [v for v in work.verdicts if v.message is None and v.forwarded is None]) for work in works]
+        asking = [(work, verdicts) for work, verdicts in asking if verdicts]
+        replies = await self._broker.scripts(
+            [
+                work.partition.order(
+                    [
+                        Candidate(
+                            names.message_key(v.send.sender.user_id, v.send.draft.client_id),
+                            v.send.draft.conversation_id,
+                            may=v.refusal is None,
+                        )
+                        for v in verdicts
+                    ],
+                    is_store_away=is_store_away,
+                )
+                for work, verdicts in asking
+            ]
+        )
+        for (work, verdicts), reply in zip(asking, replies, strict=True):
+            if reply is None:
+                work.partition.is_lost = True
+                continue
+            for verdict, (state, seq, conversation_id) in zip(verdicts, reply, strict=True):
+                self._place(work.partition, verdict, state, int(seq), conversation_id.decode())
+
+    def _place(self, partition: Partition, verdict: Verdict, state: bytes, seq: int, conversation_id: str) -> None:
+        match state:
+            case b"given":
+                message = _message(verdict.send, conversation_id, seq)
+                verdict.message = partition.unsaved.get(message.key)
+                if verdict.message is None:
+                    verdict.message = partition.unsaved[message.key] = message
+                    verdict.is_new = True
+                    partition.receipts.remember(message)
+                verdict.refusal = None
+            case b"recent":
+                verdict.message = _message(verdict.send, conversation_id, seq)
+                verdict.is_recent = True
+                verdict.refusal = None
+            case b"unknown":
+                verdict.refusal = Refusal(Code.UNAVAILABLE)
+            case _:
+                pass  # refused, and never given a place
+
+    # --- stage two -----------------------------------------------------------------------------
+
+    async def complete(self, works: Sequence[Work]) -> None:
+        """Save, say, acknowledge. A partition that was lost meanwhile drops out at any step."""
+        if self._parked:
+            await self.unpark()
+        is_saved = not self._parked and await self._save(works)
+        works = [work for work in works if not work.partition.is_lost]
+        forwarded: list[tuple[int, Inbound]] = []
+        sayings: list[Saying] = []
+        for work in works:
+            sayings += await self._say_verdicts(work, forwarded, is_saved=is_saved)
+            sayings += await self._say_rest(work, forwarded)
+        await self._publish(works, sayings, forwarded)
+        if is_saved:
+            await self._acknowledge(works)
+        else:
+            self._parked += works
+            self._metrics.parked.set(self.parked)
+
+    async def unpark(self) -> None:
+        """Try the store again for what is parked; with success, tell the senders and acknowledge."""
+        if time.monotonic() < self._retry_at:
+            return
+        self._parked = [work for work in self._parked if not work.partition.is_lost]
+        works = self._parked
+        if not await self._save(works):
+            return
+        sayings = [
+            ToUsers(
+                work.partition.number,
+                (message.sender_id,),
+                "message_delivery_status",
+                bodies.delivery_status(message, "sent", answers.now_ms()),
+            )
+            for work in works
+            if not work.partition.is_lost
+            for message in work.new_messages
+        ]
+        works = [work for work in works if not work.partition.is_lost]
+        await self._publish(works, sayings, [])
+        await self._acknowledge(works)
+        self._parked = []
+        self._metrics.parked.set(0)
+        log.info("store is back", saved=len(sayings))
+
+    async def _save(self, works: Sequence[Work]) -> bool:
+        """Save what is new; False when the store is away. A place that was taken loses its partition."""
+        verdicts = [(work, v) for work in works if not work.partition.is_lost for v in work.verdicts if v.is_new]
+        messages = [verdict.message for _, verdict in verdicts if verdict.message is not None]
+        try:
+            with self._metrics.stage_s.labels("save").time():
+                outcomes = await self._store.save(messages) if messages else []
+                for (work, verdict), outcome in zip(verdicts, outcomes, strict=True):
+                    await self._settle(work, verdict, outcome)
+        except StoreAway as error:
+            if not self._parked:
+                log.warning("store is away: messages are queued", error=str(error))
+            self._retry_at = time.monotonic() + _STORE_RETRY_S
+            self._metrics.store_away.set(1)
+            return False
+        self._metrics.store_away.set(0)
+        return True
+
+    async def _settle(self, work: Work, verdict: Verdict, outcome: Saved) -> None:
+        message = verdict.message
+        if message is None:
+            return
+        match outcome:
+            case Saved.SAVED:
+                work.partition.note_last_seq(message.conversation_id, message.seq)
+            case Saved.TAKEN:
+                log.warning("a place was taken: starting the partition over", partition=work.partition.number)
+                work.partition.is_lost = True
+            case Saved.REPEAT:
+                # An older message sent again while the store could not be asked: its new place is left void.
+                await self._store.save([_void(message)])
+                verdict.message = (await self._store.find([message.key])).get(message.key, message)
+                verdict.is_new = False
+                work.partition.unsaved.pop(message.key, None)
+                work.partition.note_last_seq(message.conversation_id, message.seq)
+
+    async def _publish(
+        self, works: Sequence[Work], sayings: Sequence[Saying], forwarded: Sequence[tuple[int, Inbound]]
+    ) -> None:
+        if not sayings and not forwarded:
+            return
+        with self._metrics.stage_s.labels("publish").time():
+            audience = routing.audience(sayings)
+            live, seats = await asyncio.gather(self._directory.live(), self._directory.locate(audience))
+            tokens = {work.partition.number: work.partition.token for work in works}
+            await outbound.publish(self._broker, routing.plan(sayings, seats, live, tokens), forwarded, self._metrics)
+
+    async def _acknowledge(self, works: Sequence[Work]) -> None:
+        with self._metrics.stage_s.labels("acknowledge").time():
+            calls = []
+            for work in works:
+                placed = [v.message for v in work.verdicts if v.message is not None]
+                receipts = work.partition.receipts.take_unjournaled()
+                calls.append(work.partition.acknowledge(work.last_id, placed, receipts))
+            replies = await self._broker.scripts(calls)
+        for work, reply in zip(works, replies, strict=True):
+            if reply is None:
+                work.partition.is_lost = True
+            for message in work.new_messages:
+                work.partition.unsaved.pop(message.key, None)
+
+    # --- what is said --------------------------------------------------------------------------
+
+    async def _say_verdicts(self, work: Work, forwarded: list[tuple[int, Inbound]], *, is_saved: bool) -> list[Saying]:
+        sayings: list[Saying] = []
+        number = work.partition.number
+        for verdict in work.verdicts:
+            send = verdict.send
+            if verdict.message is not None:
+                is_unsaved = verdict.message.key in work.partition.unsaved and not is_saved
+                status = "queued" if is_unsaved else "sent"
+                self._metrics.messages.labels(status if verdict.is_new else "repeat").inc()
+                sayings += _say_accepted(number, send.origin, verdict.message, status)
+                if not verdict.is_recent:
+                    sayings += await self._say_message(work.partition, verdict, verdict.message)
+            elif verdict.forwarded is not None:
+                conversation_id = verdict.forwarded.draft.conversation_id
+                forwarded.append((names.partition_of(conversation_id, self._partitions), verdict.forwarded))
+            elif verdict.refusal is not None:
+                self._metrics.messages.labels("refused").inc()
+                self._metrics.refusals.labels(verdict.refusal.code.value).inc()
+                error = bodies.message_error(verdict.refusal, send.draft.client_message_id, send.draft.client_id)
+                sayings.append(answers.refused(number, send.origin, verdict.refusal, ("message_error", error)))
+        return sayings
+
+    async def _say_message(self, partition: Partition, verdict: Verdict, message: Message) -> list[Saying]:
+        try:
+            recipients = await self._conversations.participants(message.conversation_id) - {message.sender_id}
+            if not verdict.is_new:
+                # Sent again, or replayed after a crash: only to those who have not confirmed it.
+                await self._conversations.load_receipts(partition, message.conversation_id, recipients)
+        except StoreAway:
+            return []  # a repeat whose readers cannot be asked for; it stays due to them
+        if not verdict.is_new:
+            book = partition.receipts
+            recipients = frozenset(
+                user for user in recipients if not book.receipt(message.conversation_id, user).has(message.seq)
+            )
+        body = bodies.new_message(message)
+        sayings: list[Saying] = [
+            ToUsers(
+                partition.number,
+                tuple(sorted(recipients)),
+                "new_message",
+                body,
+                message.conversation_id,
+                message.seq,
+            )
+        ]
+        if verdict.is_new:
+            skip = verdict.send.origin.session
+            sayings.append(ToUsers(partition.number, (message.sender_id,), "new_message", body, skip_session=skip))
+        return sayings
+
+    async def _say_rest(self, work: Work, forwarded: list[tuple[int, Inbound]]) -> list[Saying]:
+        """Everything in the batch that is not a message."""
+        rest: list[Request] = [frame for frame in work.frames if not isinstance(frame, Send)]
+        sayings: list[Saying] = []
+        for result in await asyncio.gather(*(self._requests.answer(work.partition, frame) for frame in rest)):
+            match result:
+                case Confirm() | History() | Join():
+                    forwarded.append((names.partition_of(result.conversation_id, self._partitions), result))
+                case list():
+                    sayings += result
+        return sayings
+
+
+def _say_accepted(number: int, origin: Origin, message: Message, status: str) -> list[Saying]:
+    """The answer to the socket that sent it, and the status to the sender's other devices."""
+    body = bodies.delivery_status(message, status, answers.now_ms())
+    skip = origin.session if origin.ack is not None else None
+    sayings: list[Saying] = [ToUsers(number, (message.sender_id,), "message_delivery_status", body, skip_session=skip)]
+    if origin.ack is not None:
+        answer = Answer(origin.session, origin.ack, bodies.accepted(message, status))
+        sayings.insert(0, ToSession(number, origin.gateway, answer))
+    return sayings
+
+
+def _message(send: Send, conversation_id: str, seq: int) -> Message:
+    draft = send.draft
+    return Message(
+        id=names.message_id(send.sender.user_id, draft.client_id, conversation_id),
+        key=names.message_key(send.sender.user_id, draft.client_id),
+        conversation_id=conversation_id,
+        seq=seq,
+        sender_id=send.sender.user_id,
+        sender_name=send.sender.name,
+        sender_role=send.sender.role,
+        type=draft.type,
+        content=draft.content,
+        client_id=draft.client_id,
+        client_message_id=draft.client_message_id,
+        timestamp_ms=draft.timestamp_ms if draft.timestamp_ms is not None else send.received_at_ms,
+        server_time_ms=send.received_at_ms,
+        media_url=draft.media_url,
+        media_metadata=draft.media_metadata,
+        encryption_level=draft.encryption_level,
+    )
+
+
+def _void(message: Message) -> Message:
+    return Message(
+        id=message.id,
+        key="",
+        conversation_id=message.conversation_id,
+        seq=message.seq,
+        sender_id=message.sender_id,
+        sender_name="",
+        sender_role="",
+        type="void",
+        content="",
+        client_id="",
+        client_message_id="",
+        timestamp_ms=message.timestamp_ms,
+        server_time_ms=message.server_time_ms,
+        is_void=True,
+    )
+
+
+def _for_group(send: Send, group_id: str) -> Send:
+    draft = msgspec.structs.replace(send.draft, conversation_id=names.group(group_id), bare_id=None)
+    return msgspec.structs.replace(send, draft=draft)

@@ -1,0 +1,92 @@
+"""What someone away is owed: pages of messages, emergencies first, then oldest first.
+
+It follows from the conversations' logs and the receipts; nothing is copied per recipient. Receipts
+that are in the broker but not yet in the store count: a phone that drops and returns at once is not
+sent again what it just confirmed.
+"""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from libs import keys
+from libs.broker import Broker
+from libs.wire import names, payloads
+from libs.wire.frames import Due, DuePage
+from services.router import bodies, receipts
+from services.router.store import Message, Receipt, Store, position_of
+
+
+class DuePages:
+    """Reads pages of what is due."""
+
+    def __init__(self, store: Store, broker: Broker, *, partitions: int, messages: int, bytes_: int) -> None:
+        self._store = store
+        self._broker = broker
+        self._partitions = partitions
+        self._messages = messages
+        self._bytes = bytes_
+
+    async def page(self, asked: Due) -> DuePage:
+        """The next page for one socket. Raises `StoreAway`, `libs.broker.AWAY`."""
+        budget = min(asked.budget_bytes or self._bytes, self._bytes)
+        position = asked.position
+        taken: list[Message] = []
+        rendered: list[msgspec.Raw] = []
+        size = 0
+        while True:
+            rows = await self._store.due(asked.user_id, self._messages + 1, after=position, cursors=asked.cursors)
+            journal = await self._journal(asked.user_id, {message.conversation_id for message, _ in rows})
+            for message, receipt in rows:
+                is_known = message.conversation_id in (asked.cursors or {})
+                confirmed = receipt.merge(journal.get(message.conversation_id, Receipt()))
+                if not is_known and confirmed.has(message.seq):
+                    position = position_of(message)
+                    continue
+                body = bodies.new_message(message)
+                if len(taken) >= self._messages or (taken and size + len(body) > budget):
+                    return self._page(asked, taken, rendered, has_more=True)
+                position = position_of(message)
+                taken.append(message)
+                rendered.append(msgspec.Raw(body))
+                size += len(body)
+            if len(rows) <= self._messages:
+                return self._page(asked, taken, rendered, has_more=False)
+
+    def _page(self, asked: Due, taken: list[Message], rendered: list[msgspec.Raw], *, has_more: bool) -> DuePage:
+        cursors = dict(asked.cursors) if asked.cursors is not None else None
+        confirms: dict[str, list[int]] = {}
+        for message in taken:
+            confirms.setdefault(message.conversation_id, []).append(message.seq)
+            if cursors is not None:
+                cursors[message.conversation_id] = max(message.seq, cursors.get(message.conversation_id, 0))
+        return DuePage(
+            session=asked.origin.session,
+            body=payloads.encode(
+                payloads.OfflineMessages(rendered, has_more, cursors if cursors is not None else msgspec.UNSET)
+            ),
+            confirms=tuple((conversation_id, tuple(seqs)) for conversation_id, seqs in confirms.items()),
+            position=position_of(taken[-1]) if has_more else None,
+            cursors=asked.cursors,
+            budget_bytes=asked.budget_bytes,
+        )
+
+    async def _journal(self, user_id: str, conversations: set[str]) -> Mapping[str, Receipt]:
+        """The receipts of one user that the store may not have yet."""
+        by_partition: dict[int, list[str]] = {}
+        for conversation_id in conversations:
+            by_partition.setdefault(names.partition_of(conversation_id, self._partitions), []).append(conversation_id)
+        replies = await self._broker.batch(
+            [
+                ("HMGET", keys.receipts(partition), *(receipts.journal_field(c, user_id) for c in of_partition))
+                for partition, of_partition in by_partition.items()
+            ]
+        )
+        found: dict[str, Receipt] = {}
+        for of_partition, reply in zip(by_partition.values(), replies, strict=True):
+            if isinstance(reply, Exception):
+                raise reply
+            for conversation_id, packed in zip(of_partition, reply, strict=True):
+                if packed is not None:
+                    found[conversation_id] = receipts.unpack(packed)
+        return found

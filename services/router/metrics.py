@@ -1,0 +1,61 @@
+"""The catalogue of a router's series."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_STAGE_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
+
+
+class RouterMetrics:
+    """All series of the router; labels are bounded."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.partitions_owned = Gauge(
+            "talowa_router_partitions_owned", "Partitions this router has the lease of.", registry=registry
+        )
+        self.frames = Counter("talowa_router_frames_total", "Frames read from gateways.", ["kind"], registry=registry)
+        self.unreadable = Counter(
+            "talowa_router_unreadable_frames_total", "Frames that no reader of this version knows.", registry=registry
+        )
+        self.messages = Counter(
+            "talowa_router_messages_total",
+            "Messages by what became of them: sent, queued, repeat, refused.",
+            ["outcome"],
+            registry=registry,
+        )
+        self.refusals = Counter("talowa_router_refusals_total", "Refusals by code.", ["code"], registry=registry)
+        self.batch_frames = Histogram(
+            "talowa_router_batch_frames",
+            "Frames a batch.",
+            buckets=(1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 5000),
+            registry=registry,
+        )
+        self.stage_s = Histogram(
+            "talowa_router_stage_seconds",
+            "Time of a batch in each stage: decide, save, publish, acknowledge.",
+            ["stage"],
+            buckets=_STAGE_BUCKETS,
+            registry=registry,
+        )
+        self.parked = Gauge(
+            "talowa_router_parked_messages", "Messages that wait for the store to come back.", registry=registry
+        )
+        self.store_away = Gauge("talowa_router_store_away", "1 while the store is away.", registry=registry)
+        self.leases_lost = Counter(
+            "talowa_router_leases_lost_total", "Leases that lapsed or were taken while we held them.", registry=registry
+        )
+        self.lag_entries = Gauge(
+            "talowa_router_lag_entries",
+            "Entries on the inbound streams of owned partitions that are not acknowledged.",
+            ["partition"],
+            registry=registry,
+        )
+        self.gateways_gone = Counter(
+            "talowa_router_undelivered_flushes_total",
+            "Flushes for a gateway that had no downlink any more; what they held stays due.",
+            registry=registry,
+        )
+        self.receipts_unsaved = Gauge(
+            "talowa_router_receipts_unsaved",
+            "Receipts that are in the broker and not yet in the store.",
+            registry=registry,
+        )

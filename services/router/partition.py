@@ -1,0 +1,125 @@
+"""A partition while this router owns it: its token, what only its owner may know, its fenced steps.
+
+Everything here is forgotten when the lease goes. `order` and `acknowledge` build the two scripts that
+check the token in the same step as they write.
+"""
+
+import time
+from collections import OrderedDict
+from collections.abc import Collection, Sequence
+from typing import Any, Final
+
+from libs import keys
+from libs.broker import Call, Script
+from libs.streams import consumer
+from services.router.receipts import ReceiptBook
+from services.router.store import Message, ReceiptRow
+
+# Repeats are known for one to two windows while the store is away; a phone tries again far sooner.
+_RECENT_WINDOW_S: Final = 600
+_LAST_SEQS: Final = 50_000
+
+_order: Final = Script("services.router", "order.lua")
+_acknowledge: Final = Script("services.router", "acknowledge.lua")
+
+
+class Candidate:
+    """A message that asks for its place. `may` is False for one that was refused, unless it has a place."""
+
+    __slots__ = ("conversation_id", "key", "may")
+
+    def __init__(self, key: str, conversation_id: str, *, may: bool) -> None:
+        self.key = key
+        self.conversation_id = conversation_id
+        self.may = may
+
+
+class Partition:
+    """One owned partition."""
+
+    def __init__(self, number: int, token: int, router: str) -> None:
+        self.number = number
+        self.token = token
+        self.position = consumer.BEGINNING
+        self.is_lost = False
+        # Batches read and not yet acknowledged; a partition is handed over when there are none.
+        self.under_way = 0
+        self.is_leaving = False
+        # Messages that have a place and are not in the store yet, by key.
+        self.unsaved: dict[str, Message] = {}
+        self.receipts = ReceiptBook()
+        self._lease = f"{token} {router}"
+        self._last_seqs: OrderedDict[str, int] = OrderedDict()
+
+    def last_seq(self, conversation_id: str) -> int | None:
+        """The last seq of a conversation in the store, if this owner knows it."""
+        return self._last_seqs.get(conversation_id)
+
+    def note_last_seq(self, conversation_id: str, seq: int) -> None:
+        """The store holds this conversation up to `seq`."""
+        if seq >= self._last_seqs.get(conversation_id, 0):
+            self._last_seqs[conversation_id] = seq
+            self._last_seqs.move_to_end(conversation_id)
+            if len(self._last_seqs) > _LAST_SEQS:
+                self._last_seqs.popitem(last=False)
+
+    def forget_last_seqs(self) -> None:
+        """What we thought of the store was wrong; ask it again."""
+        self._last_seqs.clear()
+
+    def order(self, candidates: Sequence[Candidate], *, is_store_away: bool) -> Call:
+        """The script that gives places; see `order.lua` for its reply."""
+        window = _window()
+        args: list[str | int] = [self._lease, "1" if is_store_away else "0"]
+        for candidate in candidates:
+            last = self.last_seq(candidate.conversation_id)
+            args += [
+                candidate.key,
+                candidate.conversation_id,
+                -1 if last is None else last,
+                "1" if candidate.may else "0",
+            ]
+        number = self.number
+        return _order.call(
+            [
+                keys.lease(number),
+                keys.seqs(number),
+                keys.assigned(number),
+                keys.recent(number, window),
+                keys.recent(number, window - 1),
+            ],
+            *args,
+        )
+
+    def acknowledge(
+        self,
+        up_to: str | None,
+        saved: Sequence[Message] = (),
+        receipts: Sequence[ReceiptRow] = (),
+        cleared: Collection[ReceiptRow] = (),
+    ) -> Call:
+        """The script that takes entries up to `up_to` off the stream and keeps what they brought."""
+        number = self.number
+        args: list[Any] = [self._lease, consumer.after(up_to) if up_to else "", 2 * _RECENT_WINDOW_S, len(saved)]
+        for message in saved:
+            args += [message.key, message.conversation_id, message.seq]
+        args.append(len(receipts))
+        for row in receipts:
+            args += [self.receipts.field(row), self.receipts.pack(row.receipt)]
+        args.append(len(cleared))
+        args += [self.receipts.field(row) for row in cleared]
+        return _acknowledge.call(
+            [
+                keys.lease(number),
+                keys.inbound(number),
+                keys.seqs(number),
+                keys.assigned(number),
+                keys.recent(number, _window()),
+                keys.receipts(number),
+            ],
+            *args,
+        )
+
+
+def _window() -> int:
+    return int(time.time() // _RECENT_WINDOW_S)

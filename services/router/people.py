@@ -1,0 +1,78 @@
+"""Users and groups as the router remembers them, for a few seconds.
+
+When the store is away, what is remembered is used however old it is: deciding by an old document
+beats refusing a warning. What was never known raises `StoreAway`.
+"""
+
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Collection
+from typing import Final, Generic, TypeVar
+
+from services.router.store import Group, Store, StoreAway, User
+
+T = TypeVar("T")
+
+_SIZE: Final = 100_000
+# Someone who was looked for before they were created should not stay unknown for long.
+_ABSENT_S: Final = 1.0
+
+
+class People:
+    """The documents that permissions need."""
+
+    def __init__(self, store: Store, trusted_s: float) -> None:
+        self._users: _Remembered[User] = _Remembered(store.users, trusted_s)
+        self._groups: _Remembered[Group] = _Remembered(store.groups, trusted_s)
+
+    async def load(self, users: Collection[str], groups: Collection[str]) -> None:
+        """Have these at hand, as far as the store can be reached; look with `user` and `group`."""
+        await self._users.load(users)
+        await self._groups.load(groups)
+
+    async def fresh_user(self, user_id: str) -> User | None:
+        """The user as the store has it now; as remembered when it is away. Raises `StoreAway`."""
+        self._users.expire(user_id)
+        await self._users.load((user_id,))
+        return self._users.get(user_id)
+
+    def user(self, user_id: str) -> User | None:
+        """The user, None if there is none. Raises `StoreAway` if it could not be loaded."""
+        return self._users.get(user_id)
+
+    def group(self, group_id: str) -> Group | None:
+        """The group, None if there is none. Raises `StoreAway` if it could not be loaded."""
+        return self._groups.get(group_id)
+
+
+class _Remembered(Generic[T]):
+    def __init__(self, fetch: Callable[[Collection[str]], Awaitable[dict[str, T]]], trusted_s: float) -> None:
+        self._fetch = fetch
+        self._trusted_s = trusted_s
+        self._entries: OrderedDict[str, tuple[T | None, float]] = OrderedDict()
+
+    async def load(self, ids: Collection[str]) -> None:
+        now = time.monotonic()
+        stale = {i for i in ids if self._entries.get(i, (None, 0.0))[1] <= now}
+        if not stale:
+            return
+        try:
+            found = await self._fetch(stale)
+        except StoreAway:
+            return
+        for i in stale:
+            value = found.get(i)
+            self._entries[i] = (value, now + (self._trusted_s if value is not None else _ABSENT_S))
+            self._entries.move_to_end(i)
+        while len(self._entries) > _SIZE:
+            self._entries.popitem(last=False)
+
+    def expire(self, i: str) -> None:
+        if i in self._entries:
+            self._entries[i] = (self._entries[i][0], 0.0)
+
+    def get(self, i: str) -> T | None:
+        try:
+            return self._entries[i][0]
+        except KeyError:
+            raise StoreAway(i) from None

@@ -1,0 +1,178 @@
+"""Delivered and read, as watermarks: what each member of a conversation has.
+
+The book of a partition keeps the receipts of conversations in use. A change goes to the broker with
+the acknowledgement of the batch that brought it, and to the store together with others, a second or
+so later. Receipts only ever grow, so writing one twice, or late, is harmless.
+"""
+
+from collections import OrderedDict
+from collections.abc import Collection, Iterable, Mapping
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from services.router.store import Message, Receipt, ReceiptRow
+
+_CONVERSATIONS: Final = 20_000
+_MESSAGES_A_CONVERSATION: Final = 256
+# A watermark over a long absence concerns many messages; senders hear of the newest of them.
+_TOLD: Final = 200
+# A device that confirms far out of order keeps this many marks; beyond it, messages stay due.
+_AHEAD_MAX: Final = 512
+
+_encoder: Final = msgspec.msgpack.Encoder()
+_decoder: Final = msgspec.msgpack.Decoder(Receipt)
+
+
+class Change(Struct, frozen=True):
+    """What one confirmation changed: the seqs that a member has, or has read, and had not before."""
+
+    conversation_id: str
+    user_id: str
+    delivered: tuple[int, ...]
+    read: tuple[int, ...]
+
+
+class Conversation:
+    """What the owner of a partition remembers of one conversation."""
+
+    __slots__ = ("messages", "receipts")
+
+    def __init__(self) -> None:
+        self.receipts: dict[str, Receipt] = {}
+        self.messages: OrderedDict[int, Message] = OrderedDict()
+
+
+class ReceiptBook:
+    """The receipts of one partition. The owner's memory is the truth; broker and store follow it."""
+
+    def __init__(self) -> None:
+        self._conversations: OrderedDict[str, Conversation] = OrderedDict()
+        self._journal: dict[tuple[str, str], Receipt] = {}
+        self._unjournaled: dict[tuple[str, str], Receipt] = {}
+
+    @property
+    def unsaved(self) -> int:
+        """How many receipts the store does not have yet."""
+        return len(self._journal)
+
+    def restore(self, journal: Mapping[bytes, bytes]) -> None:
+        """Take over what the partition's owner before us left in the broker."""
+        for field, packed in journal.items():
+            conversation_id, _, user_id = field.decode().partition("\n")
+            self._journal[conversation_id, user_id] = _decoder.decode(packed)
+
+    def conversation(self, conversation_id: str) -> Conversation:
+        """The conversation's page, a blank one if need be."""
+        page = self._conversations.get(conversation_id)
+        if page is None:
+            page = self._conversations[conversation_id] = Conversation()
+            while len(self._conversations) > _CONVERSATIONS:
+                self._conversations.popitem(last=False)
+        else:
+            self._conversations.move_to_end(conversation_id)
+        return page
+
+    def missing(self, conversation_id: str, users: Iterable[str]) -> set[str]:
+        """Those of `users` whose receipts must come from the store first."""
+        known = self.conversation(conversation_id).receipts
+        return {user for user in users if user not in known}
+
+    def learn(self, conversation_id: str, users: Collection[str], found: Mapping[str, Receipt]) -> None:
+        """The store's receipts of `users`; what the broker's journal has beyond them counts too."""
+        page = self.conversation(conversation_id)
+        for user in {*users, *found}:
+            page.receipts[user] = self.receipt(conversation_id, user).merge(found.get(user, Receipt()))
+
+    def remember(self, message: Message) -> None:
+        """Keep a message at hand: confirmations of it will follow soon."""
+        messages = self.conversation(message.conversation_id).messages
+        messages[message.seq] = message
+        if len(messages) > _MESSAGES_A_CONVERSATION:
+            messages.popitem(last=False)
+
+    def receipt(self, conversation_id: str, user_id: str) -> Receipt:
+        """What the member has, as far as known."""
+        known = self.conversation(conversation_id).receipts.get(user_id)
+        if known is not None:
+            return known
+        whose = (conversation_id, user_id)
+        return self._unjournaled.get(whose) or self._journal.get(whose) or Receipt()
+
+    def confirm(
+        self, conversation_id: str, user_id: str, *, seqs: Iterable[int] = (), up_to: int = 0, read: bool = False
+    ) -> Change | None:
+        """Note that a member has `seqs` and all up to `up_to` (and has read them); None if that was known."""
+        page = self.conversation(conversation_id)
+        before = self.receipt(conversation_id, user_id)
+        seqs = tuple(seqs)
+        after = before.merge(
+            Receipt(
+                delivered=up_to,
+                read=max(up_to, *seqs, 0) if read else 0,
+                ahead=tuple(sorted(seqs)),
+            )
+        )
+        after = _fold_own(after, user_id, page.messages)
+        if len(after.ahead) > _AHEAD_MAX or after == before:
+            return None
+        page.receipts[user_id] = after
+        self._unjournaled[conversation_id, user_id] = after
+        touched = {*seqs, *range(max(before.delivered, after.delivered - _TOLD) + 1, after.delivered + 1)}
+        return Change(
+            conversation_id,
+            user_id,
+            delivered=tuple(sorted(seq for seq in touched if not before.has(seq)))[-_TOLD:],
+            read=tuple(range(max(before.read, after.read - _TOLD) + 1, after.read + 1)),
+        )
+
+    def take_unjournaled(self) -> list[ReceiptRow]:
+        """What the next acknowledgement writes to the broker; from then on the store is owed it."""
+        rows = [ReceiptRow(c, u, receipt) for (c, u), receipt in self._unjournaled.items()]
+        self._journal.update(self._unjournaled)
+        self._unjournaled.clear()
+        return rows
+
+    def owed(self) -> list[ReceiptRow]:
+        """What the store has not got yet."""
+        return [ReceiptRow(c, u, receipt) for (c, u), receipt in self._journal.items()]
+
+    def settle(self, rows: Iterable[ReceiptRow]) -> list[ReceiptRow]:
+        """The store has `rows`; those that did not change meanwhile leave the journal and are given back."""
+        settled = [row for row in rows if self._journal.get((row.conversation_id, row.user_id)) == row.receipt]
+        for row in settled:
+            del self._journal[row.conversation_id, row.user_id]
+        return settled
+
+    @staticmethod
+    def field(row: ReceiptRow) -> str:
+        """The field of a receipt in the broker's journal."""
+        return journal_field(row.conversation_id, row.user_id)
+
+    @staticmethod
+    def pack(receipt: Receipt) -> bytes:
+        """The value of a receipt in the broker's journal."""
+        return _encoder.encode(receipt)
+
+
+def journal_field(conversation_id: str, user_id: str) -> str:
+    """The field under which the journal has a member's receipt; ids hold no line break."""
+    return f"{conversation_id}\n{user_id}"
+
+
+def unpack(packed: bytes) -> Receipt:
+    """A receipt as the journal holds it."""
+    return _decoder.decode(packed)
+
+
+def _fold_own(receipt: Receipt, user_id: str, messages: Mapping[int, Message]) -> Receipt:
+    """One's own messages need no confirmation: the watermark passes over them."""
+    delivered = receipt.delivered
+    ahead = set(receipt.ahead)
+    while (seq := delivered + 1) in ahead or ((own := messages.get(seq)) is not None and own.sender_id == user_id):
+        ahead.discard(seq)
+        delivered = seq
+    if delivered == receipt.delivered:
+        return receipt
+    return Receipt(delivered, receipt.read, tuple(sorted(ahead)))

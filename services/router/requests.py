@@ -1,0 +1,256 @@
+"""What is asked of a router besides sending: signing in, what is due, history, joining, receipts.
+
+Each frame is answered, refused with a code, or (a receipt) taken note of.
+"""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Final
+
+import msgspec
+import structlog
+
+from libs.broker import AWAY
+from libs.wire import names, payloads
+from libs.wire.codes import Code, Refusal
+from libs.wire.frames import Confirm, Due, DuePage, History, Join, Profile, SignedIn, SignIn
+from services.router import answers, bodies
+from services.router.conversations import Conversations
+from services.router.due import DuePages
+from services.router.metrics import RouterMetrics
+from services.router.partition import Partition
+from services.router.people import People
+from services.router.receipts import Change
+from services.router.routing import Saying, ToSession, ToUsers
+from services.router.store import Message, Store, StoreAway, User
+
+log = structlog.get_logger(__name__)
+
+# A number this large is a time in milliseconds (1973 and later), a smaller one is a seq.
+_SMALLEST_TIME_MS: Final = 100_000_000_000
+
+
+AboutConversation = Confirm | History | Join
+Request = SignIn | Due | AboutConversation
+
+
+class Requests:
+    """Answers requests, one frame at a time."""
+
+    def __init__(
+        self, store: Store, people: People, conversations: Conversations, pages: DuePages, metrics: RouterMetrics
+    ) -> None:
+        self._store = store
+        self._people = people
+        self._conversations = conversations
+        self._pages = pages
+        self._metrics = metrics
+
+    async def answer(self, partition: Partition, frame: Request) -> Sequence[Saying] | AboutConversation:
+        """What is said to a frame; or the frame to pass on, for it is about a conversation elsewhere.
+
+        Raises `libs.broker.AWAY`; the store's absence is said with `unavailable`.
+        """
+        try:
+            match frame:
+                case SignIn():
+                    return [ToSession(partition.number, frame.origin.gateway, await self._sign_in(frame))]
+                case Due():
+                    return [ToSession(partition.number, frame.origin.gateway, await self._pages.page(frame))]
+                case _:
+                    group = await self._conversations.resolve(frame.bare_id)
+                    if group is not None:
+                        return msgspec.structs.replace(frame, conversation_id=group, bare_id=None)
+                    return await self._answer_participant(partition, frame)
+        except StoreAway:
+            return self._refuse(partition.number, frame, Refusal(Code.UNAVAILABLE))
+        except Refusal as refusal:
+            return self._refuse(partition.number, frame, refusal)
+        except AWAY:
+            raise
+        except Exception as error:  # noqa: BLE001 - the policy for a frame nobody can answer: refuse it, alone
+            log.exception("a request could not be answered", kind=type(frame).__name__, error=type(error).__name__)
+            return self._refuse(partition.number, frame, Refusal(Code.INTERNAL))
+
+    async def _answer_participant(self, partition: Partition, frame: AboutConversation) -> Sequence[Saying]:
+        match frame:
+            case Confirm():
+                return await self._confirm(partition, frame)
+            case History():
+                return await self._history(partition, frame)
+            case Join():
+                await self._conversations.check_participant(frame.user_id, frame.conversation_id)
+                group_id = names.group_of(frame.conversation_id) or frame.conversation_id
+                body = payloads.encode(payloads.GroupJoined(group_id))
+                return [answers.accepted(partition.number, frame.origin, payloads.Ok(), ("group_joined", body))]
+
+    async def _sign_in(self, frame: SignIn) -> SignedIn:
+        user = await self._people.fresh_user(frame.user_id)
+        code = _sign_in_refusal(user, frame.issued_at_ms)
+        if user is None or code is not None:
+            return SignedIn(frame.origin.session, frame.user_id, refusal=(code or Code.USER_NOT_FOUND).value)
+        profile = Profile(user.id, user.name, frame.role_claim or user.role)
+        return SignedIn(frame.origin.session, user.id, profile)
+
+    async def _history(self, partition: Partition, frame: History) -> Sequence[Saying]:
+        conversation_id = frame.conversation_id
+        await self._conversations.check_participant(frame.user_id, conversation_id)
+        is_time = frame.before is not None and frame.before >= _SMALLEST_TIME_MS
+        messages = await self._store.history(
+            conversation_id,
+            frame.limit + 1,
+            before_seq=None if is_time else frame.before,
+            before_ms=frame.before if is_time else None,
+            after_seq=frame.after,
+        )
+        has_more = len(messages) > frame.limit
+        if has_more:
+            messages = messages[: frame.limit] if frame.after is not None else messages[-frame.limit :]
+        others = await self._conversations.counted(partition, conversation_id, frame.user_id)
+        rendered = [
+            msgspec.Raw(
+                bodies.new_message(
+                    message,
+                    self._conversations.status(partition, message, others)
+                    if message.sender_id == frame.user_id
+                    else None,
+                )
+            )
+            for message in messages
+        ]
+        body = payloads.ConversationHistory(conversation_id, rendered, has_more)
+        emit = ("conversation_history", payloads.encode(body))
+        return [answers.accepted(partition.number, frame.origin, body, emit)]
+
+    # --- receipts ------------------------------------------------------------------------------
+
+    async def _confirm(self, partition: Partition, frame: Confirm) -> Sequence[Saying]:
+        conversation_id, seqs, up_to = frame.conversation_id, frame.seqs, frame.up_to
+        if frame.message_id is not None:
+            message = await self._named(partition, frame.message_id)
+            conversation_id, seqs = message.conversation_id, (message.seq,)
+        await self._conversations.check_participant(frame.user_id, conversation_id)
+        if up_to:
+            up_to = min(up_to, await self._highest_seq(partition, conversation_id))
+        with suppress(StoreAway):  # receipts merge: what is noted now joins the rest when the store is back
+            await self._conversations.load_receipts(partition, conversation_id, (frame.user_id,))
+        change = partition.receipts.confirm(conversation_id, frame.user_id, seqs=seqs, up_to=up_to, read=frame.read)
+        sayings = await self._say_change(partition, frame, change) if change is not None else []
+        if frame.event is not None and frame.read:
+            body = payloads.MessageReadConfirmed(frame.message_id, conversation_id, max(up_to, *seqs, 0))
+            emit = ("message_read_confirmed", payloads.encode(body))
+            sayings.append(answers.accepted(partition.number, frame.origin, body, emit))
+        elif frame.event is not None:
+            sayings.append(answers.accepted(partition.number, frame.origin, payloads.Ok()))
+        return sayings
+
+    async def _named(self, partition: Partition, message_id: str) -> Message:
+        key = names.key_of(message_id) or ""
+        message = partition.unsaved.get(key) or (await self._store.find([key])).get(key)
+        if message is None:
+            raise Refusal(Code.ACCESS_DENIED)
+        return message
+
+    async def _highest_seq(self, partition: Partition, conversation_id: str) -> int:
+        """A watermark beyond it would confirm messages that are still to be written."""
+        unsaved = [m.seq for m in partition.unsaved.values() if m.conversation_id == conversation_id]
+        known = partition.last_seq(conversation_id)
+        if known is None:
+            known = (await self._store.last_seqs([conversation_id])).get(conversation_id, 0)
+            partition.note_last_seq(conversation_id, known)
+        return max(known, *unsaved, 0)
+
+    async def _say_change(self, partition: Partition, frame: Confirm, change: Change) -> list[Saying]:
+        """The statuses that follow from a receipt, to the senders; and to the reader's other devices."""
+        sayings: list[Saying] = []
+        newest_read: dict[str, Message] = {}
+        for message in await self._messages_of(partition, change):
+            is_read = message.seq in change.read
+            others = await self._conversations.counted(partition, message.conversation_id, message.sender_id)
+            if others:
+                status = self._conversations.status(partition, message, others)
+                counts = self._conversations.counts(partition, message, others)
+            elif self._is_news(partition, message, change, is_read=is_read):
+                status, counts = ("read" if is_read else "delivered"), None
+            else:
+                continue
+            body = bodies.delivery_status(message, status, answers.now_ms(), counts)
+            sayings.append(ToUsers(partition.number, (message.sender_id,), "message_delivery_status", body))
+            if is_read:
+                newest_read[message.sender_id] = message
+        return sayings + _say_read(partition.number, frame, newest_read)
+
+    async def _messages_of(self, partition: Partition, change: Change) -> list[Message]:
+        """The messages a change is about that others wrote, in order."""
+        at_hand = partition.receipts.conversation(change.conversation_id).messages
+        seqs = set(change.delivered) | set(change.read)
+        messages = [at_hand[seq] for seq in seqs if seq in at_hand]
+        unknown = seqs - at_hand.keys()
+        if unknown:
+            with suppress(StoreAway):  # their senders see it when they look at the history
+                messages += await self._store.at(change.conversation_id, unknown)
+        return sorted((m for m in messages if m.sender_id != change.user_id), key=lambda m: m.seq)
+
+    def _is_news(self, partition: Partition, message: Message, change: Change, *, is_read: bool) -> bool:
+        """In a group too large to count, the first member who has (or has read) a message is news."""
+        page = partition.receipts.conversation(message.conversation_id)
+        return not any(
+            receipt.read >= message.seq if is_read else receipt.has(message.seq)
+            for user, receipt in page.receipts.items()
+            if user not in (change.user_id, message.sender_id)
+        )
+
+    # --- refusals ------------------------------------------------------------------------------
+
+    def _refuse(self, number: int, frame: Request, refusal: Refusal) -> Sequence[Saying]:
+        self._metrics.refusals.labels(refusal.code.value).inc()
+        match frame:
+            case SignIn():
+                signed_in = SignedIn(frame.origin.session, frame.user_id, refusal=refusal.code.value)
+                return [ToSession(number, frame.origin.gateway, signed_in)]
+            case Due():
+                page = DuePage(
+                    frame.origin.session,
+                    position=frame.position,
+                    cursors=frame.cursors,
+                    budget_bytes=frame.budget_bytes,
+                    unavailable=True,
+                )
+                return [ToSession(number, frame.origin.gateway, page)]
+            case Confirm(event=str(event)) | Join(event=event):
+                pass
+            case History():
+                event = "get_conversation_history"
+            case _:
+                return []  # the acknowledgement of something we sent: it stays due
+        body = payloads.encode(payloads.ErrorEvent(refusal.code.value, refusal.message, event))
+        return [answers.refused(number, frame.origin, refusal, ("error", body))]
+
+
+def _sign_in_refusal(user: User | None, issued_at_ms: int) -> Code | None:
+    if user is None:
+        return Code.USER_NOT_FOUND
+    if user.disabled:
+        return Code.USER_DISABLED
+    return Code.TOKEN_REVOKED if issued_at_ms < user.valid_after_ms else None
+
+
+def _say_read(number: int, frame: Confirm, newest: dict[str, Message]) -> list[Saying]:
+    """`message_read` to each sender about their newest message read, and to the reader's other devices."""
+    if not newest:
+        return []
+    sayings: list[Saying] = [
+        ToUsers(number, (sender,), "message_read", _message_read(message, frame)) for sender, message in newest.items()
+    ]
+    top = max(newest.values(), key=lambda message: message.seq)
+    sayings.append(
+        ToUsers(number, (frame.user_id,), "message_read", _message_read(top, frame), skip_session=frame.origin.session)
+    )
+    return sayings
+
+
+def _message_read(message: Message, frame: Confirm) -> bytes:
+    read_at = frame.at_ms or answers.now_ms()
+    return payloads.encode(
+        payloads.MessageRead(message.id, message.conversation_id, message.seq, frame.user_id, read_at)
+    )

@@ -1,0 +1,82 @@
+"""Who gets a frame now, and through which gateway. Pure.
+
+`plan` turns what is to be said (to a socket, or to users wherever they are) into frames per gateway,
+in the order it was said. Who has no seat on a live gateway gets nothing now: a message stays due, and
+anything else is told again by asking.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+
+from msgspec import Struct
+
+from libs.wire.frames import Downlink, Emit, Section
+
+
+class ToSession(Struct, frozen=True):
+    """Say this to one socket."""
+
+    partition: int
+    gateway: str
+    frame: Downlink
+
+
+class ToUsers(Struct, frozen=True):
+    """Say this on every device of these users, but on one socket. With a `seq` it is to be confirmed."""
+
+    partition: int
+    users: tuple[str, ...]
+    event: str
+    body: bytes
+    conversation_id: str = ""
+    seq: int = 0
+    skip_session: str | None = None
+
+
+Saying = ToSession | ToUsers
+
+
+def audience(sayings: Iterable[Saying]) -> set[str]:
+    """Everyone who has to be located before `plan`."""
+    return {user for saying in sayings if isinstance(saying, ToUsers) for user in saying.users}
+
+
+def plan(
+    sayings: Iterable[Saying],
+    seats: Mapping[str, Collection[str]],
+    live: Collection[str],
+    tokens: Mapping[int, int],
+) -> dict[str, tuple[Section, ...]]:
+    """The sections for each live gateway: one a partition, under that partition's token."""
+    frames: dict[str, dict[int, list[Downlink]]] = {}
+    for saying in sayings:
+        match saying:
+            case ToSession(partition, gateway, frame):
+                if gateway in live:
+                    frames.setdefault(gateway, {}).setdefault(partition, []).append(frame)
+            case ToUsers(partition):
+                for gateway, users in _by_gateway(saying.users, seats, live).items():
+                    frames.setdefault(gateway, {}).setdefault(partition, []).append(
+                        Emit(
+                            tuple(users),
+                            saying.event,
+                            saying.body,
+                            saying.conversation_id,
+                            saying.seq,
+                            saying.skip_session,
+                        )
+                    )
+    return {
+        gateway: tuple(Section(partition, tokens[partition], tuple(said)) for partition, said in partitions.items())
+        for gateway, partitions in frames.items()
+    }
+
+
+def _by_gateway(
+    users: Iterable[str], seats: Mapping[str, Collection[str]], live: Collection[str]
+) -> dict[str, list[str]]:
+    by_gateway: dict[str, list[str]] = {}
+    for user in users:
+        for gateway in seats.get(user, ()):
+            if gateway in live:
+                by_gateway.setdefault(gateway, []).append(user)
+    return by_gateway

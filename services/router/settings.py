@@ -1,0 +1,50 @@
+"""A router's settings: every variable, its default and its reason."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from libs import settings
+from libs.telemetry.logs import Level
+
+
+class RouterSettings(settings.Settings, frozen=True, kw_only=True):
+    redis_url: Annotated[str, Meta(description="The broker, such as redis://127.0.0.1:6379.")]
+    router_id: Annotated[str, Meta(min_length=1, max_length=64, description="This router's name in logs.")] = "router"
+    internal_host: Annotated[str, Meta(description="Where /healthz, /readyz and /metrics listen.")] = "0.0.0.0"
+    internal_port: Annotated[int, Meta(ge=0, le=65535, description="A port from 0 (any) to 65535.")] = 9100
+    log_level: Annotated[Level, Meta(description="One of debug, info, warning, error.")] = "info"
+
+    partitions: Annotated[
+        int,
+        Meta(ge=1, le=99, description="The same on every service; each flush costs a stream more for each. 1 to 99."),
+    ] = 16
+    store: Annotated[Literal["sqlite"], Meta(description="The record: sqlite.")] = "sqlite"
+    sqlite_path: Annotated[Path, Meta(description="The file of the SQLite store.")] = Path(".local/store.db")
+    store_patience_s: Annotated[
+        float, Meta(gt=0, le=60, description="How long a store call may take before the store counts as away.")
+    ] = 2.0
+
+    read_entries: Annotated[
+        int, Meta(ge=1, le=10_000, description="Entries a read takes from one partition; bounds a batch.")
+    ] = 100
+    linger_ms: Annotated[
+        float, Meta(ge=0, le=25, description="How long a busy router gathers before a batch; 0 to 25.")
+    ] = 5.0
+    parked_messages_max: Annotated[
+        int, Meta(ge=1, description="Messages held while the store is away; then reading stops and gateways refuse.")
+    ] = 20_000
+    people_cache_s: Annotated[
+        float, Meta(ge=0, le=3600, description="How long a user or group document is trusted: a block takes this long.")
+    ] = 5.0
+    receipt_gather_s: Annotated[
+        float, Meta(gt=0, le=60, description="Receipts are written to the store together, this often.")
+    ] = 1.0
+    counted_members_max: Annotated[
+        int, Meta(ge=2, description="Up to this many members, statuses count who has and who read a message.")
+    ] = 200
+    page_messages: Annotated[int, Meta(ge=1, le=500, description="Messages in a page of offline_messages.")] = 50
+    page_bytes: Annotated[
+        int, Meta(ge=4096, le=262_144, description="Bytes in a page of offline_messages; small for slow phones.")
+    ] = 32_768

@@ -1,0 +1,243 @@
+"""Lease, read, hand on, acknowledge: the loop of a router.
+
+Two stages run side by side: one reads and decides, the other completes. One batch may wait between
+them; a third is not read. A broker that goes away, or a place that was taken, makes the partitions
+concerned start over: a new token, and the stream from its beginning. What was done before is found
+done.
+"""
+
+import asyncio
+import time
+from typing import Final
+
+import structlog
+
+from libs import keys
+from libs.broker import AWAY, Broker
+from libs.streams import consumer
+from libs.streams.leases import Leases
+from libs.wire import codec
+from services.router.delivery import Delivery, Work
+from services.router.metrics import RouterMetrics
+from services.router.partition import Partition
+from services.router.store import ReceiptRow, Store, StoreAway
+
+log = structlog.get_logger(__name__)
+
+# A new partition is read from within this time; a read that finds nothing costs little.
+BLOCK_MS: Final = 250
+_BACKOFF_S: Final = 0.25
+_HAND_OVER_S: Final = 2.0
+_MEASURE_S: Final = 2.0
+# With this many entries in a read the next one waits a little, so that batches grow under load.
+_BUSY: Final = 4
+
+
+class Worker:
+    """Owns partitions (`libs.streams.leases.Owner`) and moves their frames."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        reader: Broker,
+        delivery: Delivery,
+        store: Store,
+        metrics: RouterMetrics,
+        *,
+        router: str,
+        partitions: int,
+        read_entries: int,
+        linger_s: float,
+        parked_messages_max: int,
+        receipt_gather_s: float,
+    ) -> None:
+        self._broker = broker
+        self._reader = reader
+        self._delivery = delivery
+        self._store = store
+        self._metrics = metrics
+        self._router = router
+        self._read_entries = read_entries
+        self._linger_s = linger_s
+        self._parked_messages_max = parked_messages_max
+        self._receipt_gather_s = receipt_gather_s
+        self._leases = Leases(broker, router, partitions, self)
+        self._partitions: dict[int, Partition] = {}
+        # Gained, but what the owner before left in the broker is still to be read.
+        self._arriving: dict[int, Partition] = {}
+        self._decided: asyncio.Queue[list[Work]] = asyncio.Queue(maxsize=1)
+        self._is_draining = False
+
+    @property
+    def problem(self) -> str | None:
+        """Why this router is not ready, if it is not."""
+        return None if self._leases.is_current else "the broker does not answer"
+
+    # --- libs.streams.leases.Owner -------------------------------------------------------------
+
+    def gain(self, partition: int, token: int) -> None:
+        """Start on a partition."""
+        self._arriving[partition] = Partition(partition, token, self._router)
+        self._count_owned()
+
+    def lose(self, partition: int) -> None:
+        """Stop on a partition at once."""
+        for owned in (self._arriving.pop(partition, None), self._partitions.pop(partition, None)):
+            if owned is not None:
+                owned.is_lost = True
+        self._metrics.leases_lost.inc()
+        self._count_owned()
+
+    async def hand_over(self, partition: int) -> None:
+        """Read no more of a partition, and let what was read leave."""
+        owned = self._partitions.get(partition)
+        if owned is not None:
+            owned.is_leaving = True
+            deadline = time.monotonic() + _HAND_OVER_S
+            while owned.under_way and time.monotonic() < deadline:  # noqa: ASYNC110 - seconds, and rarely
+                await asyncio.sleep(BLOCK_MS / 1000 / 10)
+            await self._flush_receipts([owned])
+            owned.is_lost = True
+        self._partitions.pop(partition, None)
+        self._arriving.pop(partition, None)
+        self._count_owned()
+
+    # --- the loops -----------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._leases.run())
+            tasks.create_task(self._read())
+            tasks.create_task(self._complete())
+            tasks.create_task(self._save_receipts())
+            tasks.create_task(self._measure())
+
+    async def drain(self) -> None:
+        """Finish what was read, and give every partition to the others."""
+        self._is_draining = True
+        try:
+            await self._leases.release_all()
+        except AWAY:
+            log.warning("leases are left to lapse: the broker is away")
+
+    async def _read(self) -> None:
+        while True:
+            try:
+                await self._arrive()
+                works = await self._read_batch()
+                if works:
+                    with self._metrics.stage_s.labels("decide").time():
+                        await self._delivery.decide(works)
+                    await self._decided.put(works)
+            except AWAY as error:
+                # The policy for a broker that is away: everything starts over once it is back.
+                log.warning("broker is away", error=type(error).__name__)
+                self._start_over(list(self._partitions.values()))
+                await asyncio.sleep(_BACKOFF_S)
+
+    async def _arrive(self) -> None:
+        for number, partition in list(self._arriving.items()):
+            journal = await self._broker.command("HGETALL", keys.receipts(number))
+            partition.receipts.restore(journal)
+            if self._arriving.pop(number, None) is partition and not partition.is_lost:
+                self._partitions[number] = partition
+
+    async def _read_batch(self) -> list[Work]:
+        ready = {keys.inbound(p.number): p for p in self._partitions.values() if not p.is_leaving}
+        if not ready or self._is_draining or self._delivery.parked >= self._parked_messages_max:
+            await asyncio.sleep(BLOCK_MS / 1000 / 5)
+            return []
+        entries = await consumer.read(
+            self._reader,
+            {stream: partition.position for stream, partition in ready.items()},
+            count=self._read_entries,
+            block_ms=BLOCK_MS,
+        )
+        works = [self._work(ready[stream], of_stream) for stream, of_stream in entries.items()]
+        works = [work for work in works if not work.partition.is_lost]
+        for work in works:
+            work.partition.under_way += 1
+        if works:
+            self._metrics.batch_frames.observe(sum(len(work.frames) for work in works))
+            if self._linger_s and sum(map(len, entries.values())) >= _BUSY:
+                await asyncio.sleep(self._linger_s)
+        return works
+
+    def _work(self, partition: Partition, entries: list[consumer.Entry]) -> Work:
+        frames = []
+        for entry in entries:
+            if entry.frames is None:
+                continue
+            read, unreadable = codec.unpack_inbound(entry.frames)
+            frames += read
+            self._metrics.unreadable.inc(unreadable)
+        for frame in frames:
+            self._metrics.frames.labels(type(frame).__name__.lower()).inc()
+        partition.position = entries[-1].id
+        return Work(partition, frames, entries[-1].id)
+
+    async def _complete(self) -> None:
+        while True:
+            try:
+                works = await asyncio.wait_for(self._decided.get(), timeout=1.0)
+            except TimeoutError:
+                works = []
+            try:
+                if works:
+                    await self._delivery.complete(works)
+                elif self._delivery.parked:
+                    await self._delivery.unpark()
+            except AWAY as error:
+                log.warning("broker is away", error=type(error).__name__)
+                self._start_over(list(self._partitions.values()))
+            for work in works:
+                work.partition.under_way -= 1
+            self._start_over([work.partition for work in works if work.partition.is_lost])
+
+    def _start_over(self, partitions: list[Partition]) -> None:
+        """Forget what was thought of these partitions; the lease is taken anew, under a new token."""
+        for partition in partitions:
+            partition.is_lost = True
+            if self._partitions.get(partition.number) is partition:
+                self._leases.forget(partition.number)
+
+    async def _save_receipts(self) -> None:
+        while True:
+            await asyncio.sleep(self._receipt_gather_s)
+            await self._flush_receipts(list(self._partitions.values()))
+
+    async def _flush_receipts(self, partitions: list[Partition]) -> None:
+        owed: list[tuple[Partition, list[ReceiptRow]]] = [(p, p.receipts.owed()) for p in partitions]
+        rows = [row for _, of_partition in owed for row in of_partition]
+        self._metrics.receipts_unsaved.set(len(rows))
+        if not rows:
+            return
+        try:
+            await self._store.save_receipts(rows)
+            await self._broker.scripts(
+                [
+                    partition.acknowledge(None, cleared=partition.receipts.settle(of_partition))
+                    for partition, of_partition in owed
+                    if of_partition
+                ]
+            )
+        except (StoreAway, *AWAY):
+            return  # they stay in the broker's journal, and are tried again
+
+    async def _measure(self) -> None:
+        """Lag by our own count: what is on a stream is what nobody has acknowledged."""
+        while True:
+            await asyncio.sleep(_MEASURE_S)
+            owned = sorted(self._partitions)
+            try:
+                lengths = await self._broker.batch([("XLEN", keys.inbound(number)) for number in owned])
+            except AWAY:
+                continue
+            self._metrics.lag_entries.clear()
+            for number, length in zip(owned, lengths, strict=True):
+                if isinstance(length, int):
+                    self._metrics.lag_entries.labels(number).set(length)
+
+    def _count_owned(self) -> None:
+        self._metrics.partitions_owned.set(len(self._partitions) + len(self._arriving))

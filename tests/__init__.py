@@ -1,0 +1,1 @@
+"""The tests: unit, contract, cluster, bench, and what they share in `support`."""
