@@ -9,7 +9,7 @@ import asyncio
 import resource
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 import structlog
 import uvloop
@@ -20,6 +20,7 @@ log = structlog.get_logger(__name__)
 
 # sysexits.h: EX_CONFIG. A supervisor can tell a wrong setting from a crash: restarting will not help.
 EXIT_CONFIG = 78
+_CANCEL_AGAIN_S = 0.5
 
 
 class Unstartable(Exception):
@@ -47,6 +48,15 @@ def raise_file_limit() -> int:
     if soft < hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return hard
+
+
+async def cancel(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Cancel tasks until they are done: a library in the middle of a reconnect may swallow it once."""
+    running = set(tasks)
+    while running:
+        for task in running:
+            task.cancel()
+        _, running = await asyncio.wait(running, timeout=_CANCEL_AGAIN_S)
 
 
 async def _run(main: Callable[[asyncio.Event], Awaitable[None]]) -> None:

@@ -52,6 +52,8 @@ class Leases:
         self._owner = owner
         self._tokens: dict[int, int] = {}
         self._renewed_at = time.monotonic()
+        self._is_leaving = False
+        self._turning = asyncio.Lock()
 
     @property
     def owned(self) -> Collection[int]:
@@ -67,7 +69,8 @@ class Leases:
         """Take, renew and hand over until cancelled."""
         while True:
             try:
-                await self._turn()
+                async with self._turning:
+                    await self._turn()
             except AWAY as error:
                 log.warning("leases not renewed: the broker is away", error=type(error).__name__)
                 if not self.is_current:
@@ -76,11 +79,15 @@ class Leases:
 
     async def release_all(self) -> None:
         """Give everything back, so that others need not wait for the leases to lapse. Raises `AWAY`."""
-        await membership.remove(self._broker, keys.routers(), self._router)
-        for partition in list(self._tokens):
-            await self._release(partition)
+        async with self._turning:
+            self._is_leaving = True
+            await membership.remove(self._broker, keys.routers(), self._router)
+            for partition in list(self._tokens):
+                await self._release(partition)
 
     async def _turn(self) -> None:
+        if self._is_leaving:
+            return
         asked_at = time.monotonic()
         await self._broker.script(membership.beat(keys.routers(), self._router, LEASE_TTL_MS))
         live, lapsed = await membership.look(self._broker, keys.routers())
@@ -123,7 +130,7 @@ class Leases:
             self._lose([partition])
 
     async def _release(self, partition: int) -> None:
-        token = self._tokens[partition]
+        token = self._tokens.get(partition)
         await self._owner.hand_over(partition)
         self._tokens.pop(partition, None)
         await self._broker.script(_release.call([keys.lease(partition)], self._router, str(token)))

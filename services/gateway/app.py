@@ -118,8 +118,7 @@ async def main(stop: asyncio.Event) -> None:
                 log.info("started", port=port, internal_port=internal_port, file_limit=file_limit)
                 await stop.wait()
                 await drain(server, uplink, heartbeat, s.drain_window_s)
-            for work in running:
-                work.cancel()
+            await lifecycle.cancel(running)
         log.info("stopped")
 
 

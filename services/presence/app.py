@@ -6,7 +6,7 @@ import secrets
 import structlog
 from prometheus_client import CollectorRegistry
 
-from libs import broker, settings
+from libs import broker, lifecycle, settings
 from libs.directory import Directory
 from libs.telemetry import health, logs
 from services.presence.metrics import PresenceMetrics
@@ -33,5 +33,5 @@ async def main(stop: asyncio.Event) -> None:
             log.info("started", internal_port=port)
             reaping = tasks.create_task(reaper.run())
             await stop.wait()
-            reaping.cancel()
+            await lifecycle.cancel([reaping])
         log.info("stopped")

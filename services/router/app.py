@@ -6,7 +6,7 @@ import secrets
 import structlog
 from prometheus_client import CollectorRegistry
 
-from libs import broker, cluster, settings
+from libs import broker, cluster, lifecycle, settings
 from libs.directory import Directory
 from libs.telemetry import health, logs
 from services.router.conversations import Conversations
@@ -75,5 +75,5 @@ async def main(stop: asyncio.Event) -> None:
             await stop.wait()
             log.info("draining")
             await worker.drain()
-            working.cancel()
+            await lifecycle.cancel([working])
         log.info("stopped")

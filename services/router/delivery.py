@@ -155,7 +155,7 @@ class Delivery:
                 verdict.refusal = refusal
             except StoreAway:
                 verdict.refusal = Refusal(Code.UNAVAILABLE)
-            except Exception as error:  # noqa: BLE001 - the policy for a frame nobody can judge: refuse it, alone
+            except Exception as error:
                 log.exception("a message could not be judged", error=type(error).__name__)
                 verdict.refusal = Refusal(Code.INTERNAL)
         return verdict

@@ -53,10 +53,9 @@ class Requests:
         """
         try:
             match frame:
-                case SignIn():
-                    return [ToSession(partition.number, frame.origin.gateway, await self._sign_in(frame))]
-                case Due():
-                    return [ToSession(partition.number, frame.origin.gateway, await self._pages.page(frame))]
+                case SignIn() | Due():
+                    said = await (self._sign_in(frame) if isinstance(frame, SignIn) else self._pages.page(frame))
+                    return [ToSession(partition.number, frame.origin.gateway, said)]
                 case _:
                     group = await self._conversations.resolve(frame.bare_id)
                     if group is not None:
@@ -68,7 +67,7 @@ class Requests:
             return self._refuse(partition.number, frame, refusal)
         except AWAY:
             raise
-        except Exception as error:  # noqa: BLE001 - the policy for a frame nobody can answer: refuse it, alone
+        except Exception as error:
             log.exception("a request could not be answered", kind=type(frame).__name__, error=type(error).__name__)
             return self._refuse(partition.number, frame, Refusal(Code.INTERNAL))
 

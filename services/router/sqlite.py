@@ -33,6 +33,8 @@ from services.router.store import Group, Message, Receipt, ReceiptRow, Saved, St
 T = TypeVar("T")
 
 _VERSION: Final = 1
+# The JSON operators of the queries.
+_SQLITE_NEEDED: Final = (3, 38, 0)
 # One statement's worth. More rows save few steps and cost more in filling up (see `_write_rows`).
 _ROWS_A_STATEMENT: Final = 64
 # Between two tries to switch a new file to WAL, where SQLite itself does not wait for another writer.
@@ -354,6 +356,8 @@ async def _lane(path: Path, patience_s: float) -> AsyncIterator[_Lane]:
 
 
 def _open(path: Path, patience_s: float) -> sqlite3.Connection:
+    if sqlite3.sqlite_version_info < _SQLITE_NEEDED:
+        raise Unstartable(f"SQLite {sqlite3.sqlite_version} is too old: 3.38 is the least. Use a newer Python build.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _troubles_told():

@@ -83,16 +83,18 @@ class Receipt(Struct, frozen=True):
         return seq <= self.delivered or seq in self.ahead
 
     def merge(self, other: "Receipt") -> "Receipt":
-        """What both say together: nothing is taken back, and what is read counts as delivered."""
-        read = max(self.read, other.read)
-        delivered = max(self.delivered, other.delivered, read)
+        """What both say together; nothing is taken back.
+
+        Reading one message says nothing of those before it, so `read` does not move `delivered`.
+        """
+        delivered = max(self.delivered, other.delivered)
         ahead: list[int] = []
         for seq in sorted({*self.ahead, *other.ahead}):
             if seq == delivered + 1:
                 delivered = seq
             elif seq > delivered:
                 ahead.append(seq)
-        return Receipt(delivered, read, tuple(ahead))
+        return Receipt(delivered, max(self.read, other.read), tuple(ahead))
 
 
 class ReceiptRow(Struct, frozen=True):

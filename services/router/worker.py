@@ -8,6 +8,7 @@ done.
 
 import asyncio
 import time
+from contextlib import suppress
 from typing import Final
 
 import structlog
@@ -27,6 +28,8 @@ log = structlog.get_logger(__name__)
 # A new partition is read from within this time; a read that finds nothing costs little.
 BLOCK_MS: Final = 250
 _BACKOFF_S: Final = 0.25
+# With nothing to complete, what is parked is tried again this often.
+_UNPARK_S: Final = 1.0
 _HAND_OVER_S: Final = 2.0
 _MEASURE_S: Final = 2.0
 # With this many entries in a read the next one waits a little, so that batches grow under load.
@@ -179,10 +182,10 @@ class Worker:
 
     async def _complete(self) -> None:
         while True:
-            try:
-                works = await asyncio.wait_for(self._decided.get(), timeout=1.0)
-            except TimeoutError:
-                works = []
+            works: list[Work] = []
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_UNPARK_S):
+                    works = await self._decided.get()
             try:
                 if works:
                     await self._delivery.complete(works)
