@@ -1,0 +1,126 @@
+"""A whole cluster for one test or one module: real processes, on free ports, in a folder of its own."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+
+from libs import broker
+from libs.broker import Broker
+from services.local.cluster import Cluster, open_cluster
+from services.local.issuer import Issuer
+from services.local.keyring import Keyring
+from services.local.plan import Plan, make_plan, socket_url
+from services.local.ports import free
+from services.local.settings import LocalSettings
+from services.router.sqlite import GroupRow, UserRow, open_store
+from tests.support.waiting import until
+
+_READY_S: Final = 30.0
+_HOST: Final = "127.0.0.1"
+# What a test waits for should come soon; production's patience is longer.
+_IMPATIENT: Final = {"DRAIN_WINDOW_S": "0.3", "STORE_PATIENCE_S": "0.5", "PEOPLE_CACHE_S": "0.5"}
+
+
+class LiveCluster:
+    """A running cluster, and what a test needs of it."""
+
+    def __init__(self, processes: Cluster, plan: Plan, settings: LocalSettings, commands: Broker) -> None:
+        self.processes = processes
+        self.broker = commands
+        self.database = settings.database
+        self.home = settings.home
+        self.urls = [socket_url(_HOST, port) for port in settings.websocket_ports]
+        self.redis_url = plan.redis_url
+        self._internal = {process.name: process.ports.get("internal") for process in plan.processes}
+        self._keyring = Keyring(settings.home)
+        self._issuer = Issuer(self._keyring.signing_key())
+
+    def token(self, user_id: str, role: str | None = None, ttl_s: int = 3600) -> str:
+        """An ID token of the local issuer."""
+        return self._issuer.token(user_id, role, ttl_s)
+
+    @property
+    def issuer(self) -> Issuer:
+        """The local issuer, for tokens that should not pass."""
+        return self._issuer
+
+    async def people(self, users: Iterable[str | UserRow], groups: Mapping[str, Iterable[str]] | None = None) -> None:
+        """Create or update users (by id, or as rows) and groups (id → members)."""
+        rows = [UserRow(id=user, name=user.title()) if isinstance(user, str) else user for user in users]
+        async with open_store(self.database, patience_s=10.0) as store:
+            await store.put_users(rows)
+            await store.put_groups(
+                [GroupRow(id=group, name=group, members=frozenset(of)) for group, of in (groups or {}).items()]
+            )
+
+    async def status(self, gateway: str = "g1") -> dict[str, Any]:
+        """`GET /status` of a gateway."""
+        found: dict[str, Any] = await self.get(gateway, "/status")
+        return found
+
+    async def get(self, name: str, path: str) -> Any:
+        """A path of a process's internal port, as JSON or text, with the admin token."""
+        headers = {"Authorization": f"Bearer {self._keyring.admin_token()}"}
+        url = f"http://{_HOST}:{self._internal[name]}{path}"
+        async with aiohttp.ClientSession() as session, session.get(url, headers=headers) as response:
+            if response.content_type == "application/json":
+                return await response.json()
+            return await response.text()
+
+    async def metric(self, name: str, series: str) -> float:
+        """The sum of a process's samples whose name (and labels, if given) begin with `series`."""
+        text = str(await self.get(name, "/metrics"))
+        lines = [line for line in text.splitlines() if line.startswith(series)]
+        return sum(float(line.rpartition(" ")[2]) for line in lines)
+
+    async def wait_ready(self, *names: str) -> None:
+        """Wait until these processes (or all) are ready."""
+        for name in names or self.processes.names:
+            await self.processes.wait_ready(name, _READY_S)
+
+    def logs(self) -> str:
+        """Everything every process has said."""
+        return "\n".join(
+            self.processes.log(name).read_text(errors="replace")
+            for name in self.processes.names
+            if self.processes.log(name).exists()
+        )
+
+
+@asynccontextmanager
+async def live_cluster(
+    home: Path, *, gateways: int = 2, routers: int = 2, environment: Mapping[str, str] | None = None
+) -> AsyncIterator[LiveCluster]:
+    """A cluster that is ready; `environment` overrides settings of the services."""
+    inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    port = free(gateways, _HOST, taken=(), start=_first_port())[0]
+    settings = LocalSettings(gateways=gateways, routers=routers, data_dir=str(home), websocket_port=port)
+    plan = make_plan(settings, {**inherited, **_IMPATIENT, **(environment or {})}, first_port=_first_port() + gateways)
+    said: list[str] = []
+    async with open_cluster(home, plan.processes, said.append) as processes:
+        for name in processes.names:
+            await processes.start(name)
+        async with broker.connect(plan.redis_url) as commands:
+            cluster = LiveCluster(processes, plan, settings, commands)
+            await cluster.wait_ready()
+            await _owned(cluster)
+            yield cluster
+
+
+async def _owned(cluster: LiveCluster) -> None:
+    """Wait until every partition has an owner, so that a test's first message does not wait for one."""
+
+    async def is_owned() -> bool:
+        return all(partition["owner"] is not None for partition in (await cluster.status())["partitions"])
+
+    await until(is_owned, _READY_S, "an owner for every partition")
+
+
+def _first_port() -> int:
+    """Clusters of tests that run side by side begin apart."""
+    return 20_000 + os.getpid() % 200 * 100
