@@ -15,7 +15,8 @@ from msgspec import Struct
 from services.router.store import Message, Receipt, ReceiptRow
 
 _CONVERSATIONS: Final = 20_000
-_MESSAGES_A_CONVERSATION: Final = 256
+# Messages that confirmations will follow soon; about 1 KB each.
+_MESSAGES: Final = 4096
 # A watermark over a long absence concerns many messages; senders hear of the newest of them.
 _TOLD: Final = 200
 # A device that confirms far out of order keeps this many marks; beyond it, messages stay due.
@@ -34,21 +35,13 @@ class Change(Struct, frozen=True):
     read: tuple[int, ...]
 
 
-class Conversation:
-    """What the owner of a partition remembers of one conversation."""
-
-    __slots__ = ("messages", "receipts")
-
-    def __init__(self) -> None:
-        self.receipts: dict[str, Receipt] = {}
-        self.messages: OrderedDict[int, Message] = OrderedDict()
-
-
 class ReceiptBook:
     """The receipts of one partition. The owner's memory is the truth; broker and store follow it."""
 
     def __init__(self) -> None:
-        self._conversations: OrderedDict[str, Conversation] = OrderedDict()
+        # By conversation, then by user.
+        self._conversations: OrderedDict[str, dict[str, Receipt]] = OrderedDict()
+        self._messages: OrderedDict[tuple[str, int], Message] = OrderedDict()
         self._journal: dict[tuple[str, str], Receipt] = {}
         self._unjournaled: dict[tuple[str, str], Receipt] = {}
 
@@ -63,38 +56,38 @@ class ReceiptBook:
             conversation_id, _, user_id = field.decode().partition("\n")
             self._journal[conversation_id, user_id] = _decoder.decode(packed)
 
-    def conversation(self, conversation_id: str) -> Conversation:
-        """The conversation's page, a blank one if need be."""
-        page = self._conversations.get(conversation_id)
-        if page is None:
-            page = self._conversations[conversation_id] = Conversation()
-            while len(self._conversations) > _CONVERSATIONS:
-                self._conversations.popitem(last=False)
-        else:
-            self._conversations.move_to_end(conversation_id)
+    def known(self, conversation_id: str) -> dict[str, Receipt]:
+        """The receipts at hand of a conversation, by user."""
+        page = self._conversations.setdefault(conversation_id, {})
+        self._conversations.move_to_end(conversation_id)
+        if len(self._conversations) > _CONVERSATIONS:
+            self._conversations.popitem(last=False)
         return page
+
+    def message(self, conversation_id: str, seq: int) -> Message | None:
+        """A message that was sent lately."""
+        return self._messages.get((conversation_id, seq))
 
     def missing(self, conversation_id: str, users: Iterable[str]) -> set[str]:
         """Those of `users` whose receipts must come from the store first."""
-        known = self.conversation(conversation_id).receipts
+        known = self.known(conversation_id)
         return {user for user in users if user not in known}
 
     def learn(self, conversation_id: str, users: Collection[str], found: Mapping[str, Receipt]) -> None:
         """The store's receipts of `users`; what the broker's journal has beyond them counts too."""
-        page = self.conversation(conversation_id)
+        page = self.known(conversation_id)
         for user in {*users, *found}:
-            page.receipts[user] = self.receipt(conversation_id, user).merge(found.get(user, Receipt()))
+            page[user] = self.receipt(conversation_id, user).merge(found.get(user, Receipt()))
 
     def remember(self, message: Message) -> None:
         """Keep a message at hand: confirmations of it will follow soon."""
-        messages = self.conversation(message.conversation_id).messages
-        messages[message.seq] = message
-        if len(messages) > _MESSAGES_A_CONVERSATION:
-            messages.popitem(last=False)
+        self._messages[message.conversation_id, message.seq] = message
+        if len(self._messages) > _MESSAGES:
+            self._messages.popitem(last=False)
 
     def receipt(self, conversation_id: str, user_id: str) -> Receipt:
         """What the member has, as far as known."""
-        known = self.conversation(conversation_id).receipts.get(user_id)
+        known = self.known(conversation_id).get(user_id)
         if known is not None:
             return known
         whose = (conversation_id, user_id)
@@ -104,7 +97,6 @@ class ReceiptBook:
         self, conversation_id: str, user_id: str, *, seqs: Iterable[int] = (), up_to: int = 0, read: bool = False
     ) -> Change | None:
         """Note that a member has `seqs` and all up to `up_to` (and has read them); None if that was known."""
-        page = self.conversation(conversation_id)
         before = self.receipt(conversation_id, user_id)
         seqs = tuple(seqs)
         after = before.merge(
@@ -114,10 +106,10 @@ class ReceiptBook:
                 ahead=tuple(sorted(seqs)),
             )
         )
-        after = _fold_own(after, user_id, page.messages)
+        after = self._fold_own(after, conversation_id, user_id)
         if len(after.ahead) > _AHEAD_MAX or after == before:
             return None
-        page.receipts[user_id] = after
+        self.known(conversation_id)[user_id] = after
         self._unjournaled[conversation_id, user_id] = after
         touched = {*seqs, *range(max(before.delivered, after.delivered - _TOLD) + 1, after.delivered + 1)}
         return Change(
@@ -145,6 +137,19 @@ class ReceiptBook:
             del self._journal[row.conversation_id, row.user_id]
         return settled
 
+    def _fold_own(self, receipt: Receipt, conversation_id: str, user_id: str) -> Receipt:
+        """One's own messages need no confirmation: the watermark passes over them."""
+        delivered = receipt.delivered
+        ahead = set(receipt.ahead)
+        while (seq := delivered + 1) in ahead or (
+            (message := self.message(conversation_id, seq)) is not None and message.sender_id == user_id
+        ):
+            ahead.discard(seq)
+            delivered = seq
+        if delivered == receipt.delivered:
+            return receipt
+        return Receipt(delivered, receipt.read, tuple(sorted(ahead)))
+
     @staticmethod
     def field(row: ReceiptRow) -> str:
         """The field of a receipt in the broker's journal."""
@@ -164,15 +169,3 @@ def journal_field(conversation_id: str, user_id: str) -> str:
 def unpack(packed: bytes) -> Receipt:
     """A receipt as the journal holds it."""
     return _decoder.decode(packed)
-
-
-def _fold_own(receipt: Receipt, user_id: str, messages: Mapping[int, Message]) -> Receipt:
-    """One's own messages need no confirmation: the watermark passes over them."""
-    delivered = receipt.delivered
-    ahead = set(receipt.ahead)
-    while (seq := delivered + 1) in ahead or ((own := messages.get(seq)) is not None and own.sender_id == user_id):
-        ahead.discard(seq)
-        delivered = seq
-    if delivered == receipt.delivered:
-        return receipt
-    return Receipt(delivered, receipt.read, tuple(sorted(ahead)))

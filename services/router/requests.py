@@ -181,10 +181,10 @@ class Requests:
 
     async def _messages_of(self, partition: Partition, change: Change) -> list[Message]:
         """The messages a change is about that others wrote, in order."""
-        at_hand = partition.receipts.conversation(change.conversation_id).messages
         seqs = set(change.delivered) | set(change.read)
-        messages = [at_hand[seq] for seq in seqs if seq in at_hand]
-        unknown = seqs - at_hand.keys()
+        at_hand = (partition.receipts.message(change.conversation_id, seq) for seq in seqs)
+        messages = [message for message in at_hand if message is not None]
+        unknown = seqs - {message.seq for message in messages}
         if unknown:
             with suppress(StoreAway):  # their senders see it when they look at the history
                 messages += await self._store.at(change.conversation_id, unknown)
@@ -192,10 +192,9 @@ class Requests:
 
     def _is_news(self, partition: Partition, message: Message, change: Change, *, is_read: bool) -> bool:
         """In a group too large to count, the first member who has (or has read) a message is news."""
-        page = partition.receipts.conversation(message.conversation_id)
         return not any(
             receipt.read >= message.seq if is_read else receipt.has(message.seq)
-            for user, receipt in page.receipts.items()
+            for user, receipt in partition.receipts.known(message.conversation_id).items()
             if user not in (change.user_id, message.sender_id)
         )
 
