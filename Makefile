@@ -18,7 +18,7 @@ DEV := $(VENV)/.installed-dev
 NODE := $(CLIENTS)/node_modules/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help up test check fmt lock clean pip need-node
+.PHONY: help up test bench check fmt lock clean pip need-node
 
 help: ## list these commands
 	@awk 'BEGIN {FS = ":[^#]*## "} /^[a-z-]+:[^#]*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ up: $(LOCAL) ## run the whole cluster on this machine, until Ctrl-C
 
 test: $(DEV) $(NODE) ## run all tests
 	@exec $(BIN)/pytest $(ARGS)
+
+bench: $(LOCAL) ## latency and CPU a message of a local cluster, at two rates (about a minute)
+	@for rate in 200 800; do echo "$$rate messages/s"; $(BIN)/python -m loadtests.latency --rate $$rate $(ARGS) || exit 1; done
 
 check: $(DEV) ## what CI runs first: format, lint, types, import contracts, dead code
 	$(BIN)/ruff format --check .

@@ -1,6 +1,5 @@
 """A whole cluster for one test or one module: real processes, on free ports, in a folder of its own."""
 
-import asyncio
 import os
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager

@@ -1,0 +1,1 @@
+"""Load on a cluster of one's own, and what it measured. Only ever against this machine."""

@@ -1,0 +1,50 @@
+"""`docs/operations.md` names every setting and every series that it should."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+from prometheus_client import CollectorRegistry
+
+from libs.settings import Settings
+from services.gateway.metrics import GatewayMetrics
+from services.gateway.settings import GatewaySettings
+from services.local.settings import LocalSettings
+from services.presence.metrics import PresenceMetrics
+from services.presence.settings import PresenceSettings
+from services.router.metrics import RouterMetrics
+from services.router.settings import RouterSettings
+
+PAGE = (Path(__file__).parents[3] / "docs" / "operations.md").read_text(encoding="utf-8")
+HEADINGS: dict[type[Settings], str] = {
+    GatewaySettings: "### A gateway",
+    RouterSettings: "### A router",
+    PresenceSettings: "### Presence",
+    LocalSettings: "### `talowa up`",
+}
+
+
+@pytest.mark.parametrize("kind", HEADINGS, ids=lambda kind: kind.__name__)
+def test_every_setting_is_documented_with_its_default(kind: type[Settings]) -> None:
+    """A row for each variable under its service's heading, with the default that holds, and no row besides."""
+    section = PAGE.partition(HEADINGS[kind] + "\n")[2].partition("\n### ")[0]
+    rows = {line.split("|")[1].strip(" `"): line for line in section.splitlines() if line.startswith("| `")}
+    fields = {field.name.upper(): field for field in msgspec.structs.fields(kind)}
+    assert rows.keys() == fields.keys()
+    for variable, field in fields.items():
+        if field.required:
+            assert "*needed*" in rows[variable]
+        elif field.default not in (None, ""):
+            assert f"`{field.default}`" in rows[variable]
+
+
+def test_every_series_that_is_named_exists() -> None:
+    """A runbook that names a series nobody exports sends its reader astray."""
+    registry = CollectorRegistry()
+    for metrics in (GatewayMetrics, RouterMetrics, PresenceMetrics):
+        metrics(registry)
+    exported = {metric.name for metric in registry.collect()}
+    named = {word.strip("`").removesuffix("_total") for word in PAGE.replace("|", " ").split() if "talowa_" in word}
+    named = {word.strip("`,;.").removesuffix("_total") for word in named}
+    assert named
+    assert named <= exported
