@@ -16,6 +16,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -103,7 +104,8 @@ async def measure(rate: float, seconds: float, pairs: int, out: Path) -> dict[st
             phones[user] = await _open(http, tasks, url, user, issuer.token(user))
         idle_from = _cpu_s(cluster)
         await asyncio.sleep(_IDLE_S)
-        idle_s = (_cpu_s(cluster) - idle_from) / _IDLE_S
+        idle = _cpu_s(cluster)
+        idle.subtract(idle_from)
         began, cpu_from, own_from = time.perf_counter(), _cpu_s(cluster), time.process_time()
         total = round(rate * seconds)
         for number in range(total):
@@ -112,7 +114,9 @@ async def measure(rate: float, seconds: float, pairs: int, out: Path) -> dict[st
             await phones[f"a{pair}"].send(f"b{pair}", number)
         await _all_arrived(phones.values(), total)
         took = time.perf_counter() - began
-        cpu_s = _cpu_s(cluster) - cpu_from - idle_s * took
+        cpu = _cpu_s(cluster)
+        cpu.subtract(cpu_from)
+        cpu.subtract({role: seconds / _IDLE_S * took for role, seconds in idle.items()})
         own_s = time.process_time() - own_from
         for phone in phones.values():
             await phone.close()
@@ -126,7 +130,8 @@ async def measure(rate: float, seconds: float, pairs: int, out: Path) -> dict[st
         "p50 ms": round(statistics.median(times), 1),
         "p99 ms": round(times[int(len(times) * 0.99)], 1),
         "max ms": round(times[-1], 1),
-        "server CPU µs a message": round(cpu_s / total * 1e6),
+        "server CPU µs a message": round(sum(cpu.values()) / total * 1e6),
+        **{f"of it {role}": round(seconds / total * 1e6) for role, seconds in sorted(cpu.items())},
         "client CPU µs a message": round(own_s / total * 1e6),
     }
 
@@ -150,13 +155,14 @@ async def _all_arrived(phones: Iterable[Phone], total: int) -> None:
         await asyncio.sleep(0.01)
 
 
-def _cpu_s(cluster: Cluster) -> float:
-    """CPU seconds, user and system, of every process of the cluster so far."""
-    total = 0
-    for name in cluster.names:
-        fields = Path(f"/proc/{cluster.pid(name)}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-        total += int(fields[11]) + int(fields[12])
-    return total / _TICKS
+def _cpu_s(cluster: Cluster) -> Counter[str]:
+    """CPU seconds, user and system, of the processes of the cluster so far, by role."""
+    seconds: Counter[str] = Counter()
+    for running in cluster.state().processes:
+        stat = Path(f"/proc/{running.pid}/stat").read_text(encoding="ascii")
+        fields = stat.rpartition(")")[2].split()
+        seconds[running.role] += (int(fields[11]) + int(fields[12])) / _TICKS  # type: ignore[assignment]
+    return seconds
 
 
 def main() -> None:

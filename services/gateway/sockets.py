@@ -397,6 +397,10 @@ class Server(socketio.AsyncServer):  # type: ignore[misc] # the library is untyp
 
     async def _handle_eio_connect(self, eio_sid: str, environ: dict[str, Any]) -> None:
         await super()._handle_eio_connect(eio_sid, environ)
+        self._expect_connect(eio_sid)
+
+    def _expect_connect(self, eio_sid: str) -> None:
+        """A connection on which nobody has connected to the namespace does not stay."""
         asyncio.get_running_loop().call_later(self._connect_timeout_s, self._close_unless_open, eio_sid)
 
     def _close_unless_open(self, eio_sid: str) -> None:
@@ -406,7 +410,9 @@ class Server(socketio.AsyncServer):  # type: ignore[misc] # the library is untyp
 
     async def _handle_eio_message(self, eio_sid: str, data: str | bytes) -> None:
         """One Socket.IO packet. What is no packet is refused, and closes the connection."""
-        socket = self.sockets[eio_sid]
+        socket = self.sockets.get(eio_sid)
+        if socket is None:
+            return  # it was closed while this was on its way here
         try:
             if isinstance(data, bytes):
                 if not socket.expects_attachment():
@@ -429,6 +435,7 @@ class Server(socketio.AsyncServer):  # type: ignore[misc] # the library is untyp
             raise Refusal(Code.MALFORMED)
         elif kind == "1":
             await self._handle_disconnect(socket.sid, "/", self.reason.CLIENT_DISCONNECT)
+            self._expect_connect(socket.sid)
         elif kind == "2" and text:
             self._application.event(socket, int(ack) if ack else None, text)
         elif kind == "3" and ack and text.startswith("["):

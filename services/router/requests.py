@@ -68,7 +68,12 @@ class Requests:
         except AWAY:
             raise
         except Exception as error:
-            log.exception("a request could not be answered", kind=type(frame).__name__, error=type(error).__name__)
+            log.exception(
+                "a request could not be answered",
+                kind=type(frame).__name__,
+                session=frame.origin.session,
+                error=type(error).__name__,
+            )
             return self._refuse(partition.number, frame, Refusal(Code.INTERNAL))
 
     async def _answer_participant(self, partition: Partition, frame: AboutConversation) -> Sequence[Saying]:
