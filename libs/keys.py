@@ -33,6 +33,12 @@ def lease_token(partition: int) -> str:
     return f"{_PREFIX}:{{p{partition:02d}}}:token"
 
 
+def positions() -> str:
+    """How far the owner of each partition has read: what lies beyond waits for a router, what lies before may
+    wait for the store."""
+    return f"{_PREFIX}:positions"
+
+
 def seqs(partition: int) -> str:
     """The last seq given in each conversation that has messages on their way to the store."""
     return f"{_PREFIX}:{{p{partition:02d}}}:seqs"
@@ -102,6 +108,7 @@ CATALOGUE: Final = (
     Key("talowa:{pNN}:assigned", "hash", "until saved", ("router",), ("router",)),
     Key("talowa:{pNN}:recent:B", "hash", "two windows of 10 min", ("router",), ("router",)),
     Key("talowa:{pNN}:receipts", "hash", "until saved", ("router",), ("router",)),
+    Key("talowa:positions", "hash", "forever", ("router",), ("gateway",)),
     Key("talowa:routers", "sorted set", "a member 3 s, renewed each second", ("router",), ("router",)),
     Key(
         "talowa:gateways",

@@ -43,7 +43,6 @@ class GroupCommit(Generic[T]):
         self._barriers: deque[tuple[int, asyncio.Future[None]]] = deque()
         self._put = 0
         self._written = 0
-        self.is_away = False
 
     def __len__(self) -> int:
         return len(self._waiting) + self._in_flight
@@ -86,12 +85,10 @@ class GroupCommit(Generic[T]):
             try:
                 await self._write(items)
             except AWAY:
-                self.is_away = True
                 pause = _BACKOFF_S[min(attempt, len(_BACKOFF_S) - 1)]
                 await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
                 attempt += 1
             else:
-                self.is_away = False
                 return
 
     def _release(self) -> None:

@@ -24,11 +24,6 @@ class Producer:
             self._flush, limit=limit, linger_s=linger_s, batch=4000
         )
 
-    @property
-    def is_away(self) -> bool:
-        """Whether the last write found the broker away."""
-        return self._commit.is_away
-
     def __len__(self) -> int:
         return len(self._commit)
 

@@ -128,18 +128,26 @@ class Heartbeat:
 
 
 async def lags(broker: Broker, partitions: int) -> Mapping[int, Lag]:
-    """How far behind each partition is. Raises `AWAY`."""
+    """How far behind each partition is: while the store is away, read entries wait there too. Raises `AWAY`."""
+    numbers = range(partitions)
+    positions = await broker.command("HMGET", keys.positions(), *numbers)
     commands: list[Any] = [("TIME",)]
-    for number in range(partitions):
+    for number, position in zip(numbers, positions, strict=True):
         stream = keys.inbound(number)
-        commands += [("XLEN", stream), ("XRANGE", stream, "-", "+", "COUNT", 1)]
+        unread = "-" if position is None else f"({position.decode()}"
+        commands += [("XLEN", stream), ("XRANGE", stream, unread, "+", "COUNT", 1)]
     (seconds, micros), *replies = await broker.batch(commands)
     now_s = int(seconds) + int(micros) / 1_000_000
     found: dict[int, Lag] = {}
-    for number in range(partitions):
-        length, oldest = replies[2 * number], replies[2 * number + 1]
-        if isinstance(length, int) and length and isinstance(oldest, list) and oldest:
-            entry_id = oldest[0][0]
-            written_s = int((entry_id if isinstance(entry_id, str) else entry_id.decode()).partition("-")[0]) / 1000
-            found[number] = Lag(length, max(0.0, now_s - written_s))
+    for number in numbers:
+        length, unread = replies[2 * number], replies[2 * number + 1]
+        if not isinstance(length, int):
+            continue
+        age_s = max(0.0, now_s - _written_s(unread[0][0])) if isinstance(unread, list) and unread else 0.0
+        found[number] = Lag(length, age_s)
     return found
+
+
+def _written_s(entry_id: bytes | str) -> float:
+    text = entry_id if isinstance(entry_id, str) else entry_id.decode()
+    return int(text.partition("-")[0]) / 1000

@@ -17,6 +17,7 @@ from libs.wire import payloads
 from libs.wire.codes import Code, Refusal
 from services.gateway.heartbeat import lags
 from services.gateway.settings import GatewaySettings
+from services.gateway.uplink import Lag
 
 _STARTED: Final = time.time()
 
@@ -93,8 +94,8 @@ async def _status(broker: Broker, directory: Directory, partitions: int) -> dict
         "partitions": [
             {
                 "partition": number,
-                "entries": lag[number].entries if number in lag else 0,
-                "lagMs": round(lag[number].age_s * 1000) if number in lag else 0,
+                "entries": lag.get(number, Lag()).entries,
+                "lagMs": round(lag.get(number, Lag()).age_s * 1000),
                 "owner": lease.decode().partition(" ")[2] if isinstance(lease, bytes) else None,
             }
             for number, lease in enumerate(leases)

@@ -19,7 +19,7 @@ _RETRY_AFTER_MS: Final = 2000
 
 
 class Lag(Struct, frozen=True):
-    """How far behind a partition is: entries nobody has acknowledged, and the age of the oldest."""
+    """How far behind a partition is: entries nobody has acknowledged, and the age of the oldest one unread."""
 
     entries: int = 0
     age_s: float = 0.0
@@ -72,5 +72,4 @@ class Uplink:
         try:
             self._producer.publish_nowait(partition, frame)
         except Full as error:
-            code = Code.UNAVAILABLE if self._producer.is_away else Code.OVERLOADED
-            raise Refusal(code, retry_after_ms=_RETRY_AFTER_MS) from error
+            raise Refusal(Code.UNAVAILABLE, retry_after_ms=_RETRY_AFTER_MS) from error

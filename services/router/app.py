@@ -62,7 +62,7 @@ async def main(stop: asyncio.Event) -> None:
             partitions=s.partitions,
             read_entries=s.read_entries,
             linger_s=s.linger_ms / 1000,
-            parked_messages_max=s.parked_messages_max,
+            parked_frames_max=s.parked_frames_max,
             receipt_gather_s=s.receipt_gather_s,
         )
         internal = health.internal_app(registry, {"broker": lambda: worker.problem})

@@ -98,12 +98,13 @@ class Delivery:
         self._metrics = metrics
         self._partitions = partitions
         self._parked: list[Work] = []
+        self._parked_frames = 0
         self._retry_at = 0.0
 
     @property
     def parked(self) -> int:
-        """Messages that were said to be queued and wait for the store."""
-        return sum(len(work.new_messages) for work in self._parked)
+        """Frames that are done but for the store, which is away."""
+        return self._parked_frames
 
     # --- stage one -----------------------------------------------------------------------------
 
@@ -243,14 +244,13 @@ class Delivery:
         if is_saved:
             await self._acknowledge(works)
         else:
-            self._parked += works
-            self._metrics.parked.set(self.parked)
+            self._park(self._parked + works)
 
     async def unpark(self) -> None:
         """Try the store again for what is parked; with success, tell the senders and acknowledge."""
         if time.monotonic() < self._retry_at:
             return
-        self._parked = [work for work in self._parked if not work.partition.is_lost]
+        self._park([work for work in self._parked if not work.partition.is_lost])
         works = self._parked
         if not await self._save(works):
             return
@@ -268,9 +268,13 @@ class Delivery:
         works = [work for work in works if not work.partition.is_lost]
         await self._publish(works, sayings, [])
         await self._acknowledge(works)
-        self._parked = []
-        self._metrics.parked.set(0)
+        self._park([])
         log.info("store is back", saved=len(sayings))
+
+    def _park(self, works: list[Work]) -> None:
+        self._parked = works
+        self._parked_frames = sum(len(work.frames) for work in works)
+        self._metrics.parked.set(self._parked_frames)
 
     async def _save(self, works: Sequence[Work]) -> bool:
         """Save what is new; False when the store is away. A place that was taken loses its partition."""

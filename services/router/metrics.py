@@ -37,7 +37,7 @@ class RouterMetrics:
             registry=registry,
         )
         self.parked = Gauge(
-            "talowa_router_parked_messages", "Messages that wait for the store to come back.", registry=registry
+            "talowa_router_parked_frames", "Frames that wait for the store to come back.", registry=registry
         )
         self.store_away = Gauge("talowa_router_store_away", "1 while the store is away.", registry=registry)
         self.leases_lost = Counter(

@@ -32,8 +32,8 @@ class RouterSettings(settings.Settings, frozen=True, kw_only=True):
     linger_ms: Annotated[
         float, Meta(ge=0, le=25, description="How long a busy router gathers before a batch; 0 to 25.")
     ] = 5.0
-    parked_messages_max: Annotated[
-        int, Meta(ge=1, description="Messages held while the store is away; then reading stops and gateways refuse.")
+    parked_frames_max: Annotated[
+        int, Meta(ge=1, description="Frames held while the store is away; then reading stops, and gateways refuse.")
     ] = 20_000
     people_cache_s: Annotated[
         float, Meta(ge=0, le=3600, description="How long a user or group document is trusted: a block takes this long.")

@@ -31,7 +31,7 @@ _BACKOFF_S: Final = 0.25
 # With nothing to complete, what is parked is tried again this often.
 _UNPARK_S: Final = 1.0
 _HAND_OVER_S: Final = 2.0
-_MEASURE_S: Final = 2.0
+_MEASURE_S: Final = 1.0
 # With this many entries in a read the next one waits a little, so that batches grow under load.
 _BUSY: Final = 4
 
@@ -51,7 +51,7 @@ class Worker:
         partitions: int,
         read_entries: int,
         linger_s: float,
-        parked_messages_max: int,
+        parked_frames_max: int,
         receipt_gather_s: float,
     ) -> None:
         self._broker = broker
@@ -62,7 +62,7 @@ class Worker:
         self._router = router
         self._read_entries = read_entries
         self._linger_s = linger_s
-        self._parked_messages_max = parked_messages_max
+        self._parked_frames_max = parked_frames_max
         self._receipt_gather_s = receipt_gather_s
         self._leases = Leases(broker, router, partitions, self)
         self._partitions: dict[int, Partition] = {}
@@ -148,7 +148,7 @@ class Worker:
 
     async def _read_batch(self) -> list[Work]:
         ready = {keys.inbound(p.number): p for p in self._partitions.values() if not p.is_leaving}
-        if not ready or self._is_draining or self._delivery.parked >= self._parked_messages_max:
+        if not ready or self._is_draining or self._delivery.parked >= self._parked_frames_max:
             await asyncio.sleep(BLOCK_MS / 1000 / 5)
             return []
         entries = await consumer.read(
@@ -229,18 +229,21 @@ class Worker:
             return  # they stay in the broker's journal, and are tried again
 
     async def _measure(self) -> None:
-        """Lag by our own count: what is on a stream is what nobody has acknowledged."""
+        """Lag by our own count: how far we have read, and how much is on the streams, unacknowledged."""
         while True:
             await asyncio.sleep(_MEASURE_S)
-            owned = sorted(self._partitions)
+            owned = list(self._partitions.values())
+            read = [(p.number, p.position) for p in owned if p.position != consumer.BEGINNING]
             try:
-                lengths = await self._broker.batch([("XLEN", keys.inbound(number)) for number in owned])
+                if read:
+                    await self._broker.command("HSET", keys.positions(), *(word for pair in read for word in pair))
+                lengths = await self._broker.batch([("XLEN", keys.inbound(p.number)) for p in owned])
             except AWAY:
                 continue
             self._metrics.lag_entries.clear()
-            for number, length in zip(owned, lengths, strict=True):
+            for partition, length in zip(owned, lengths, strict=True):
                 if isinstance(length, int):
-                    self._metrics.lag_entries.labels(number).set(length)
+                    self._metrics.lag_entries.labels(partition.number).set(length)
 
     def _count_owned(self) -> None:
         self._metrics.partitions_owned.set(len(self._partitions) + len(self._arriving))
