@@ -8,10 +8,12 @@ for; that sentence is also the remedy in an error. Values of fields whose name e
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
+
+from libs.telemetry.logs import Level
 
 
 class SettingsError(Exception):
@@ -24,6 +26,24 @@ class Settings(Struct, frozen=True, kw_only=True):
     def problems(self) -> list[str]:
         """Rules across fields that do not hold, each a sentence with the variable and the remedy."""
         return []
+
+
+class ServiceSettings(Settings, frozen=True, kw_only=True):
+    """What every service of the cluster is told."""
+
+    redis_url: Annotated[str, Meta(description="The broker, such as redis://127.0.0.1:6379.")]
+    internal_host: Annotated[str, Meta(description="Where /healthz, /readyz and /metrics listen.")] = "0.0.0.0"
+    internal_port: Annotated[int, Meta(ge=0, le=65535, description="A port from 0 (any) to 65535.")] = 9100
+    log_level: Annotated[Level, Meta(description="One of debug, info, warning, error.")] = "info"
+
+
+class PartitionedSettings(ServiceSettings, frozen=True, kw_only=True):
+    """What services that write to partitions must agree on besides."""
+
+    partitions: Annotated[
+        int,
+        Meta(ge=1, le=99, description="The same on every service; each flush costs a stream more for each. 1 to 99."),
+    ] = 16
 
 
 S = TypeVar("S", bound=Settings)

@@ -4,7 +4,6 @@
 ticket is the cluster's own and asks no issuer.
 """
 
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -12,6 +11,7 @@ from typing import Any, Final, Protocol
 import jwt
 from cryptography.hazmat.primitives import serialization
 
+from libs.clock import now_ms
 from libs.identity import Claims, Tickets
 from libs.wire import names
 from libs.wire.codes import Code, Refusal
@@ -71,12 +71,12 @@ class Authenticator:
         if isinstance(token, str) and token:
             return await self._verifier.verify(token)
         if isinstance(ticket, str) and ticket:
-            return self._tickets.read(ticket, _now_ms())
+            return self._tickets.read(ticket, now_ms())
         raise Refusal(Code.TOKEN_MISSING if token in (None, "") and ticket in (None, "") else Code.TOKEN_INVALID)
 
     def ticket(self, claims: Claims) -> str:
         """A resume ticket for who just signed in."""
-        return self._tickets.issue(claims, _now_ms())
+        return self._tickets.issue(claims, now_ms())
 
 
 def offers_anything(auth: Mapping[str, Any]) -> bool:
@@ -95,7 +95,3 @@ def _claims(payload: Mapping[str, Any]) -> Claims:
         expires_at_ms=int(payload["exp"] * 1000),
         role=role if isinstance(role, str) else None,
     )
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

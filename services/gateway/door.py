@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import structlog
 
+from libs.clock import now_ms
 from libs.identity import Claims
 from libs.wire import payloads
 from libs.wire.codes import Code, Refusal
@@ -185,7 +186,7 @@ class Door:
                     user_id=session.user_id,
                     user_name=session.name,
                     user_role=session.role,
-                    server_time=_now_ms(),
+                    server_time=now_ms(),
                     resume_ticket=self._authenticator.ticket(session.claims),
                 )
             ),
@@ -224,14 +225,10 @@ class Door:
         if self._sessions.remove(session):
             self._heartbeat.unseat(session.user_id)
         asked = self._asked.pop(session.id, None)
-        if asked is not None:
-            asked.cancel()
+        if asked is not None and not asked.done():
+            asked.set_exception(Refusal(Code.UNAVAILABLE))
 
     def _refuse(self, socket: Socket, ack: int | None, refusal: Refusal) -> None:
         self._metrics.refusals.labels(refusal.code.value).inc()
         if ack is not None:
             socket.answer(ack, payloads.encode(payloads.refused(refusal)))
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

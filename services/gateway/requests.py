@@ -4,12 +4,12 @@ This is the `Application` behind the sockets. It takes nothing on trust: who ask
 """
 
 import asyncio
-import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import msgspec
 
+from libs.clock import now_ms
 from libs.wire import events, names, payloads
 from libs.wire.codes import Code, Refusal
 from libs.wire.frames import Confirm, History, Join, Origin, Send
@@ -84,7 +84,7 @@ class Requests:
         for conversation_id, seqs in expected.confirms:
             try:
                 self._uplink.publish_for_conversation(
-                    conversation_id, Confirm(origin, session.user_id, conversation_id, seqs, at_ms=_now_ms())
+                    conversation_id, Confirm(origin, session.user_id, conversation_id, seqs, at_ms=now_ms())
                 )
             except Refusal:
                 self._metrics.confirms_dropped.inc()
@@ -105,7 +105,7 @@ class Requests:
             case events.SendMessage():
                 draft = event.draft(session.user_id)
                 self._uplink.publish_for_conversation(
-                    draft.conversation_id, Send(origin, session.sender, draft, _now_ms())
+                    draft.conversation_id, Send(origin, session.sender, draft, now_ms())
                 )
             case events.MessageDelivered():
                 self._confirm(session, origin, name, event)
@@ -124,7 +124,7 @@ class Requests:
                 self._catchup.sync(session, cursors, event.budget_bytes)
                 self._answer(session, ack)
             case events.Heartbeat():
-                beat = payloads.HeartbeatAck(_now_ms(), event.client_time)
+                beat = payloads.HeartbeatAck(now_ms(), event.client_time)
                 session.socket.emit("heartbeat_ack", payloads.encode(beat))
                 if ack is not None:
                     session.socket.answer(ack, payloads.accepted_with(beat))
@@ -140,7 +140,7 @@ class Requests:
                 "",
                 message_id=event.message_id,
                 read=is_read,
-                at_ms=_now_ms(),
+                at_ms=now_ms(),
                 event=name,
             )
             self._uplink.publish_for_message(event.message_id, frame)
@@ -152,7 +152,7 @@ class Requests:
                 conversation_id,
                 up_to=event.seq,
                 read=is_read,
-                at_ms=_now_ms(),
+                at_ms=now_ms(),
                 event=name,
                 bare_id=bare_id,
             )
@@ -221,7 +221,3 @@ def _ids(argument: msgspec.Raw) -> tuple[str | None, str | None]:
     ids = (said.get("id") or said.get("messageId"), said.get("clientId"))
     message_id, client_id = (i[: events.MAX_CLIENT_ID_CHARS] if isinstance(i, str) else None for i in ids)
     return message_id, client_id
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

@@ -7,23 +7,17 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from libs import settings
-from libs.telemetry.logs import Level
 
 _MIN_SECRET = 32
 
 
-class GatewaySettings(settings.Settings, frozen=True, kw_only=True):
-    redis_url: Annotated[str, Meta(description="The broker, such as redis://127.0.0.1:6379.")]
+class GatewaySettings(settings.PartitionedSettings, frozen=True, kw_only=True):
     gateway_id: Annotated[
         str, Meta(pattern=r"^[A-Za-z0-9-]{1,64}$", description="This gateway's name: letters, digits, hyphens.")
     ] = "gateway"
     websocket_host: Annotated[str, Meta(description="Where clients connect.")] = "0.0.0.0"
     websocket_port: Annotated[int, Meta(ge=0, le=65535, description="A port from 0 (any) to 65535.")] = 3001
     websocket_url: Annotated[str, Meta(description="The address that /info gives to clients.")] = ""
-    internal_host: Annotated[str, Meta(description="Where /healthz, /metrics and /status listen.")] = "0.0.0.0"
-    internal_port: Annotated[int, Meta(ge=0, le=65535, description="A port from 0 (any) to 65535.")] = 9100
-    log_level: Annotated[Level, Meta(description="One of debug, info, warning, error.")] = "info"
-    partitions: Annotated[int, Meta(ge=1, le=99, description="The same on every service; 1 to 99.")] = 16
 
     auth: Annotated[Literal["local"], Meta(description="Who issues tokens: local (Firebase is to come).")] = "local"
     token_key_file: Annotated[Path, Meta(description="The issuer's public key, a PEM file.")] = Path(

@@ -1,7 +1,5 @@
 """What one socket is told: its acknowledgement, and the events that go with it. Pure."""
 
-import time
-
 from msgspec import Struct
 
 from libs.wire import payloads
@@ -20,8 +18,3 @@ def refused(partition: int, origin: Origin, refusal: Refusal, *emits: tuple[str,
     """No, with the code, and the event that says it to those who wait for no acknowledgement."""
     body = payloads.encode(payloads.refused(refusal))
     return ToSession(partition, origin.gateway, Answer(origin.session, origin.ack, body, emits))
-
-
-def now_ms() -> int:
-    """Milliseconds since 1970."""
-    return time.time_ns() // 1_000_000

@@ -20,6 +20,7 @@ import msgspec
 import structlog
 
 from libs.broker import Broker
+from libs.clock import now_ms
 from libs.directory import Directory
 from libs.wire import names
 from libs.wire.codes import Code, Refusal
@@ -259,7 +260,7 @@ class Delivery:
                 work.partition.number,
                 (message.sender_id,),
                 "message_delivery_status",
-                bodies.delivery_status(message, "sent", answers.now_ms()),
+                bodies.delivery_status(message, "sent", now_ms()),
             )
             for work in works
             if not work.partition.is_lost
@@ -409,7 +410,7 @@ class Delivery:
 
 def _say_accepted(number: int, origin: Origin, message: Message, status: str) -> list[Saying]:
     """The answer to the socket that sent it, and the status to the sender's other devices."""
-    body = bodies.delivery_status(message, status, answers.now_ms())
+    body = bodies.delivery_status(message, status, now_ms())
     skip = origin.session if origin.ack is not None else None
     sayings: list[Saying] = [ToUsers(number, (message.sender_id,), "message_delivery_status", body, skip_session=skip)]
     if origin.ack is not None:

@@ -11,6 +11,7 @@ import msgspec
 import structlog
 
 from libs.broker import AWAY
+from libs.clock import now_ms
 from libs.wire import names, payloads
 from libs.wire.codes import Code, Refusal
 from libs.wire.frames import Confirm, Due, DuePage, History, Join, Profile, SignedIn, SignIn
@@ -178,7 +179,7 @@ class Requests:
                 status, counts = ("read" if is_read else "delivered"), None
             else:
                 continue
-            body = bodies.delivery_status(message, status, answers.now_ms(), counts)
+            body = bodies.delivery_status(message, status, now_ms(), counts)
             sayings.append(ToUsers(partition.number, (message.sender_id,), "message_delivery_status", body))
             if is_read:
                 newest_read[message.sender_id] = message
@@ -253,7 +254,7 @@ def _say_read(number: int, frame: Confirm, newest: dict[str, Message]) -> list[S
 
 
 def _message_read(message: Message, frame: Confirm) -> bytes:
-    read_at = frame.at_ms or answers.now_ms()
+    read_at = frame.at_ms or now_ms()
     return payloads.encode(
         payloads.MessageRead(message.id, message.conversation_id, message.seq, frame.user_id, read_at)
     )

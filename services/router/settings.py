@@ -6,20 +6,11 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from libs import settings
-from libs.telemetry.logs import Level
 
 
-class RouterSettings(settings.Settings, frozen=True, kw_only=True):
-    redis_url: Annotated[str, Meta(description="The broker, such as redis://127.0.0.1:6379.")]
+class RouterSettings(settings.PartitionedSettings, frozen=True, kw_only=True):
     router_id: Annotated[str, Meta(min_length=1, max_length=64, description="This router's name in logs.")] = "router"
-    internal_host: Annotated[str, Meta(description="Where /healthz, /readyz and /metrics listen.")] = "0.0.0.0"
-    internal_port: Annotated[int, Meta(ge=0, le=65535, description="A port from 0 (any) to 65535.")] = 9100
-    log_level: Annotated[Level, Meta(description="One of debug, info, warning, error.")] = "info"
 
-    partitions: Annotated[
-        int,
-        Meta(ge=1, le=99, description="The same on every service; each flush costs a stream more for each. 1 to 99."),
-    ] = 16
     store: Annotated[Literal["sqlite"], Meta(description="The record: sqlite.")] = "sqlite"
     sqlite_path: Annotated[Path, Meta(description="The file of the SQLite store.")] = Path(".local/store.db")
     store_patience_s: Annotated[
