@@ -34,7 +34,9 @@ _CLOSE_TIMEOUT_S: Final = 2.0
 # A polled body is bounded by its bytes; the library's 16 packets refuse a phone that was offline a minute.
 payload.Payload.max_decode_packets = 1000
 # kind, attachments, namespace, acknowledgement id, payload
-_PACKET: Final = re.compile(r"([0-6])(?:(\d{1,4})-)?(?:(/[^,]*),?)?(\d{1,15})?(.*)", re.DOTALL)
+_PACKET: Final = re.compile(r"([0-6])(?:(\d{1,4})-)?(?:(/[^,]*),?)?(\d{1,15})?(.*)", re.DOTALL | re.ASCII)
+# The first character of an Engine.IO text frame.
+_KINDS: Final = frozenset("0123456")
 
 
 class Application(Protocol):
@@ -81,6 +83,7 @@ class Socket(async_socket.AsyncSocket):  # type: ignore[misc] # the library is u
         self._close_code: int = WSCloseCode.OK
         self._timer: asyncio.TimerHandle | None = None
         self._is_polled = False
+        self._is_leaving = False
         self._attachments = 0
 
     # --- what the gateway says -------------------------------------------------------------------
@@ -103,8 +106,8 @@ class Socket(async_socket.AsyncSocket):  # type: ignore[misc] # the library is u
         self._leave(WSCloseCode.OK)
 
     def _say(self, text: str) -> None:
-        if self.closed:
-            return
+        if self.closed or self._is_leaving:
+            return  # nothing after a gap, nothing after goodbye: it stays due
         try:
             self.queue.put_nowait(packet.Packet(packet.MESSAGE, text))
         except Overflow:
@@ -114,7 +117,8 @@ class Socket(async_socket.AsyncSocket):  # type: ignore[misc] # the library is u
 
     def _leave(self, code: int) -> None:
         """Send what waits, then close."""
-        if not self.closed and not self.closing:
+        if not self.closed and not self._is_leaving:
+            self._is_leaving = True
             self._close_code = code
             self.server.spawn(self.close(wait=False, reason=self.server.reason.SERVER_DISCONNECT))
 
@@ -177,16 +181,11 @@ class Socket(async_socket.AsyncSocket):  # type: ignore[misc] # the library is u
         self._set_timer(self.server.ping_interval, self._ping)
 
     def _ping(self) -> None:
-        self._set_timer(self.server.ping_timeout, self._pong_is_missing)
+        self._set_timer(self.server.ping_timeout, self._abandon)
         try:
             self.queue.put_nowait(packet.Packet(packet.PING))
         except Overflow:
             self._abandon()
-
-    def _pong_is_missing(self) -> None:
-        while not self.queue.empty():
-            self.queue.get_nowait()
-        self.server.spawn(self.close(wait=False, reason=self.server.reason.PING_TIMEOUT))
 
     def _set_timer(self, after_s: float, then: Any) -> None:
         if self._timer is not None:
@@ -252,7 +251,7 @@ class Socket(async_socket.AsyncSocket):  # type: ignore[misc] # the library is u
     async def _read(self, websocket: web.WebSocketResponse) -> None:
         async for message in websocket:
             try:
-                if message.type is WSMsgType.TEXT and message.data[:1].isdigit():
+                if message.type is WSMsgType.TEXT and message.data[:1] in _KINDS:
                     await self._take(int(message.data[0]), message.data[1:])
                 elif message.type is WSMsgType.BINARY:
                     await self._take(packet.MESSAGE, message.data)
