@@ -78,7 +78,8 @@ class DuePosition(Struct, array_like=True, frozen=True):
 class Due(Struct, array_like=True, tag="due", frozen=True):
     """The next page of what a user is owed, after `position`. Goes to the user's partition.
 
-    With `cursors` (from `sync`) the device says what it has; what it has not is owed, confirmed or not.
+    With `cursors` (from `sync`) the device says what it has; what it has not is owed, confirmed or not. The
+    answer names the `walk` it belongs to: a new one may have begun meanwhile.
     """
 
     origin: Origin
@@ -86,6 +87,7 @@ class Due(Struct, array_like=True, tag="due", frozen=True):
     position: DuePosition | None = None
     cursors: dict[str, int] | None = None
     budget_bytes: int | None = None
+    walk: int = 0
 
 
 class History(Struct, array_like=True, tag="history", frozen=True):
@@ -165,6 +167,7 @@ class DuePage(Struct, array_like=True, tag="page", frozen=True):
     cursors: dict[str, int] | None = None
     budget_bytes: int | None = None
     unavailable: bool = False
+    walk: int = 0
 
 
 Downlink = SignedIn | Answer | Emit | DuePage

@@ -28,14 +28,15 @@ class CatchUp:
         self._sessions = sessions
         self._uplink = uplink
         self._page_timeout_s = page_timeout_s
+        self._walks = 0
 
     def start(self, session: Session) -> None:
         """Walk from the beginning; live messages are held from now on."""
-        self._walk(session, Walk())
+        self._walk(session)
 
     def sync(self, session: Session, cursors: dict[str, int], budget_bytes: int | None) -> None:
         """A device says what it has: walk through what it has not."""
-        self._walk(session, Walk(cursors, budget_bytes))
+        self._walk(session, cursors, budget_bytes)
 
     def restart_all(self) -> None:
         """Frames may have been lost on their way here: everyone walks again, a few at a time."""
@@ -58,7 +59,7 @@ class CatchUp:
     def page(self, session: Session, page: DuePage) -> None:
         """A page from the router."""
         walk = session.walk
-        if walk is None:
+        if walk is None or page.walk != walk.number:
             return
         if page.unavailable:
             self._ask_later(session)
@@ -78,7 +79,9 @@ class CatchUp:
         if session.walk is not None and session.walk.position is not None:
             self._ask(session)
 
-    def _walk(self, session: Session, walk: Walk) -> None:
+    def _walk(self, session: Session, cursors: dict[str, int] | None = None, budget_bytes: int | None = None) -> None:
+        self._walks += 1
+        walk = Walk(self._walks, cursors, budget_bytes)
         if session.walk is not None:
             walk.held = session.walk.held
             walk.is_holding = session.walk.is_holding
@@ -91,7 +94,7 @@ class CatchUp:
         if walk is None:
             return
         origin = Origin(self._gateway, session.id)
-        frame = Due(origin, session.user_id, walk.position, walk.cursors, walk.budget_bytes)
+        frame = Due(origin, session.user_id, walk.position, walk.cursors, walk.budget_bytes, walk.number)
         try:
             self._uplink.publish_for_user(session.user_id, frame)
         except Refusal:
@@ -105,7 +108,7 @@ class CatchUp:
 
     def _finish(self, session: Session, walk: Walk) -> None:
         if walk.again:
-            self._walk(session, Walk())
+            self._walk(session)
             return
         self._stop_holding(session)
         session.walk = None

@@ -63,9 +63,11 @@ class Held:
 class Walk:
     """A walk through what is due: where it is, and what it has sent."""
 
-    __slots__ = ("again", "budget_bytes", "cursors", "held", "is_holding", "position", "seen")
+    __slots__ = ("again", "budget_bytes", "cursors", "held", "is_holding", "number", "position", "seen")
 
-    def __init__(self, cursors: dict[str, int] | None = None, budget_bytes: int | None = None) -> None:
+    def __init__(self, number: int = 0, cursors: dict[str, int] | None = None, budget_bytes: int | None = None) -> None:
+        # Pages name their walk; those of one before are too late.
+        self.number = number
         self.position: DuePosition | None = None
         self.cursors = cursors
         self.budget_bytes = budget_bytes

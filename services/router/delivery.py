@@ -353,7 +353,11 @@ class Delivery:
                 is_unsaved = verdict.message.key in work.partition.unsaved and not is_saved
                 status = "queued" if is_unsaved else "sent"
                 self._metrics.messages.labels(status if verdict.is_new else "repeat").inc()
-                sayings += _say_accepted(number, send.origin, verdict.message, status)
+                if verdict.is_new:
+                    sayings += _say_new(number, send.origin, verdict.message, status)
+                else:
+                    told = await self._how_far(work.partition, verdict.message, status)
+                    sayings.append(_say_again(number, send.origin, verdict.message, status, told))
                 if not verdict.is_recent:
                     sayings += await self._say_message(work.partition, verdict, verdict.message)
             elif verdict.forwarded is not None:
@@ -365,6 +369,14 @@ class Delivery:
                 error = bodies.message_error(verdict.refusal, send.draft.client_message_id, send.draft.client_id)
                 sayings.append(answers.refused(number, send.origin, verdict.refusal, ("message_error", error)))
         return sayings
+
+    async def _how_far(self, partition: Partition, message: Message, status: str) -> str:
+        """How far a message that was sent before has come; `status` where that cannot be known."""
+        try:
+            others = await self._conversations.counted(partition, message.conversation_id, message.sender_id)
+        except StoreAway:
+            return status
+        return self._conversations.status(partition, message, others) if others else status
 
     async def _say_message(self, partition: Partition, verdict: Verdict, message: Message) -> list[Saying]:
         try:
@@ -408,15 +420,26 @@ class Delivery:
         return sayings
 
 
-def _say_accepted(number: int, origin: Origin, message: Message, status: str) -> list[Saying]:
+def _say_new(number: int, origin: Origin, message: Message, status: str) -> list[Saying]:
     """The answer to the socket that sent it, and the status to the sender's other devices."""
     body = bodies.delivery_status(message, status, now_ms())
-    skip = origin.session if origin.ack is not None else None
-    sayings: list[Saying] = [ToUsers(number, (message.sender_id,), "message_delivery_status", body, skip_session=skip)]
+    sayings: list[Saying] = []
     if origin.ack is not None:
         answer = Answer(origin.session, origin.ack, bodies.accepted(message, status))
-        sayings.insert(0, ToSession(number, origin.gateway, answer))
+        sayings.append(ToSession(number, origin.gateway, answer))
+    skip = origin.session if origin.ack is not None else None
+    sayings.append(ToUsers(number, (message.sender_id,), "message_delivery_status", body, skip_session=skip))
     return sayings
+
+
+def _say_again(number: int, origin: Origin, message: Message, status: str, how_far: str) -> Saying:
+    """A message sent again is answered as it was; the other devices know, and perhaps more than this."""
+    if origin.ack is not None:
+        answer = Answer(origin.session, origin.ack, bodies.accepted(message, status))
+    else:
+        told = ("message_delivery_status", bodies.delivery_status(message, how_far, now_ms()))
+        answer = Answer(origin.session, emits=(told,))
+    return ToSession(number, origin.gateway, answer)
 
 
 def _message(send: Send, conversation_id: str, seq: int) -> Message:

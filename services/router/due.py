@@ -69,6 +69,7 @@ class DuePages:
             position=position_of(taken[-1]) if has_more else None,
             cursors=asked.cursors,
             budget_bytes=asked.budget_bytes,
+            walk=asked.walk,
         )
 
     async def _journal(self, user_id: str, conversations: set[str]) -> Mapping[str, Receipt]:

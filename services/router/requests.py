@@ -219,6 +219,7 @@ class Requests:
                     cursors=frame.cursors,
                     budget_bytes=frame.budget_bytes,
                     unavailable=True,
+                    walk=frame.walk,
                 )
                 return [ToSession(number, frame.origin.gateway, page)]
             case Confirm(event=str(event)) | Join(event=event):
