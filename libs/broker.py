@@ -78,7 +78,10 @@ class Broker:
 
     async def command(self, *command: str | bytes | float) -> Any:
         """One command, one round trip. Raises `AWAY`."""
-        return await self._client.execute_command(*command)
+        try:
+            return await self._client.execute_command(*command)
+        finally:
+            _heed_cancellation()
 
     async def batch(self, commands: Sequence[type_of_command]) -> list[Any]:
         """Commands in order, one round trip. An error of a single command stands in its place."""
@@ -89,7 +92,10 @@ class Broker:
         async with self._client.pipeline(transaction=False) as pipe:
             for command in commands:
                 pipe.execute_command(*command)
-            return await pipe.execute(raise_on_error=False)
+            try:
+                return await pipe.execute(raise_on_error=False)
+            finally:
+                _heed_cancellation()
 
     async def scripts(self, calls: Sequence[Call]) -> list[Any]:
         """Scripts in one round trip (two when the broker has not seen one yet). Raises what one raised."""
@@ -115,6 +121,13 @@ class Broker:
             await self._client.execute_command("SCRIPT LOAD", script.text, target_nodes=RedisCluster.PRIMARIES)
         else:
             await self.command("SCRIPT", "LOAD", script.text)
+
+
+def _heed_cancellation() -> None:
+    """A cancellation that met redis-py while it connected is swallowed there, and its task would never end."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 @asynccontextmanager

@@ -4,14 +4,21 @@ Liveness means that the loop turns and nothing else; readiness asks the service'
 name and a function that gives None, or a sentence that says what is missing.
 """
 
+import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from typing import Final
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from libs.lifecycle import Unstartable
+
+# What is no HTTP (a scanner, TLS on a plain port) is answered 400, and is no error of ours.
+_server_log: Final = logging.getLogger("aiohttp.server")
+_server_log.addFilter(lambda record: not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError)))
 
 Checks = Mapping[str, Callable[[], str | None]]
 

@@ -6,6 +6,7 @@ in. The app's older shape of `send_message` (`messageId`, `messageType`, `mediaU
 read by the same type.
 """
 
+import json
 from datetime import datetime
 from typing import Annotated, Any, Final
 
@@ -25,8 +26,12 @@ MESSAGE_TYPES: Final = frozenset({"text", "image", "document", "voice", "locatio
 _NEEDS_CONTENT: Final = frozenset({"text", "emergency", "location"})
 _ENCRYPTION_LEVELS: Final = frozenset({"standard", "high_security"})
 
+# What decoding JSON may raise: it is none, it is not UTF-8, it is nested deeper than the decoder follows.
+UNREADABLE: Final = (msgspec.DecodeError, UnicodeError, RecursionError)
+
 Millis = Annotated[int, Meta(ge=0, le=1 << 53)]
 Seq = Annotated[int, Meta(ge=0, le=1 << 53)]
+Bytes = Annotated[int, Meta(ge=1024, le=1 << 53)]
 Url = Annotated[str, Meta(max_length=MAX_URL_CHARS)]
 
 
@@ -124,7 +129,10 @@ class SendMessage(Struct, rename="camel", frozen=True):
         metadata.update(extra)
         if not metadata:
             return None
-        encoded = msgspec.json.encode(metadata)
+        try:
+            encoded = msgspec.json.encode(metadata)
+        except RecursionError as error:
+            raise Refusal(Code.INVALID_PAYLOAD, "The metadata is nested too deep.") from error
         if len(encoded) > MAX_METADATA_BYTES:
             raise Refusal(Code.INVALID_PAYLOAD, "The metadata is over 8 KiB.")
         return encoded
@@ -155,18 +163,18 @@ class LeaveGroup(JoinGroup, frozen=True):
 class GetConversationHistory(Struct, rename="camel", frozen=True):
     conversation_id: str
     limit: Annotated[int, Meta(ge=1, le=200)] = 50
-    before: Annotated[int, Meta(ge=0)] | None = None
+    before: Millis | None = None  # or a seq
     after: Seq | None = None
 
 
 class Sync(Struct, rename="camel", frozen=True):
     cursors: Annotated[dict[str, Seq], Meta(max_length=1000)] = {}
-    budget_bytes: Annotated[int, Meta(ge=1024)] | None = None
+    budget_bytes: Bytes | None = None
 
 
 class Heartbeat(Struct, rename="camel", frozen=True):
-    timestamp: Any = None
-    client_time: Any = None
+    # Carried back as it came, never read.
+    client_time: msgspec.Raw = msgspec.Raw(b"null")
 
 
 type_of_event: Final[dict[str, type[Struct]]] = {
@@ -195,9 +203,22 @@ def split(payload: str | bytes) -> tuple[str, msgspec.Raw]:
     try:
         parts = _parts.decode(payload)
         name = _text.decode(parts[0])
-    except (msgspec.DecodeError, UnicodeError, IndexError) as error:
+    except UNREADABLE:
+        return _name_of_unreadable(payload), msgspec.Raw(b"")
+    except IndexError as error:
         raise Refusal(Code.MALFORMED) from error
     return name, parts[1] if len(parts) > 1 else msgspec.Raw(b"{}")
+
+
+def _name_of_unreadable(payload: str | bytes) -> str:
+    """The name of an event that is JSON, but no text: half an emoji (`\\ud83d`) from an app that cut one in two."""
+    try:
+        name = json.loads(payload)[0]
+    except (ValueError, RecursionError, LookupError, TypeError) as error:
+        raise Refusal(Code.MALFORMED) from error
+    if not isinstance(name, str):
+        raise Refusal(Code.MALFORMED)
+    return name.encode(errors="replace").decode()
 
 
 def read(name: str, argument: msgspec.Raw) -> Struct:
@@ -207,7 +228,7 @@ def read(name: str, argument: msgspec.Raw) -> Struct:
         raise Refusal(Code.UNKNOWN_EVENT)
     try:
         event: Struct = decoder.decode(argument)
-    except (msgspec.DecodeError, UnicodeError) as error:
+    except UNREADABLE as error:
         raise Refusal(Code.INVALID_PAYLOAD, f"The payload of {name} is not right: {_where(error)}") from error
     return event
 
@@ -235,10 +256,9 @@ def _millis(timestamp: float | str | None) -> int | None:
         return None
     if isinstance(timestamp, str):
         try:
-            moment = datetime.fromisoformat(timestamp)
-        except ValueError as error:
+            timestamp = datetime.fromisoformat(timestamp).timestamp() * 1000
+        except (ValueError, OverflowError) as error:
             raise Refusal(Code.INVALID_PAYLOAD, "timestamp is milliseconds or ISO 8601.") from error
-        return int(moment.timestamp() * 1000)
     if not 0 <= timestamp < 1 << 53:
         raise Refusal(Code.INVALID_PAYLOAD, "timestamp is milliseconds since 1970.")
     return int(timestamp)

@@ -159,7 +159,7 @@ class GroupJoined(Struct, rename="camel", frozen=True):
 
 class HeartbeatAck(Struct, rename="camel", frozen=True):
     server_time: int
-    client_time: Any
+    client_time: msgspec.Raw
 
 
 class Ok(Struct, frozen=True):

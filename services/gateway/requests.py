@@ -214,7 +214,7 @@ def _ids(argument: msgspec.Raw) -> tuple[str | None, str | None]:
     """The client's own ids of a message whose shape was refused, as far as they can be read."""
     try:
         said = msgspec.json.decode(argument)
-    except (msgspec.DecodeError, UnicodeError):
+    except events.UNREADABLE:
         return None, None
     if not isinstance(said, dict):
         return None, None

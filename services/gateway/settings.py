@@ -78,6 +78,12 @@ class GatewaySettings(settings.PartitionedSettings, frozen=True, kw_only=True):
     def problems(self) -> list[str]:
         """What the fields cannot say one by one."""
         found = []
+        if self.sign_in_timeout_s < self.answer_timeout_s:
+            found.append(
+                f"SIGN_IN_TIMEOUT_S={self.sign_in_timeout_s:g} is shorter than ANSWER_TIMEOUT_S="
+                f"{self.answer_timeout_s:g}: sockets would be closed while they sign in. Raise the first or lower "
+                "the second."
+            )
         if len(self.ticket_secret) < _MIN_SECRET:
             found.append(
                 f"TICKET_SECRET has {len(self.ticket_secret)} characters: at least {_MIN_SECRET} are needed. "

@@ -5,13 +5,17 @@ over where the stock server departs from the protocol's text or keeps no bounds:
 loop and answered or refused, outboxes are bounded, a socket is closed with the code that tells its
 client what to do. `Application` is what stands behind: the gateway, or in a protocol test an echo.
 
+Over 400 lines, for it is the only file that may know the library (docs/adr/0007).
+
 Socket.IO protocol 5: https://socket.io/docs/v4/socket-io-protocol/ · Engine.IO 4:
 https://socket.io/docs/v4/engine-io-protocol/
 """
 
 import asyncio
+import logging
 import re
 import secrets
+from base64 import b64decode
 from contextlib import suppress
 from typing import Any, Final, Protocol
 
@@ -20,10 +24,10 @@ import msgspec
 import socketio
 import structlog
 from aiohttp import WSCloseCode, WSMsgType, web
-from engineio import async_socket, exceptions, packet, payload
+from engineio import async_socket, exceptions, packet
 from engineio.async_drivers import aiohttp as driver
 
-from libs.wire import payloads
+from libs.wire import events, payloads
 from libs.wire.codes import Code, Refusal
 from services.gateway.outbox import Outbox, Overflow
 
@@ -31,12 +35,15 @@ log = structlog.get_logger(__name__)
 
 # A close frame that a phone does not answer, or an outbox it does not read, is waited for this long.
 _CLOSE_TIMEOUT_S: Final = 2.0
-# A polled body is bounded by its bytes; the library's 16 packets refuse a phone that was offline a minute.
-payload.Payload.max_decode_packets = 1000
+# An upgrade that is not completed by then is given up; until it is, polls bring nothing.
+_UPGRADE_TIMEOUT_S: Final = 10.0
+# What clients do wrong is no error of ours: of what the library logs, only its own stack traces count.
+_library_log: Final = logging.getLogger("socketio")
+_library_log.addFilter(lambda record: record.exc_info is not None)
 # kind, attachments, namespace, acknowledgement id, payload
 _PACKET: Final = re.compile(r"([0-6])(?:(\d{1,4})-)?(?:(/[^,]*),?)?(\d{1,15})?(.*)", re.DOTALL | re.ASCII)
-# The first character of an Engine.IO text frame.
-_KINDS: Final = frozenset("0123456")
+# The first character of an Engine.IO text frame, and the type it stands for.
+_KINDS: Final = {str(kind): kind for kind in range(7)}
 
 
 class Application(Protocol):
@@ -72,13 +79,16 @@ class Socket(async_socket.AsyncSocket):  # type: ignore[misc] # the library is u
     closing: bool
     connected: bool
     upgraded: bool
+    upgrading: bool
 
     def __init__(self, server: "EngineServer", sid: str) -> None:
         super().__init__(server, sid)
         self.queue = Outbox(server.outbox_max_bytes)
         self.id = ""
         self.is_open = False
+        self.is_connecting = False
         self._websocket: web.WebSocketResponse | None = None
+        self._probe: web.WebSocketResponse | None = None
         self._transport: asyncio.Transport | None = None
         self._close_code: int = WSCloseCode.OK
         self._timer: asyncio.TimerHandle | None = None
@@ -130,18 +140,33 @@ class Socket(async_socket.AsyncSocket):  # type: ignore[misc] # the library is u
 
     # --- what the client says ----------------------------------------------------------------------
 
-    async def receive(self, pkt: Any) -> None:
-        """A packet that was polled in."""
-        if pkt.packet_type == packet.MESSAGE and not isinstance(pkt.data, str | bytes):
-            raise exceptions.UnknownPacketError
-        await self._take(pkt.packet_type, pkt.data)
-
     async def handle_post_request(self, environ: dict[str, Any]) -> None:
-        """Packets polled in. A body that is none closes the connection, as the protocol has it."""
+        """Packets polled in. A body that is none closes the connection, as the protocol has it.
+
+        The library reads what one segment brought, and takes a JSON message apart to put it together again.
+        """
+        request: web.Request = environ["aiohttp.request"]
         try:
-            await super().handle_post_request(environ)
-        except (ValueError, KeyError, IndexError, UnicodeError) as error:
+            body = (await request.read()).decode()
+        except web.HTTPRequestEntityTooLarge as error:
+            raise exceptions.ContentTooLongError from error
+        except UnicodeError as error:
             raise exceptions.UnknownPacketError from error
+        for text in body.split("\x1e"):
+            if self.closed:
+                return
+            await self._take_text(text)
+
+    async def _take_text(self, text: str) -> None:
+        if text[:1] == "b":  # how polling says binary
+            try:
+                await self._take(packet.MESSAGE, b64decode(text[1:], validate=True))
+            except ValueError as error:
+                raise exceptions.UnknownPacketError from error
+        elif (kind := _KINDS.get(text[:1])) is not None:
+            await self._take(kind, text[1:])
+        else:
+            raise exceptions.UnknownPacketError
 
     async def handle_get_request(self, environ: dict[str, Any]) -> Any:
         """A poll, or the upgrade. Two polls at a time close the connection, as the protocol has it."""
@@ -214,7 +239,13 @@ class Socket(async_socket.AsyncSocket):  # type: ignore[misc] # the library is u
         self.queue.put_nowait(None)
         if is_websocket:
             asyncio.get_running_loop().call_later(2 * _CLOSE_TIMEOUT_S, self._abort)
+        if self._probe is not None:
+            self.server.spawn(self._end(self._probe))
         self.server.forget(self)
+
+    async def _end(self, probe: web.WebSocketResponse) -> None:
+        with suppress(ConnectionError, RuntimeError):
+            await probe.close()
 
     def _abort(self) -> None:
         if self._transport is not None:
@@ -235,24 +266,27 @@ class Socket(async_socket.AsyncSocket):  # type: ignore[misc] # the library is u
 
     async def _upgrade(self, websocket: web.WebSocketResponse) -> bool:
         """From polling to WebSocket: probe, end the poll that waits, and the client's word."""
-        self.upgrading = True
+        if self.upgrading:
+            return False
+        self.upgrading, self._probe = True, websocket
         try:
-            if await websocket.receive_str() != "2probe":
-                return False
-            await websocket.send_str("3probe")
-            if self._is_polled and self.queue.empty():
-                self.queue.put_nowait(packet.Packet(packet.NOOP))
-            return await websocket.receive_str() == "5"
-        except (TypeError, ConnectionError, Overflow):
+            async with asyncio.timeout(_UPGRADE_TIMEOUT_S):
+                if await websocket.receive_str() != "2probe":
+                    return False
+                await websocket.send_str("3probe")
+                if self._is_polled and self.queue.empty():
+                    self.queue.put_nowait(packet.Packet(packet.NOOP))
+                return await websocket.receive_str() == "5" and not self.closed
+        except (TypeError, ConnectionError, TimeoutError, Overflow):
             return False
         finally:
-            self.upgrading = False
+            self.upgrading, self._probe = False, None
 
     async def _read(self, websocket: web.WebSocketResponse) -> None:
         async for message in websocket:
             try:
-                if message.type is WSMsgType.TEXT and message.data[:1] in _KINDS:
-                    await self._take(int(message.data[0]), message.data[1:])
+                if message.type is WSMsgType.TEXT and message.data[:1] != "b":
+                    await self._take_text(message.data)
                 elif message.type is WSMsgType.BINARY:
                     await self._take(packet.MESSAGE, message.data)
                 else:
@@ -282,7 +316,10 @@ class WebSocket:
     def __init__(self, handler: Any, server: "EngineServer") -> None:
         self._handler = handler
         self.response = web.WebSocketResponse(
-            max_msg_size=server.max_http_buffer_size, compress=False, timeout=_CLOSE_TIMEOUT_S
+            # aiohttp refuses what is as large as this.
+            max_msg_size=server.max_http_buffer_size + 1,
+            compress=False,
+            timeout=_CLOSE_TIMEOUT_S,
         )
         self.transport: asyncio.Transport | None = None
 
@@ -323,6 +360,8 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc] # the library is
         await self.handlers["message"](socket.sid, data)
 
     async def _handle_connect(self, environ: dict[str, Any], transport: str, jsonp_index: int | None = None) -> Any:
+        if transport == "websocket" and not _is_upgrade(environ):
+            return self._bad_request("Invalid websocket upgrade")
         if not self.is_accepting:
             return {"status": "503 Service Unavailable", "headers": [("Retry-After", "1")], "response": b"draining"}
         socket = Socket(self, self.generate_id())
@@ -338,7 +377,10 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc] # the library is
         await self.handlers["connect"](socket.sid, environ)
         socket.schedule_ping()
         if transport == "websocket":
-            return await socket.handle_get_request(environ)
+            try:
+                return await socket.handle_get_request(environ)
+            finally:
+                await socket.close(wait=False, abort=True)  # for a handshake that aiohttp refuses
         socket.connected = True
         return self._ok(await socket.poll(), jsonp_index=jsonp_index)
 
@@ -369,6 +411,8 @@ class Server(socketio.AsyncServer):  # type: ignore[misc] # the library is untyp
             ping_timeout=ping_timeout_s,
             max_http_buffer_size=frame_max_bytes,
             http_compression=False,
+            logger=_library_log,
+            engineio_logger=_library_log,
         )
         self.eio._async = {**driver._async, "websocket": WebSocket}  # noqa: SLF001 - the library's seam for transports
         self.eio.gateway = gateway
@@ -410,7 +454,7 @@ class Server(socketio.AsyncServer):  # type: ignore[misc] # the library is untyp
     async def _handle_eio_message(self, eio_sid: str, data: str | bytes) -> None:
         """One Socket.IO packet. What is no packet is refused, and closes the connection."""
         socket = self.sockets.get(eio_sid)
-        if socket is None:
+        if socket is None or socket.closed:
             return  # it was closed while this was on its way here
         try:
             if isinstance(data, bytes):
@@ -456,11 +500,16 @@ class Server(socketio.AsyncServer):  # type: ignore[misc] # the library is untyp
         if namespace not in (None, "/"):
             socket._say(f'4{namespace},{{"message":"Invalid namespace"}}')  # noqa: SLF001 - the same file's
             return
-        if socket.is_open:
+        if socket.is_open or socket.is_connecting:
             raise Refusal(Code.MALFORMED)
-        await super()._handle_connect(eio_sid, namespace, data or {})
-        # The headers were looked at; nothing of them is kept for the life of the socket.
-        self.environ[eio_sid] = {}
+        socket.is_connecting = True
+        try:
+            await super()._handle_connect(eio_sid, namespace, data or {})
+        finally:
+            socket.is_connecting = False
+        if eio_sid in self.environ:
+            # The headers were looked at; nothing of them is kept for the life of the socket.
+            self.environ[eio_sid] = {}
         self._tell_opened(socket)
 
     def _tell_opened(self, socket: Socket) -> None:
@@ -477,7 +526,10 @@ class Server(socketio.AsyncServer):  # type: ignore[misc] # the library is untyp
             raise socketio.exceptions.ConnectionRefusedError(
                 why.message, {"code": why.code, "retryable": why.retryable}
             ) from refusal
-        socket.is_open = not socket.closed
+        if socket.closed:  # polled in beside the CONNECT, or timed out: who is gone has no session
+            self._application.closed(socket)
+            raise socketio.exceptions.ConnectionRefusedError("The connection is closed.")
+        socket.is_open = True
 
     async def _gone(self, sid: str, reason: str) -> None:  # noqa: ARG002 - the library's signature
         eio_sid = self.manager.eio_sid_from_sid(sid, "/")
@@ -487,10 +539,16 @@ class Server(socketio.AsyncServer):  # type: ignore[misc] # the library is untyp
             self._application.closed(socket)
 
 
+def _is_upgrade(environ: dict[str, Any]) -> bool:
+    """Whether a proxy left the headers of a WebSocket handshake in place."""
+    tokens = {token.strip() for token in environ.get("HTTP_CONNECTION", "").lower().split(",")}
+    return "upgrade" in tokens and environ.get("HTTP_UPGRADE", "").lower() == "websocket"
+
+
 def _auth(text: str) -> dict[str, Any]:
     try:
         auth = msgspec.json.decode(text) if text else {}
-    except (msgspec.DecodeError, UnicodeError) as error:
+    except events.UNREADABLE as error:
         raise Refusal(Code.MALFORMED) from error
     if not isinstance(auth, dict):
         raise Refusal(Code.MALFORMED)

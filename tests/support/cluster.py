@@ -75,6 +75,7 @@ class LiveCluster:
         """The sum of a process's samples whose name (and labels, if given) begin with `series`."""
         text = str(await self.get(name, "/metrics"))
         lines = [line for line in text.splitlines() if line.startswith(series)]
+        assert lines, f"{name} has no series that begins with {series}"
         return sum(float(line.rpartition(" ")[2]) for line in lines)
 
     async def wait_ready(self, *names: str) -> None:
@@ -117,9 +118,9 @@ async def _owned(cluster: LiveCluster) -> None:
     async def is_owned() -> bool:
         return all(partition["owner"] is not None for partition in (await cluster.status())["partitions"])
 
-    await until(is_owned, _READY_S, "an owner for every partition")
+    await until(is_owned, _READY_S, "an owner for every partition", despite=(KeyError,))
 
 
 def _first_port() -> int:
     """Clusters of tests that run side by side begin apart."""
-    return 20_000 + os.getpid() % 200 * 100
+    return 20_000 + os.getpid() % 120 * 100

@@ -1,0 +1,1 @@
+"""Unit tests of the streams, as far as they need no broker."""

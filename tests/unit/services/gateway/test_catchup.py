@@ -1,0 +1,164 @@
+"""What is due goes first, live messages after it, each once."""
+
+import json
+
+from libs.wire.codes import Code, Refusal
+from libs.wire.frames import Due, DuePage, DuePosition, Emit, Inbound
+from services.gateway.catchup import CatchUp
+from services.gateway.sessions import HELD_MAX, Session, Sessions, State
+from services.gateway.uplink import Uplink
+from tests.unit.services.gateway.fakes import FakeBroker, FakeSocket, session, uplink
+
+_POSITION = DuePosition(1, 5, "group:g", 3)
+
+
+class FakeUplink(Uplink):
+    """Keeps what it is given, or refuses."""
+
+    def __init__(self) -> None:
+        self.asked: list[Due] = []
+        self.refuses = False
+
+    def publish_for_user(self, user_id: str, frame: Inbound) -> None:
+        """A frame."""
+        if self.refuses:
+            raise Refusal(Code.UNAVAILABLE)
+        assert isinstance(frame, Due)
+        assert frame.user_id == user_id
+        self.asked.append(frame)
+
+
+class Walker:
+    """A session that signs in, and what it asks for and is sent."""
+
+    def __init__(self) -> None:
+        self.uplink = FakeUplink()
+        sessions = Sessions()
+        self.session: Session
+        self.socket: FakeSocket
+        self.session, self.socket = session()
+        sessions.add(self.session)
+        self.catchup = CatchUp("g1", sessions, self.uplink, page_timeout_s=60.0)
+
+    def live(self, seq: int) -> None:
+        """A live message arrives."""
+        body = json.dumps({"seq": seq}).encode()
+        frame = Emit(("asha",), "new_message", body, "group:g", seq)
+        if not self.catchup.hold(self.session, frame):
+            self.session.emit_due(frame.event, frame.body, frame.conversation_id, frame.seq)
+
+    def page(self, *seqs: int, position: DuePosition | None = None) -> None:
+        """A page arrives."""
+        body = json.dumps({"seqs": seqs}).encode()
+        confirms = (("group:g", seqs),) if seqs else ()
+        self.catchup.page(self.session, DuePage("socket", body, confirms, position, walk=self.walk))
+
+    @property
+    def walk(self) -> int:
+        """The number of the walk that was asked for last."""
+        return self.uplink.asked[-1].walk
+
+    @property
+    def seen(self) -> list[tuple[str, object]]:
+        """What the device was sent."""
+        return [(event, body) for event, body, _ in self.socket.emitted]
+
+
+async def test_live_messages_wait_for_what_is_due() -> None:
+    """Then they follow, but for those that a page has brought."""
+    walker = Walker()
+    walker.catchup.start(walker.session)
+    assert [frame.position for frame in walker.uplink.asked] == [None]
+    walker.live(3)
+    walker.live(4)
+    walker.page(1, 2, 3)
+    assert walker.seen == [("offline_messages", {"seqs": [1, 2, 3]}), ("new_message", {"seq": 4})]
+    assert walker.session.state is State.LIVE
+    walker.live(5)
+    assert walker.seen[-1] == ("new_message", {"seq": 5})
+    walker.session.stop_timers()
+
+
+async def test_the_next_page_is_asked_for_when_one_is_confirmed() -> None:
+    """From where that one ended."""
+    walker = Walker()
+    walker.catchup.start(walker.session)
+    walker.page(1, position=_POSITION)
+    assert len(walker.uplink.asked) == 1
+    ack = walker.socket.emitted[0][2]
+    assert ack is not None
+    expected = walker.session.take_expected(ack)
+    assert expected is not None
+    assert expected.is_page
+    walker.catchup.page_confirmed(walker.session)
+    assert walker.uplink.asked[-1].position == _POSITION
+    assert walker.session.state is State.CATCHING_UP
+    walker.page()
+    assert walker.session.walk is None
+    walker.session.stop_timers()
+
+
+async def test_nothing_due_is_not_mentioned() -> None:
+    """Unless the device asked with `sync`: then it hears that this is all."""
+    walker = Walker()
+    walker.catchup.start(walker.session)
+    walker.page()
+    assert walker.seen == []
+    walker.catchup.sync(walker.session, {"group:g": 3}, 4096)
+    assert (walker.uplink.asked[-1].cursors, walker.uplink.asked[-1].budget_bytes) == ({"group:g": 3}, 4096)
+    walker.page()
+    assert walker.seen == [("offline_messages", {"seqs": []})]
+    walker.session.stop_timers()
+
+
+async def test_more_live_messages_than_may_be_held_are_fetched_by_a_second_walk() -> None:
+    """They are due as well; none is sent out of order."""
+    walker = Walker()
+    walker.catchup.start(walker.session)
+    for seq in range(1, HELD_MAX + 3):
+        walker.live(seq)
+    walker.page()
+    assert walker.seen == []
+    assert [frame.position for frame in walker.uplink.asked] == [None, None]
+    assert walker.session.state is State.CATCHING_UP
+    walker.page(*range(1, HELD_MAX + 3))
+    assert [event for event, _ in walker.seen] == ["offline_messages"]
+    walker.session.stop_timers()
+
+
+async def test_a_page_of_a_walk_before_is_too_late() -> None:
+    """A device that said what it has is not sent what it was owed before it did."""
+    walker = Walker()
+    walker.catchup.start(walker.session)
+    before = walker.walk
+    walker.catchup.sync(walker.session, {"group:g": 9}, None)
+    walker.catchup.page(walker.session, DuePage("socket", b"{}", (("group:g", (1,)),), walk=before))
+    assert walker.seen == []
+    walker.session.stop_timers()
+
+
+async def test_a_store_that_is_away_does_not_hold_live_messages_up() -> None:
+    """They go out, and the walk goes on when it can."""
+    walker = Walker()
+    walker.catchup.start(walker.session)
+    walker.live(7)
+    walker.catchup.page(walker.session, DuePage("socket", unavailable=True, walk=walker.walk))
+    assert walker.seen == [("new_message", {"seq": 7})]
+    assert walker.session.walk is not None
+    assert walker.session.page_timer is not None
+    walker.session.stop_timers()
+
+
+async def test_a_refused_question_is_asked_again_later() -> None:
+    """A full uplink loses nothing that is due."""
+    walker = Walker()
+    walker.uplink.refuses = True
+    walker.catchup.start(walker.session)
+    assert walker.session.page_timer is not None
+    assert walker.session.walk is not None
+    walker.session.stop_timers()
+
+
+def test_the_fakes_take_real_frames() -> None:
+    """An uplink over the fake broker is one like any other."""
+    assert len(uplink(FakeBroker())) == 0

@@ -1,0 +1,67 @@
+"""Frames go to the partition they belong to, or are refused with a reason to come back."""
+
+import asyncio
+
+import pytest
+
+from libs import keys
+from libs.wire import names
+from libs.wire.codes import Code, Refusal
+from libs.wire.frames import Join, Origin
+from services.gateway.uplink import Lag
+from tests.unit.services.gateway.fakes import FakeBroker, uplink
+
+_FRAME = Join(Origin("g1", "socket"), "asha", "group:g", "join_group")
+
+
+async def test_a_frame_goes_where_its_conversation_its_user_or_its_message_is_kept() -> None:
+    """By the hash that everybody uses."""
+    broker = FakeBroker()
+    up = uplink(broker)
+    message_id = names.message_id("asha", "c1", "direct:asha:bala")
+    up.publish_for_conversation("group:g", _FRAME)
+    up.publish_for_user("asha", _FRAME)
+    up.publish_for_message(message_id, _FRAME)
+    assert len(up) == 3
+    async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+        work = tasks.create_task(up.run())
+        await up.wait_written()
+        work.cancel()
+    assert sorted(stream for stream, _ in broker.frames) == sorted(
+        keys.inbound(partition)
+        for partition in (
+            names.partition_of("group:g", 16),
+            names.partition_of_user("asha", 16),
+            names.partition_of("direct:asha:bala", 16),
+        )
+    )
+
+
+def test_a_message_id_that_is_not_ours_is_refused() -> None:
+    """It says nothing about whether there is such a message."""
+    with pytest.raises(Refusal) as refused:
+        uplink(FakeBroker()).publish_for_message("m1", _FRAME)
+    assert refused.value.code is Code.ACCESS_DENIED
+
+
+def test_a_full_uplink_refuses_and_says_when_to_come_back() -> None:
+    """Nothing is dropped in silence."""
+    up = uplink(FakeBroker(), limit=1)
+    up.publish_for_user("asha", _FRAME)
+    with pytest.raises(Refusal) as refused:
+        up.publish_for_user("asha", _FRAME)
+    assert refused.value.code is Code.UNAVAILABLE
+    assert refused.value.retry_after_ms
+
+
+@pytest.mark.parametrize("lag", [Lag(1, 11.0), Lag(1001, 0.0)])
+def test_a_partition_that_is_far_behind_takes_no_more(lag: Lag) -> None:
+    """In time or in number; others go on."""
+    up = uplink(FakeBroker())
+    behind = names.partition_of_user("asha", 16)
+    up.note_lags({behind: lag, (behind + 1) % 16: Lag(1000, 10.0)})
+    with pytest.raises(Refusal) as refused:
+        up.publish_for_user("asha", _FRAME)
+    assert refused.value.code is Code.OVERLOADED
+    up.note_lags({})
+    up.publish_for_user("asha", _FRAME)
