@@ -1,7 +1,5 @@
 """Touch, drop, locate: the seats of users on gateways. See the package for the idea."""
 
-import math
-import time
 from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 from zlib import crc32
@@ -23,8 +21,6 @@ class Directory:
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
-        self._live: frozenset[str] = frozenset()
-        self._live_at = -math.inf
 
     async def touch(self, gateway: str, users: Iterable[str]) -> None:
         """These users are on this gateway. Harmless to repeat."""
@@ -67,12 +63,9 @@ class Directory:
         """The script that keeps a gateway alive; gives 0 if it was not, so that it seats its users again."""
         return membership.beat(keys.gateways(), gateway, GATEWAY_TTL_MS)
 
-    async def live(self, *, max_age_s: float = 0.0) -> frozenset[str]:
-        """The gateways whose seats are good, as they were at most `max_age_s` ago."""
-        if time.monotonic() >= self._live_at + max_age_s:
-            self._live = await membership.live(self._broker, keys.gateways())
-            self._live_at = time.monotonic()
-        return self._live
+    async def live(self) -> frozenset[str]:
+        """The gateways whose seats are good."""
+        return await membership.live(self._broker, keys.gateways())
 
     async def lapsed(self) -> frozenset[str]:
         """The gateways that stopped beating and are not reaped yet."""

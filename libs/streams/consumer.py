@@ -38,6 +38,16 @@ def after(entry_id: str) -> str:
     return f"{ms}-{int(number) + 1}"
 
 
+def is_up_to(entry_id: str, last: str) -> bool:
+    """Whether `entry_id` is not newer than `last`."""
+    return _parts(entry_id) <= _parts(last)
+
+
+def _parts(entry_id: str) -> tuple[int, int]:
+    ms, _, number = entry_id.partition("-")
+    return int(ms), int(number)
+
+
 async def _read(reader: Broker, positions: Mapping[str, str], count: int, block_ms: int) -> dict[str, list[Entry]]:
     reply: Any = await reader.command(
         "XREAD", "COUNT", count, "BLOCK", block_ms, "STREAMS", *positions.keys(), *positions.values()

@@ -21,6 +21,7 @@ log = structlog.get_logger(__name__)
 # partition looks twice a second.
 LEASE_TTL_MS: Final = 3000
 _TURN_S: Final = 0.5
+_LEAVING_S: Final = 0.05
 
 _lease: Final = Script("libs.streams", "lease.lua")
 _release: Final = Script("libs.streams", "release.lua")
@@ -37,8 +38,8 @@ class Owner(Protocol):
         """The partition is no longer ours; stop at once."""
         ...
 
-    async def hand_over(self, partition: int) -> None:
-        """Finish what is under way in the partition, for it is to be given back."""
+    def hand_over(self, partition: int) -> bool:
+        """Read no more of the partition, for it is to be given back; True once what was read has left."""
         ...
 
 
@@ -82,8 +83,9 @@ class Leases:
         async with self._turning:
             self._is_leaving = True
             await membership.remove(self._broker, keys.routers(), self._router)
-            for partition in list(self._tokens):
-                await self._release(partition)
+            while self._tokens:
+                await self._release_ready(set(self._tokens))
+                await asyncio.sleep(_LEAVING_S)
 
     async def _turn(self) -> None:
         if self._is_leaving:
@@ -106,8 +108,7 @@ class Leases:
         self._renewed_at = asked_at
         for partition, reply in zip(asked, replies, strict=True):
             self._note(partition, int(reply))
-        for partition in list(self._tokens.keys() - wanted):
-            await self._release(partition)
+        await self._release_ready(self._tokens.keys() - wanted)
 
     def _note(self, partition: int, token: int) -> None:
         held = self._tokens.get(partition, 0)
@@ -129,12 +130,13 @@ class Leases:
         if partition in self._tokens:
             self._lose([partition])
 
-    async def _release(self, partition: int) -> None:
-        token = self._tokens.get(partition)
-        await self._owner.hand_over(partition)
-        self._tokens.pop(partition, None)
-        await self._broker.script(_release.call([keys.lease(partition)], self._router, str(token)))
-        log.info("partition handed over", partition=partition)
+    async def _release_ready(self, partitions: Collection[int]) -> None:
+        """Give back those that are empty; the others are asked again at the next turn, their leases renewed."""
+        for partition in sorted(partitions):
+            if self._owner.hand_over(partition):
+                token = self._tokens.pop(partition)
+                await self._broker.script(_release.call([keys.lease(partition)], self._router, str(token)))
+                log.info("partition handed over", partition=partition)
 
 
 def rightful_owner(partition: int, routers: Collection[str]) -> str | None:

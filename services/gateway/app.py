@@ -67,6 +67,7 @@ async def main(stop: asyncio.Event) -> None:
                 partitions=s.partitions,
                 linger_s=s.linger_ms / 1000,
                 read_up_to=lambda: frames.position,
+                reviving=catchup.hold_all,
                 revived=lambda: revive(frames, catchup, metrics),
                 figures=lambda: http.figures(len(server.sockets), len(sessions)),
             )

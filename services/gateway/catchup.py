@@ -38,6 +38,13 @@ class CatchUp:
         """A device says what it has: walk through what it has not."""
         self._walk(session, cursors, budget_bytes)
 
+    def hold_all(self) -> None:
+        """Before seats are taken again: what is said from then on waits for the walk that `restart_all` begins."""
+        for session in self._sessions:
+            if session.state is not State.JOINING:
+                session.walk = session.walk or Walk()
+                session.walk.is_holding = True
+
     def restart_all(self) -> None:
         """Frames may have been lost on their way here: everyone walks again, a few at a time."""
         for number, session in enumerate(self._sessions):

@@ -43,6 +43,7 @@ class Heartbeat:
         partitions: int,
         linger_s: float,
         read_up_to: Callable[[], str],
+        reviving: Callable[[], None],
         revived: Callable[[], None],
         figures: Callable[[], bytes],
     ) -> None:
@@ -53,7 +54,9 @@ class Heartbeat:
         self._uplink = uplink
         self._partitions = partitions
         self._read_up_to = read_up_to
+        self._reviving = reviving
         self._revived = revived
+        self._must_revive = True
         self._figures = figures
         self._seats: GroupCommit[tuple[str, bool]] = GroupCommit(
             self._change, limit=_SEAT_CHANGES_MAX, linger_s=linger_s
@@ -100,7 +103,9 @@ class Heartbeat:
                 ("HSET", keys.figures(), self._gateway, self._figures()),
             ]
         )
-        if not was_known or exists != 1:
+        # Remembered until it is done: a broker that goes away half-way has the name and the stream already.
+        self._must_revive = self._must_revive or not was_known or exists != 1
+        if self._must_revive:
             await self._revive(stream)
         self._uplink.note_lags(await lags(self._broker, self._partitions))
         self._beat_at = time.monotonic()
@@ -112,8 +117,10 @@ class Heartbeat:
 
     async def _revive(self, stream: str) -> None:
         """Make the downlink, seat everyone, and let them fetch what was said meanwhile."""
+        self._reviving()
         await self._broker.command("XADD", stream, "*", "hello", "")
         await self._directory.touch(self._gateway, self._sessions.users)
+        self._must_revive = False
         self._revived()
 
     def _put(self, user_id: str, *, is_seated: bool) -> None:

@@ -22,7 +22,8 @@ import structlog
 from libs.broker import Broker
 from libs.clock import now_ms
 from libs.directory import Directory
-from libs.wire import names
+from libs.streams import consumer
+from libs.wire import names, payloads
 from libs.wire.codes import Code, Refusal
 from libs.wire.frames import Answer, Confirm, History, Inbound, Join, Origin, Send
 from services.router import answers, bodies, outbound, permission, routing
@@ -38,15 +39,12 @@ log = structlog.get_logger(__name__)
 
 # While the store is away it is tried again this often.
 _STORE_RETRY_S: Final = 1.0
-# Which gateways live is asked this seldom: one that died since has a downlink that nobody reads, and what is
-# due to its users stays due. Saves a round trip a batch.
-_LIVE_MAX_AGE_S: Final = 0.5
 
 
 class Verdict:
     """What became of one `Send`: `message` if it has a place, else `refusal`."""
 
-    __slots__ = ("forwarded", "is_new", "is_recent", "message", "refusal", "send")
+    __slots__ = ("forwarded", "is_new", "is_recent", "message", "refusal", "send", "was_placed")
 
     def __init__(self, send: Send) -> None:
         self.send = send
@@ -56,17 +54,22 @@ class Verdict:
         # Known only by its place: it was saved a while ago, and the store cannot be asked now.
         self.is_recent = False
         self.forwarded: Send | None = None
+        # It had its place before this batch: its sender may have heard of it, or not.
+        self.was_placed = False
 
 
 class Work:
     """The frames of one partition in a batch, and what was decided about them."""
 
-    __slots__ = ("frames", "last_id", "partition", "verdicts")
+    __slots__ = ("frames", "is_replay", "last_id", "partition", "verdicts")
 
-    def __init__(self, partition: Partition, frames: Sequence[Inbound], last_id: str) -> None:
+    def __init__(
+        self, partition: Partition, frames: Sequence[Inbound], last_id: str, *, is_replay: bool = False
+    ) -> None:
         self.partition = partition
         self.frames = frames
         self.last_id = last_id
+        self.is_replay = is_replay
         self.verdicts: list[Verdict] = []
 
     @property
@@ -153,6 +156,7 @@ class Delivery:
         verdict = Verdict(send)
         key = names.message_key(send.sender.user_id, send.draft.client_id)
         verdict.message = waiting.get(key) or found.get(key)
+        verdict.was_placed = verdict.message is not None
         if verdict.message is None:
             try:
                 verdict.forwarded = self._check(send)
@@ -206,13 +210,14 @@ class Delivery:
             if reply is None:
                 work.partition.is_lost = True
                 continue
-            for verdict, (state, seq, conversation_id) in zip(verdicts, reply, strict=True):
-                self._place(work.partition, verdict, state, int(seq), conversation_id.decode())
+            for verdict, (state, seq, conversation_id, at_ms) in zip(verdicts, reply, strict=True):
+                message = _message(verdict.send, conversation_id.decode(), int(seq), int(at_ms))
+                self._place(work.partition, verdict, state, message)
 
-    def _place(self, partition: Partition, verdict: Verdict, state: bytes, seq: int, conversation_id: str) -> None:
+    def _place(self, partition: Partition, verdict: Verdict, state: bytes, message: Message) -> None:
         match state:
-            case b"given":
-                message = _message(verdict.send, conversation_id, seq)
+            case b"given" | b"kept":
+                verdict.was_placed = state == b"kept"
                 verdict.message = partition.unsaved.get(message.key)
                 if verdict.message is None:
                     verdict.message = partition.unsaved[message.key] = message
@@ -220,7 +225,7 @@ class Delivery:
                     partition.receipts.remember(message)
                 verdict.refusal = None
             case b"recent":
-                verdict.message = _message(verdict.send, conversation_id, seq)
+                verdict.message = message
                 verdict.is_recent = True
                 verdict.refusal = None
             case b"unknown":
@@ -241,6 +246,7 @@ class Delivery:
         for work in works:
             sayings += await self._say_verdicts(work, forwarded, is_saved=is_saved)
             sayings += await self._say_rest(work, forwarded)
+            sayings += await self._say_untold(work)
         await self._publish(works, sayings, forwarded)
         if is_saved:
             await self._acknowledge(works)
@@ -255,22 +261,16 @@ class Delivery:
         works = self._parked
         if not await self._save(works):
             return
-        sayings = [
-            ToUsers(
-                work.partition.number,
-                (message.sender_id,),
-                "message_delivery_status",
-                bodies.delivery_status(message, "sent", now_ms()),
-            )
-            for work in works
-            if not work.partition.is_lost
-            for message in work.new_messages
-        ]
         works = [work for work in works if not work.partition.is_lost]
+        sayings: list[Saying] = []
+        for work in works:
+            for message in work.new_messages:
+                sayings.append(_say_status(work.partition.number, message, "sent"))
+                sayings += await self._say_missed(work.partition, message)
         await self._publish(works, sayings, [])
         await self._acknowledge(works)
         self._park([])
-        log.info("store is back", saved=len(sayings))
+        log.info("store is back", saved=sum(len(work.new_messages) for work in works))
 
     def _park(self, works: list[Work]) -> None:
         self._parked = works
@@ -301,6 +301,7 @@ class Delivery:
             return
         match outcome:
             case Saved.SAVED:
+                work.partition.unsaved.pop(message.key, None)
                 work.partition.note_last_seq(message.conversation_id, message.seq)
             case Saved.TAKEN:
                 log.warning(
@@ -322,11 +323,11 @@ class Delivery:
             return
         with self._metrics.stage_s.labels("publish").time():
             audience = routing.audience(sayings)
-            live, seats = await asyncio.gather(
-                self._directory.live(max_age_s=_LIVE_MAX_AGE_S), self._directory.locate(audience)
-            )
+            # A gateway that revives is seated again before its sessions ask what is due: what is located now must be
+            # said now. Whether it is alive matters not: a dead one's downlink is soon cleared away with its seats.
+            seats = await self._directory.locate(audience)
             tokens = {work.partition.number: work.partition.token for work in works}
-            await outbound.publish(self._broker, routing.plan(sayings, seats, live, tokens), forwarded, self._metrics)
+            await outbound.publish(self._broker, routing.plan(sayings, seats, tokens), forwarded, self._metrics)
 
     async def _acknowledge(self, works: Sequence[Work]) -> None:
         with self._metrics.stage_s.labels("acknowledge").time():
@@ -339,8 +340,6 @@ class Delivery:
         for work, reply in zip(works, replies, strict=True):
             if reply is None:
                 work.partition.is_lost = True
-            for message in work.new_messages:
-                work.partition.unsaved.pop(message.key, None)
 
     # --- what is said --------------------------------------------------------------------------
 
@@ -358,8 +357,13 @@ class Delivery:
                 else:
                     told = await self._how_far(work.partition, verdict.message, status)
                     sayings.append(_say_again(number, send.origin, verdict.message, status, told))
+                if work.is_replay and verdict.was_placed and status != "queued":
+                    # An earlier owner of the partition may have answered `queued`, and a second answer is not read.
+                    work.partition.untold.append(verdict.message)
                 if not verdict.is_recent:
-                    sayings += await self._say_message(work.partition, verdict, verdict.message)
+                    sayings += await self._say_message(
+                        work.partition, verdict, verdict.message, is_replay=work.is_replay
+                    )
             elif verdict.forwarded is not None:
                 conversation_id = verdict.forwarded.draft.conversation_id
                 forwarded.append((names.partition_of(conversation_id, self._partitions), verdict.forwarded))
@@ -370,15 +374,29 @@ class Delivery:
                 sayings.append(answers.refused(number, send.origin, verdict.refusal, ("message_error", error)))
         return sayings
 
+    async def _say_untold(self, work: Work) -> list[Saying]:
+        """Once a replay is through, and its receipts with it: how far each message has come that it brought again."""
+        partition = work.partition
+        if not partition.untold or not consumer.is_up_to(partition.answered_up_to, work.last_id):
+            return []
+        untold, partition.untold = partition.untold, []
+        return [
+            _say_status(partition.number, message, await self._how_far(partition, message, "sent"))
+            for message in untold
+        ]
+
     async def _how_far(self, partition: Partition, message: Message, status: str) -> str:
         """How far a message that was sent before has come; `status` where that cannot be known."""
         try:
             others = await self._conversations.counted(partition, message.conversation_id, message.sender_id)
         except StoreAway:
             return status
-        return self._conversations.status(partition, message, others) if others else status
+        told = self._conversations.status(partition, message, others)
+        return told if told in ("delivered", "read") else status  # a batch that is being completed knows better
 
-    async def _say_message(self, partition: Partition, verdict: Verdict, message: Message) -> list[Saying]:
+    async def _say_message(
+        self, partition: Partition, verdict: Verdict, message: Message, *, is_replay: bool
+    ) -> list[Saying]:
         try:
             recipients = await self._conversations.participants(message.conversation_id) - {message.sender_id}
             if not verdict.is_new:
@@ -386,25 +404,29 @@ class Delivery:
                 await self._conversations.load_receipts(partition, message.conversation_id, recipients)
         except StoreAway:
             return []  # a repeat whose readers cannot be asked for; it stays due to them
-        if not verdict.is_new:
-            book = partition.receipts
-            recipients = frozenset(
-                user for user in recipients if not book.receipt(message.conversation_id, user).has(message.seq)
-            )
-        body = bodies.new_message(message)
-        sayings: list[Saying] = [
-            ToUsers(
-                partition.number,
-                tuple(sorted(recipients)),
-                "new_message",
-                body,
-                message.conversation_id,
-                message.seq,
-            )
-        ]
         if verdict.is_new:
-            skip = verdict.send.origin.session
-            sayings.append(ToUsers(partition.number, (message.sender_id,), "new_message", body, skip_session=skip))
+            said = _say_to(partition.number, message, recipients)
+        else:
+            said = _say_to_missing(partition, message, recipients)
+        if not verdict.is_new and not is_replay:
+            return [said]
+        skip = verdict.send.origin.session
+        body = bodies.new_message(message)
+        return [said, ToUsers(partition.number, (message.sender_id,), "new_message", body, skip_session=skip)]
+
+    async def _say_missed(self, partition: Partition, message: Message) -> list[Saying]:
+        """What could not be said of a message before it was saved: to who came meanwhile, and how far it has come."""
+        try:
+            recipients = await self._conversations.participants(message.conversation_id) - {message.sender_id}
+            await self._conversations.load_receipts(partition, message.conversation_id, recipients)
+            others = await self._conversations.counted(partition, message.conversation_id, message.sender_id)
+        except StoreAway:
+            return []
+        sayings = [_say_to_missing(partition, message, recipients)]
+        status = self._conversations.status(partition, message, others)
+        if status != "sent":
+            counts = self._conversations.counts(partition, message, others)
+            sayings.append(_say_status(partition.number, message, status, counts))
         return sayings
 
     async def _say_rest(self, work: Work, forwarded: list[tuple[int, Inbound]]) -> list[Saying]:
@@ -432,6 +454,24 @@ def _say_new(number: int, origin: Origin, message: Message, status: str) -> list
     return sayings
 
 
+def _say_status(number: int, message: Message, status: str, recipients: payloads.Recipients | None = None) -> Saying:
+    """How far a message has come, to all of its sender's devices."""
+    body = bodies.delivery_status(message, status, now_ms(), recipients)
+    return ToUsers(number, (message.sender_id,), "message_delivery_status", body)
+
+
+def _say_to_missing(partition: Partition, message: Message, recipients: Iterable[str]) -> Saying:
+    """A message to those who have not confirmed it; their receipts are at hand."""
+    missing = (u for u in recipients if not partition.receipts.receipt(message.conversation_id, u).has(message.seq))
+    return _say_to(partition.number, message, missing)
+
+
+def _say_to(number: int, message: Message, recipients: Iterable[str]) -> Saying:
+    """A message to recipients, due until they confirm it."""
+    body = bodies.new_message(message)
+    return ToUsers(number, tuple(sorted(recipients)), "new_message", body, message.conversation_id, message.seq)
+
+
 def _say_again(number: int, origin: Origin, message: Message, status: str, how_far: str) -> Saying:
     """A message sent again is answered as it was; the other devices know, and perhaps more than this."""
     if origin.ack is not None:
@@ -442,7 +482,7 @@ def _say_again(number: int, origin: Origin, message: Message, status: str, how_f
     return ToSession(number, origin.gateway, answer)
 
 
-def _message(send: Send, conversation_id: str, seq: int) -> Message:
+def _message(send: Send, conversation_id: str, seq: int, at_ms: int) -> Message:
     draft = send.draft
     return Message(
         id=names.message_id(send.sender.user_id, draft.client_id, conversation_id),
@@ -457,7 +497,7 @@ def _message(send: Send, conversation_id: str, seq: int) -> Message:
         client_id=draft.client_id,
         client_message_id=draft.client_message_id,
         timestamp_ms=draft.timestamp_ms if draft.timestamp_ms is not None else send.received_at_ms,
-        server_time_ms=send.received_at_ms,
+        server_time_ms=at_ms or send.received_at_ms,
         media_url=draft.media_url,
         media_metadata=draft.media_metadata,
         encryption_level=draft.encryption_level,

@@ -41,10 +41,14 @@ class Partition:
         self.number = number
         self.token = token
         self.position = consumer.BEGINNING
+        # Up to here the stream was written before this owner came: an earlier one may have answered.
+        self.answered_up_to = consumer.BEGINNING
+        # Messages of that part whose senders may have heard `queued` and no more.
+        self.untold: list[Message] = []
         self.is_lost = False
         # Batches read and not yet acknowledged; a partition is handed over when there are none.
         self.under_way = 0
-        self.is_leaving = False
+        self.leaving_since: float | None = None
         # Messages that have a place and are not in the store yet, by key.
         self.unsaved: dict[str, Message] = {}
         self.receipts = ReceiptBook()

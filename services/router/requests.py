@@ -170,6 +170,8 @@ class Requests:
         sayings: list[Saying] = []
         newest_read: dict[str, Message] = {}
         for message in await self._messages_of(partition, change):
+            if message.key in partition.unsaved:
+                continue  # first it is `sent`; how far it has come is said with that
             is_read = message.seq in change.read
             others = await self._conversations.counted(partition, message.conversation_id, message.sender_id)
             if others:

@@ -1,8 +1,9 @@
 """Who gets a frame now, and through which gateway. Pure.
 
 `plan` turns what is to be said (to a socket, or to users wherever they are) into frames per gateway,
-in the order it was said. Who has no seat on a live gateway gets nothing now: a message stays due, and
-anything else is told again by asking.
+in the order it was said. Who has no seat gets nothing now: a message stays due, and anything else is told
+again by asking. Whether a gateway is alive is not asked: one that revives is seated before its sessions ask
+what is due, so what is located must be said; a dead one's downlink is cleared away with its seats.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -43,18 +44,16 @@ def audience(sayings: Iterable[Saying]) -> set[str]:
 def plan(
     sayings: Iterable[Saying],
     seats: Mapping[str, Collection[str]],
-    live: Collection[str],
     tokens: Mapping[int, int],
 ) -> dict[str, tuple[Section, ...]]:
-    """The sections for each live gateway: one a partition, under that partition's token."""
+    """The sections for each gateway: one a partition, under that partition's token."""
     frames: dict[str, dict[int, list[Downlink]]] = {}
     for saying in sayings:
         match saying:
             case ToSession(partition, gateway, frame):
-                if gateway in live:
-                    frames.setdefault(gateway, {}).setdefault(partition, []).append(frame)
+                frames.setdefault(gateway, {}).setdefault(partition, []).append(frame)
             case ToUsers(partition):
-                for gateway, users in _by_gateway(saying.users, seats, live).items():
+                for gateway, users in _by_gateway(saying.users, seats).items():
                     frames.setdefault(gateway, {}).setdefault(partition, []).append(
                         Emit(
                             tuple(users),
@@ -71,12 +70,9 @@ def plan(
     }
 
 
-def _by_gateway(
-    users: Iterable[str], seats: Mapping[str, Collection[str]], live: Collection[str]
-) -> dict[str, list[str]]:
+def _by_gateway(users: Iterable[str], seats: Mapping[str, Collection[str]]) -> dict[str, list[str]]:
     by_gateway: dict[str, list[str]] = {}
     for user in users:
         for gateway in seats.get(user, ()):
-            if gateway in live:
-                by_gateway.setdefault(gateway, []).append(user)
+            by_gateway.setdefault(gateway, []).append(user)
     return by_gateway

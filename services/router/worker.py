@@ -91,19 +91,22 @@ class Worker:
         self._metrics.leases_lost.inc()
         self._count_owned()
 
-    async def hand_over(self, partition: int) -> None:
-        """Read no more of a partition, and let what was read leave."""
+    def hand_over(self, partition: int) -> bool:
+        """Read no more of a partition; True once what was read has left, or has had its time.
+
+        Receipts that the store does not have yet are in the broker's journal, for the next owner.
+        """
         owned = self._partitions.get(partition)
         if owned is not None:
-            owned.is_leaving = True
-            deadline = time.monotonic() + _HAND_OVER_S
-            while owned.under_way and time.monotonic() < deadline:  # noqa: ASYNC110 - seconds, and rarely
-                await asyncio.sleep(BLOCK_MS / 1000 / 10)
-            await self._flush_receipts([owned])
+            if owned.leaving_since is None:
+                owned.leaving_since = time.monotonic()
+            if owned.under_way and time.monotonic() < owned.leaving_since + _HAND_OVER_S:
+                return False
             owned.is_lost = True
         self._partitions.pop(partition, None)
         self._arriving.pop(partition, None)
         self._count_owned()
+        return True
 
     # --- the loops -----------------------------------------------------------------------------
 
@@ -142,12 +145,15 @@ class Worker:
     async def _arrive(self) -> None:
         for number, partition in list(self._arriving.items()):
             journal = await self._broker.command("HGETALL", keys.receipts(number))
+            newest = await self._broker.command("XREVRANGE", keys.inbound(number), "+", "-", "COUNT", 1)
+            if newest:
+                partition.answered_up_to = newest[0][0].decode()
             partition.receipts.restore(journal)
             if self._arriving.pop(number, None) is partition and not partition.is_lost:
                 self._partitions[number] = partition
 
     async def _read_batch(self) -> list[Work]:
-        ready = {keys.inbound(p.number): p for p in self._partitions.values() if not p.is_leaving}
+        ready = {keys.inbound(p.number): p for p in self._partitions.values() if p.leaving_since is None}
         if not ready or self._is_draining or self._delivery.parked >= self._parked_frames_max:
             await asyncio.sleep(BLOCK_MS / 1000 / 5)
             return []
@@ -178,7 +184,8 @@ class Worker:
         for frame in frames:
             self._metrics.frames.labels(type(frame).__name__.lower()).inc()
         partition.position = entries[-1].id
-        return Work(partition, frames, entries[-1].id)
+        is_replay = consumer.is_up_to(entries[0].id, partition.answered_up_to)
+        return Work(partition, frames, entries[-1].id, is_replay=is_replay)
 
     async def _complete(self) -> None:
         while True:

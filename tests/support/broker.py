@@ -35,11 +35,11 @@ class RunningBroker:
         self._running: subprocess.Popen[bytes] | None = None
 
     async def start(self) -> None:
-        """Start it (again); what it had written is there."""
-        # It dies with the tests, however they end.
-        command = (sys.executable, "-I", "-S", leash.__file__, str(os.getpid()), *self._process.command)
-        with (self._folder / "broker.log").open("ab") as log:
-            self._running = subprocess.Popen(command, stdout=log, stderr=log)
+        """Have it running (again); what it had written is there."""
+        if self._running is not None:
+            self.resume()
+            return
+        self._running = self._launch()
         await until(self._is_ready, _READY_S, f"an answer of {self._process.command[0]}")
 
     def kill(self) -> None:
@@ -63,6 +63,12 @@ class RunningBroker:
             client.flushall()
             client.script_flush()
 
+    def _launch(self) -> subprocess.Popen[bytes]:
+        # It dies with the tests, however they end.
+        command = (sys.executable, "-I", "-S", leash.__file__, str(os.getpid()), *self._process.command)
+        with (self._folder / "broker.log").open("ab") as log:
+            return subprocess.Popen(command, stdout=log, stderr=log)
+
     def _signal(self, number: signal.Signals) -> None:
         assert self._running is not None, "the broker was killed"
         self._running.send_signal(number)
@@ -84,7 +90,6 @@ def servers() -> dict[str, Path]:
 @asynccontextmanager
 async def live_broker(folder: Path, server: Path | None = None) -> AsyncIterator[RunningBroker]:
     """A server that answers, its files in `folder`; the embedded one unless told otherwise."""
-    folder.mkdir(parents=True, exist_ok=True)
     running = RunningBroker(server or broker.find_server(), folder)
     try:
         await running.start()

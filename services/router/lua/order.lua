@@ -1,19 +1,24 @@
 -- Give messages their place in their conversations: the checked step that a save takes its seq from.
--- KEYS 1 lease   2 seqs: conversation → last seq given, until saved   3 assigned: message key → seq, until saved
+-- KEYS 1 lease   2 seqs: conversation → last seq given, until saved   3 assigned: message key → "seq ms", until saved
 --      4 recent, this window: message key → "seq conversation"        5 recent, the window before
 -- ARGV 1 the lease as we hold it   2 '1' to look among the recent (the store is away and cannot be asked)
 --      then for each message: key, conversation, last seq in the store (-1: not known),
 --      '1' if it may be given a place or '0' to be told only of the one it has
--- Gives nil if the lease is not ours, else for each message {state, seq, conversation}:
---   'given' it has a place and is not saved yet   'recent' it was saved not long ago
+-- Gives nil if the lease is not ours, else for each message {state, seq, conversation, server time in ms}:
+--   'given' it has a place and is not saved yet   'kept' it had that place before
+--   'recent' it was saved not long ago (no time is known)
 --   'none' it has no place and may not have one   'unknown' where its conversation stands is not known
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return nil
 end
+-- Server times come from here, the one clock of all routers: within a conversation they rise with seq.
+local time = redis.call('TIME')
+local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
 local out = {}
 for i = 3, #ARGV, 4 do
   local key, conversation, saved, may = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), ARGV[i + 3]
-  local given = tonumber(redis.call('HGET', KEYS[3], key) or '0')
+  local given, at = string.match(redis.call('HGET', KEYS[3], key) or '0 0', '^(%d+) (%d+)$')
+  given = tonumber(given)
   local recent = nil
   if ARGV[2] == '1' then
     recent = redis.call('HGET', KEYS[4], key) or redis.call('HGET', KEYS[5], key)
@@ -21,21 +26,21 @@ for i = 3, #ARGV, 4 do
   -- A place at or below what the store holds went to another message (the broker lost its newest
   -- writes): this one was not found in the store, so it takes a new place.
   if given > saved and given > 0 then
-    out[#out + 1] = {'given', given, conversation}
+    out[#out + 1] = {'kept', given, conversation, at}
   elseif recent then
     local seq, where = string.match(recent, '^(%d+) (.*)$')
-    out[#out + 1] = {'recent', tonumber(seq), where}
+    out[#out + 1] = {'recent', tonumber(seq), where, '0'}
   elseif may == '0' then
-    out[#out + 1] = {'none', 0, conversation}
+    out[#out + 1] = {'none', 0, conversation, '0'}
   else
     local last = tonumber(redis.call('HGET', KEYS[2], conversation) or '-1')
     if last < 0 and saved < 0 then
-      out[#out + 1] = {'unknown', 0, conversation}
+      out[#out + 1] = {'unknown', 0, conversation, '0'}
     else
       local seq = math.max(last, saved) + 1
       redis.call('HSET', KEYS[2], conversation, seq)
-      redis.call('HSET', KEYS[3], key, seq)
-      out[#out + 1] = {'given', seq, conversation}
+      redis.call('HSET', KEYS[3], key, seq .. ' ' .. now)
+      out[#out + 1] = {'given', seq, conversation, now}
     end
   end
 end
