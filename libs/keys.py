@@ -115,7 +115,7 @@ CATALOGUE: Final = (
         "sorted set",
         "a member 6 s, renewed every 2 s",
         ("gateway", "presence"),
-        ("router", "presence", "gateway"),
+        ("presence", "gateway"),
     ),
     Key(
         "talowa:figures", "hash", "a field until its gateway leaves or is reaped", ("gateway", "presence"), ("gateway",)

@@ -352,14 +352,15 @@ class Delivery:
                 is_unsaved = verdict.message.key in work.partition.unsaved and not is_saved
                 status = "queued" if is_unsaved else "sent"
                 self._metrics.messages.labels(status if verdict.is_new else "repeat").inc()
+                # An earlier owner of the partition may have answered `queued`, and a second answer is not read.
+                is_retold = work.is_replay and verdict.was_placed and status != "queued"
                 if verdict.is_new:
-                    sayings += _say_new(number, send.origin, verdict.message, status)
+                    sayings += _say_new(number, send.origin, verdict.message, status, to_all=is_retold)
                 else:
                     told = await self._how_far(work.partition, verdict.message, status)
                     sayings.append(_say_again(number, send.origin, verdict.message, status, told))
-                if work.is_replay and verdict.was_placed and status != "queued":
-                    # An earlier owner of the partition may have answered `queued`, and a second answer is not read.
-                    work.partition.untold.append(verdict.message)
+                    if is_retold:
+                        work.partition.untold.append(verdict.message)
                 if not verdict.is_recent:
                     sayings += await self._say_message(
                         work.partition, verdict, verdict.message, is_replay=work.is_replay
@@ -375,7 +376,7 @@ class Delivery:
         return sayings
 
     async def _say_untold(self, work: Work) -> list[Saying]:
-        """Once a replay is through, and its receipts with it: how far each message has come that it brought again."""
+        """Once a replay is through, and its receipts with it: how far each message it found in the store has come."""
         partition = work.partition
         if not partition.untold or not consumer.is_up_to(partition.answered_up_to, work.last_id):
             return []
@@ -442,14 +443,14 @@ class Delivery:
         return sayings
 
 
-def _say_new(number: int, origin: Origin, message: Message, status: str) -> list[Saying]:
-    """The answer to the socket that sent it, and the status to the sender's other devices."""
+def _say_new(number: int, origin: Origin, message: Message, status: str, *, to_all: bool) -> list[Saying]:
+    """The answer to the socket that sent it, and the status to the sender's other devices (or `to_all`)."""
     body = bodies.delivery_status(message, status, now_ms())
     sayings: list[Saying] = []
     if origin.ack is not None:
         answer = Answer(origin.session, origin.ack, bodies.accepted(message, status))
         sayings.append(ToSession(number, origin.gateway, answer))
-    skip = origin.session if origin.ack is not None else None
+    skip = origin.session if origin.ack is not None and not to_all else None
     sayings.append(ToUsers(number, (message.sender_id,), "message_delivery_status", body, skip_session=skip))
     return sayings
 

@@ -43,7 +43,7 @@ class Partition:
         self.position = consumer.BEGINNING
         # Up to here the stream was written before this owner came: an earlier one may have answered.
         self.answered_up_to = consumer.BEGINNING
-        # Messages of that part whose senders may have heard `queued` and no more.
+        # Messages of that part, found in the store, whose senders may have heard `queued` and no more.
         self.untold: list[Message] = []
         self.is_lost = False
         # Batches read and not yet acknowledged; a partition is handed over when there are none.
