@@ -10,8 +10,8 @@ command raises when the broker cannot take it now and may later; anything else i
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from importlib.resources import files
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -78,24 +78,29 @@ class Broker:
 
     async def command(self, *command: str | bytes | float) -> Any:
         """One command, one round trip. Raises `AWAY`."""
-        try:
+        with _heeding_cancellation():
             return await self._client.execute_command(*command)
-        finally:
-            _heed_cancellation()
 
     async def batch(self, commands: Sequence[type_of_command]) -> list[Any]:
-        """Commands in order, one round trip. An error of a single command stands in its place."""
+        """Commands in order, one round trip. An error of a single command stands in its place.
+
+        A cluster takes no pipeline over several slots that keeps order; there, it is a round trip each.
+        """
         if not commands:
             return []
         if self.is_cluster:
-            return await asyncio.gather(*(self.command(*command) for command in commands), return_exceptions=True)
+            return [await self._settled(command) for command in commands]
         async with self._client.pipeline(transaction=False) as pipe:
             for command in commands:
                 pipe.execute_command(*command)
-            try:
+            with _heeding_cancellation():
                 return await pipe.execute(raise_on_error=False)
-            finally:
-                _heed_cancellation()
+
+    async def _settled(self, command: type_of_command) -> Any:
+        try:
+            return await self.command(*command)
+        except exceptions.ResponseError as error:
+            return error
 
     async def scripts(self, calls: Sequence[Call]) -> list[Any]:
         """Scripts in one round trip (two when the broker has not seen one yet). Raises what one raised."""
@@ -123,11 +128,20 @@ class Broker:
             await self.command("SCRIPT", "LOAD", script.text)
 
 
-def _heed_cancellation() -> None:
-    """A cancellation that met redis-py while it connected is swallowed there, and its task would never end."""
+@contextmanager
+def _heeding_cancellation() -> Iterator[None]:
+    """Not let a cancellation be swallowed, for its task would never end.
+
+    redis-py sends through `asyncio.wait_for`, which on Python 3.11 gives its result when a cancellation comes as it
+    completes: of the task groups that one of their tasks ended, a third lived on.
+    """
     task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError
+    before = task.cancelling() if task is not None else 0
+    try:
+        yield
+    finally:
+        if task is not None and task.cancelling() > before:
+            raise asyncio.CancelledError
 
 
 @asynccontextmanager

@@ -133,7 +133,8 @@ class Leases:
     async def _release_ready(self, partitions: Collection[int]) -> None:
         """Give back those that are empty; the others are asked again at the next turn, their leases renewed."""
         for partition in sorted(partitions):
-            if self._owner.hand_over(partition):
+            # One that was lost while another was given back has no token any more.
+            if partition in self._tokens and self._owner.hand_over(partition):
                 token = self._tokens.pop(partition)
                 await self._broker.script(_release.call([keys.lease(partition)], self._router, str(token)))
                 log.info("partition handed over", partition=partition)

@@ -119,7 +119,9 @@ class Heartbeat:
         """Make the downlink, seat everyone, and let them fetch what was said meanwhile."""
         self._reviving()
         await self._broker.command("XADD", stream, "*", "hello", "")
-        await self._directory.touch(self._gateway, self._sessions.users)
+        for user in self._sessions.users:
+            self.seat(user)  # in line with those who come and go meanwhile
+        await self.wait_seated()
         self._must_revive = False
         self._revived()
 

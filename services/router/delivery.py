@@ -44,7 +44,7 @@ _STORE_RETRY_S: Final = 1.0
 class Verdict:
     """What became of one `Send`: `message` if it has a place, else `refusal`."""
 
-    __slots__ = ("forwarded", "is_new", "is_recent", "message", "refusal", "send", "was_placed")
+    __slots__ = ("forwarded", "is_new", "is_queued", "is_recent", "message", "refusal", "send", "was_placed")
 
     def __init__(self, send: Send) -> None:
         self.send = send
@@ -53,6 +53,8 @@ class Verdict:
         self.is_new = False
         # Known only by its place: it was saved a while ago, and the store cannot be asked now.
         self.is_recent = False
+        # Said as `queued`: its `sent` is owed, whatever the store makes of it.
+        self.is_queued = False
         self.forwarded: Send | None = None
         # It had its place before this batch: its sender may have heard of it, or not.
         self.was_placed = False
@@ -251,6 +253,8 @@ class Delivery:
         if is_saved:
             await self._acknowledge(works)
         else:
+            for verdict in (verdict for work in works for verdict in work.verdicts):
+                verdict.is_queued = verdict.is_new
             self._park(self._parked + works)
 
     async def unpark(self) -> None:
@@ -264,7 +268,7 @@ class Delivery:
         works = [work for work in works if not work.partition.is_lost]
         sayings: list[Saying] = []
         for work in works:
-            for message in work.new_messages:
+            for message in (v.message for v in work.verdicts if v.is_queued and v.message is not None):
                 sayings.append(_say_status(work.partition.number, message, "sent"))
                 sayings += await self._say_missed(work.partition, message)
         await self._publish(works, sayings, [])

@@ -58,7 +58,8 @@ class DuePages:
         confirms: dict[str, list[int]] = {}
         for message in taken:
             confirms.setdefault(message.conversation_id, []).append(message.seq)
-            if cursors is not None:
+            # Emergencies come first: what is before them in their conversation may be on a page to come.
+            if cursors is not None and not has_more:
                 cursors[message.conversation_id] = max(message.seq, cursors.get(message.conversation_id, 0))
         return DuePage(
             session=asked.origin.session,

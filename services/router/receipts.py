@@ -19,6 +19,8 @@ _CONVERSATIONS: Final = 20_000
 _MESSAGES: Final = 4096
 # A watermark over a long absence concerns many messages; senders hear of the newest of them.
 _TOLD: Final = 200
+# Places that may hold a watermark up, looked up at once.
+_BLANKS: Final = 200
 # A device that confirms far out of order keeps this many marks; beyond it, messages stay due.
 _AHEAD_MAX: Final = 512
 
@@ -118,6 +120,16 @@ class ReceiptBook:
             delivered=tuple(sorted(seq for seq in touched if not before.has(seq)))[-_TOLD:],
             read=tuple(range(max(before.read, after.read - _TOLD) + 1, after.read + 1)),
         )
+
+    def blanks(self, conversation_id: str, user_id: str, seqs: Collection[int], last_saved: int) -> list[int]:
+        """Places before `seqs` that hold the watermark up and are not at hand: perhaps own, or void, messages."""
+        receipt = self.receipt(conversation_id, user_id)
+        end = min(max(seqs, default=0), last_saved + 1, receipt.delivered + _BLANKS)
+        return [
+            seq
+            for seq in range(receipt.delivered + 1, end)
+            if seq not in seqs and not receipt.has(seq) and self.message(conversation_id, seq) is None
+        ]
 
     def take_unjournaled(self) -> list[ReceiptRow]:
         """What the next acknowledgement writes to the broker; from then on the store is owed it."""

@@ -139,6 +139,7 @@ class Requests:
             up_to = min(up_to, await self._highest_seq(partition, conversation_id))
         with suppress(StoreAway):  # receipts merge: what is noted now joins the rest when the store is back
             await self._conversations.load_receipts(partition, conversation_id, (frame.user_id,))
+            seqs += await self._unconfirmable(partition, conversation_id, frame.user_id, seqs)
         change = partition.receipts.confirm(conversation_id, frame.user_id, seqs=seqs, up_to=up_to, read=frame.read)
         sayings = await self._say_change(partition, frame, change) if change is not None else []
         if frame.event is not None and frame.read:
@@ -148,6 +149,22 @@ class Requests:
         elif frame.event is not None:
             sayings.append(answers.accepted(partition.number, frame.origin, payloads.Ok()))
         return sayings
+
+    async def _unconfirmable(
+        self, partition: Partition, conversation_id: str, user_id: str, seqs: tuple[int, ...]
+    ) -> tuple[int, ...]:
+        """Places before `seqs` that nobody confirms: void ones, and own messages that are not at hand any more."""
+        last_saved = partition.last_seq(conversation_id)
+        if last_saved is None:
+            last_saved = (await self._store.last_seqs([conversation_id])).get(conversation_id, 0)
+            partition.note_last_seq(conversation_id, last_saved)
+        blanks = partition.receipts.blanks(conversation_id, user_id, seqs, last_saved)
+        if not blanks:
+            return ()
+        found = {message.seq: message for message in await self._store.at(conversation_id, blanks)}
+        for message in found.values():
+            partition.receipts.remember(message)
+        return tuple(seq for seq in blanks if seq not in found or found[seq].sender_id == user_id)
 
     async def _named(self, partition: Partition, message_id: str) -> Message:
         key = names.key_of(message_id) or ""

@@ -1,16 +1,22 @@
-"""Every implementation of the store, behind what a test needs of it: to open it, to take it away, to fill it."""
+"""What contracts are held against: every implementation of the store, and every broker there is.
+
+A store stands behind what a test needs of it: to open it, to take it away, to fill it.
+"""
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import pytest
+import pytest_asyncio
 
+from libs.broker import Broker, connect
 from services.router.sqlite import UserRow, open_store
 from services.router.store import Group, Store, User
+from tests.support.broker import RunningBroker, live_broker, servers
 
 PATIENCE_S = 10.0
 
@@ -69,3 +75,27 @@ def record(request: pytest.FixtureRequest, tmp_path: Path) -> Record:
     """An empty record of each implementation in turn."""
     made: Record = request.param(tmp_path)
     return made
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session", params=servers().values(), ids=servers().keys())
+async def server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[RunningBroker]:
+    """Each broker in turn: the embedded one, and `redis-server` where it is on the path."""
+    async with live_broker(tmp_path_factory.mktemp("broker"), request.param) as running:
+        yield running
+
+
+@pytest_asyncio.fixture
+async def empty_server(server: RunningBroker) -> RunningBroker:
+    """A broker that runs and holds nothing, not even scripts, whatever the last test did to it."""
+    await server.start()
+    server.empty()
+    return server
+
+
+@pytest_asyncio.fixture
+async def broker(empty_server: RunningBroker) -> AsyncIterator[Broker]:
+    """A client of an empty broker."""
+    async with connect(empty_server.url, blocking_s=1.0) as commands:
+        yield commands

@@ -1,0 +1,168 @@
+"""A store in memory, which can be away, and people to fill it with."""
+
+from collections.abc import Collection, Mapping, Sequence
+
+from libs.wire import names
+from libs.wire.frames import DuePosition
+from services.router.store import (
+    Group,
+    Message,
+    Receipt,
+    ReceiptRow,
+    Saved,
+    StoreAway,
+    User,
+    position_of,
+)
+
+RAMA_SITA = names.direct("rama", "sita")
+FIELD = names.group("field")
+
+
+def message(seq: int, conversation_id: str = RAMA_SITA, sender_id: str = "rama", **fields: object) -> Message:
+    """A message that is itself by its place, unless told otherwise."""
+    client_id = str(fields.pop("client_id", f"{conversation_id}/{seq}"))
+    given: dict[str, object] = {
+        "id": names.message_id(sender_id, client_id, conversation_id),
+        "key": names.message_key(sender_id, client_id),
+        "conversation_id": conversation_id,
+        "seq": seq,
+        "sender_id": sender_id,
+        "sender_name": sender_id.title(),
+        "sender_role": "member",
+        "type": "text",
+        "content": "The survey is on Monday.",
+        "client_id": client_id,
+        "client_message_id": client_id,
+        "timestamp_ms": 5,
+        "server_time_ms": 1000 + seq,
+    }
+    return Message(**(given | fields))  # type: ignore[arg-type]
+
+
+class FakeStore:
+    """`store.Store` in dicts. `away` names the methods that find it away now; `broken`, those with a bug."""
+
+    def __init__(self) -> None:
+        self.away: set[str] = set()
+        self.broken: set[str] = set()
+        self.asked: list[str] = []
+        self.people = {
+            user.id: user
+            for user in (
+                User("rama", "Rama"),
+                User("sita", "Sita"),
+                User("lata", "Lata", role="coordinator"),
+                User("ravi", "Ravi", blocked=frozenset({"rama"})),
+            )
+        }
+        self.teams = {"field": Group("field", "Field", frozenset({"rama", "sita", "lata"}))}
+        self.messages: dict[tuple[str, int], Message] = {}
+        self.marks: dict[tuple[str, str], Receipt] = {}
+
+    def put(self, *messages: Message) -> None:
+        """Have these as if they had been saved."""
+        self.messages.update({(one.conversation_id, one.seq): one for one in messages})
+
+    def log(self, conversation_id: str = RAMA_SITA) -> list[Message]:
+        """A conversation, void messages included."""
+        return [one for place, one in sorted(self.messages.items()) if place[0] == conversation_id]
+
+    async def users(self, ids: Collection[str]) -> dict[str, User]:
+        self._ask("users")
+        return {i: self.people[i] for i in ids if i in self.people}
+
+    async def groups(self, ids: Collection[str]) -> dict[str, Group]:
+        self._ask("groups")
+        return {i: self.teams[i] for i in ids if i in self.teams}
+
+    async def find(self, keys: Collection[str]) -> dict[str, Message]:
+        self._ask("find")
+        return {one.key: one for one in self.messages.values() if one.key in keys and not one.is_void}
+
+    async def last_seqs(self, conversation_ids: Collection[str]) -> dict[str, int]:
+        self._ask("last_seqs")
+        return {i: max((one.seq for one in self.log(i)), default=0) for i in conversation_ids}
+
+    async def save(self, messages: Sequence[Message]) -> list[Saved]:
+        self._ask("save")
+        outcomes = []
+        for one in messages:
+            place = (one.conversation_id, one.seq)
+            there = [other for other in self.messages.values() if other.key == one.key and not one.is_void]
+            if there:
+                outcomes.append(Saved.SAVED if (there[0].conversation_id, there[0].seq) == place else Saved.REPEAT)
+            elif place in self.messages:
+                outcomes.append(Saved.TAKEN)
+            else:
+                self.put(one)
+                outcomes.append(Saved.SAVED)
+        return outcomes
+
+    async def history(
+        self,
+        conversation_id: str,
+        limit: int,
+        *,
+        before_seq: int | None = None,
+        before_ms: int | None = None,
+        after_seq: int | None = None,
+    ) -> list[Message]:
+        self._ask("history")
+        shown = [one for one in self.log(conversation_id) if not one.is_void]
+        shown = [one for one in shown if before_seq is None or one.seq < before_seq]
+        shown = [one for one in shown if before_ms is None or one.server_time_ms < before_ms]
+        return shown[-limit:] if after_seq is None else [one for one in shown if one.seq > after_seq][:limit]
+
+    async def at(self, conversation_id: str, seqs: Collection[int]) -> list[Message]:
+        self._ask("at")
+        return [one for one in self.log(conversation_id) if one.seq in seqs and not one.is_void]
+
+    async def receipts(self, conversation_id: str, user_ids: Collection[str] | None = None) -> dict[str, Receipt]:
+        self._ask("receipts")
+        return {
+            user: receipt
+            for (where, user), receipt in self.marks.items()
+            if where == conversation_id and (user_ids is None or user in user_ids)
+        }
+
+    async def save_receipts(self, rows: Sequence[ReceiptRow]) -> None:
+        self._ask("save_receipts")
+        for row in rows:
+            whose = (row.conversation_id, row.user_id)
+            self.marks[whose] = self.marks.get(whose, Receipt()).merge(row.receipt)
+
+    async def due(
+        self,
+        user_id: str,
+        limit: int,
+        *,
+        after: DuePosition | None = None,
+        cursors: Mapping[str, int] | None = None,
+    ) -> list[tuple[Message, Receipt]]:
+        self._ask("due")
+        known = cursors or {}
+        owed = []
+        for one in self.messages.values():
+            mark = self.marks.get((one.conversation_id, user_id), Receipt())
+            is_past = one.seq > known.get(one.conversation_id, mark.delivered)
+            is_after = after is None or _key(position_of(one)) > _key(after)
+            if is_past and is_after and one.sender_id != user_id and not one.is_void:
+                owed.append((one, mark))
+        return sorted(owed, key=lambda row: _key(position_of(row[0])))[:limit]
+
+    def _ask(self, method: str) -> None:
+        self.asked.append(method)
+        if method in self.broken:
+            raise RuntimeError(f"a bug in {method}")
+        if method in self.away:
+            raise StoreAway(method)
+
+
+EVERYTHING = {
+    "users", "groups", "find", "last_seqs", "save", "history", "at", "receipts", "save_receipts", "due",
+}  # fmt: skip
+
+
+def _key(position: DuePosition) -> tuple[int, int, str, int]:
+    return position.rank, position.server_time_ms, position.conversation_id, position.seq
