@@ -23,7 +23,7 @@ from redis.asyncio.cluster import RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from libs.lifecycle import Unstartable
+from libs.lifecycle import Stopped, Unstartable
 
 AWAY: Final = (
     exceptions.ConnectionError,
@@ -155,15 +155,14 @@ async def connect(url: str, *, blocking_s: float = 0.0) -> AsyncIterator[Broker]
 
 
 async def wait_until_usable(broker: Broker, stop: asyncio.Event) -> None:
-    """Wait, as long as nobody stops us, for a broker that answers. Raises `Unstartable` on one too old."""
+    """Wait for a broker that answers. Raises `Unstartable` on one too old, `Stopped` when told to stop."""
     while not stop.is_set():
         try:
-            await _check_version(broker)
+            return await _check_version(broker)
         except AWAY as error:
             log.warning("waiting for the broker", error=type(error).__name__)
             await asyncio.sleep(_WAIT_S)
-        else:
-            return
+    raise Stopped
 
 
 async def _check_version(broker: Broker) -> None:

@@ -27,11 +27,17 @@ class Unstartable(Exception):
     """The service cannot start as it is set up. The message says what is in the way and the remedy."""
 
 
+class Stopped(Exception):
+    """Told to stop while still waiting for what it needs to start. No error."""
+
+
 def run(main: Callable[[asyncio.Event], Awaitable[None]]) -> None:
     """Run `main(stop)` until it returns; exits the process with 0, 78 (settings) or 1 (a crash)."""
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_run(main))
+    except* Stopped:
+        pass
     except* (SettingsError, Unstartable) as group:
         for error in _leaves(group):
             print(f"cannot start: {error}", file=sys.stderr)  # noqa: T201 - before logging is set up

@@ -2,6 +2,8 @@
 
 import asyncio
 import secrets
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -17,9 +19,14 @@ from services.router.people import People
 from services.router.requests import Requests
 from services.router.settings import RouterSettings
 from services.router.sqlite import open_store
+from services.router.store import Store, StoreAway
 from services.router.worker import BLOCK_MS, Worker
 
 log = structlog.get_logger(__name__)
+
+
+# A store that is busy or away when a router starts is asked again this often.
+_STORE_WAIT_S = 0.5
 
 
 async def main(stop: asyncio.Event) -> None:
@@ -34,7 +41,7 @@ async def main(stop: asyncio.Event) -> None:
     async with (
         broker.connect(s.redis_url) as commands,
         broker.connect(s.redis_url, blocking_s=BLOCK_MS / 1000) as reader,
-        open_store(s.sqlite_path, patience_s=s.store_patience_s) as store,
+        _store(s, stop) as store,
     ):
         await broker.wait_until_usable(commands, stop)
         await cluster.agree_on_partitions(commands, s.partitions)
@@ -77,3 +84,19 @@ async def main(stop: asyncio.Event) -> None:
             await worker.drain()
             await lifecycle.cancel([working])
         log.info("stopped")
+
+
+@asynccontextmanager
+async def _store(s: RouterSettings, stop: asyncio.Event) -> AsyncIterator[Store]:
+    """The store, as soon as it can be opened. Raises `Stopped` when told to stop before."""
+    async with AsyncExitStack() as stack:
+        store: Store | None = None
+        while store is None:
+            if stop.is_set():
+                raise lifecycle.Stopped
+            try:
+                store = await stack.enter_async_context(open_store(s.sqlite_path, patience_s=s.store_patience_s))
+            except StoreAway as error:
+                log.warning("waiting for the store", error=str(error))
+                await asyncio.sleep(_STORE_WAIT_S)
+        yield store
