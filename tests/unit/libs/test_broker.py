@@ -13,7 +13,7 @@ from redis.asyncio import RedisCluster, SentinelConnectionPool, SSLConnection
 from libs import broker as module
 from libs import lifecycle
 from libs.broker import AWAY, Broker, Script, connect, wait_until_usable
-from libs.lifecycle import Unstartable
+from libs.lifecycle import Stopped, Unstartable
 from tests.support.broker import RunningBroker, live_broker
 
 _look = Script("libs", "look.lua")
@@ -155,7 +155,8 @@ async def test_who_is_stopped_waits_for_no_broker() -> None:
     """SIGTERM during a start without a broker ends it."""
     stop = asyncio.Event()
     stop.set()
-    await wait_until_usable(Says(), stop)  # type: ignore[arg-type]
+    with pytest.raises(Stopped):
+        await wait_until_usable(Says(), stop)  # type: ignore[arg-type]
 
 
 # Commands, batches, scripts
