@@ -17,6 +17,7 @@ from services.router.due import DuePages
 from services.router.metrics import RouterMetrics
 from services.router.people import People
 from services.router.requests import Requests
+from services.router.sayings import Sayings
 from services.router.settings import RouterSettings
 from services.router.sqlite import open_store
 from services.router.store import Store, StoreAway
@@ -54,10 +55,8 @@ async def main(stop: asyncio.Event) -> None:
             people,
             Directory(commands),
             commands,
-            conversations,
-            requests,
+            Sayings(conversations, requests, metrics, partitions=s.partitions),
             metrics,
-            partitions=s.partitions,
         )
         worker = Worker(
             commands,

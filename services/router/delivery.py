@@ -4,14 +4,13 @@ A batch is frames of several partitions, and goes through two stages. The next b
 this one is completed; batches complete in order.
 
     decide    may it be sent (`permission`) · was it sent before · its place (`order.lua`, fenced)
-    complete  save → say (answers, messages, statuses: `routing.plan`, `outbound`) → acknowledge (fenced)
+    complete  save → say (`sayings`, `routing.plan`, `outbound`) → acknowledge (fenced)
 
 Once a message has a place, nothing refuses it any more: a replay after a crash finds the place and goes
 on from there. While the store is away a batch is said as `queued` and *parked*: it stays on the inbound
 stream, and its `sent` follows when the store has it.
 """
 
-import asyncio
 import time
 from collections.abc import Iterable, Sequence
 from typing import Final
@@ -20,64 +19,23 @@ import msgspec
 import structlog
 
 from libs.broker import Broker
-from libs.clock import now_ms
 from libs.directory import Directory
-from libs.streams import consumer
-from libs.wire import names, payloads
+from libs.wire import names
 from libs.wire.codes import Code, Refusal
-from libs.wire.frames import Answer, Confirm, History, Inbound, Join, Origin, Send
-from services.router import answers, bodies, outbound, permission, routing
-from services.router.conversations import Conversations
+from libs.wire.frames import Inbound, Send
+from services.router import outbound, permission, routing
+from services.router.batch import Verdict, Work
 from services.router.metrics import RouterMetrics
 from services.router.partition import Candidate, Partition
 from services.router.people import People
-from services.router.requests import Request, Requests
-from services.router.routing import Saying, ToSession, ToUsers
+from services.router.routing import Saying
+from services.router.sayings import Sayings
 from services.router.store import Message, Saved, Store, StoreAway
 
 log = structlog.get_logger(__name__)
 
 # While the store is away it is tried again this often.
 _STORE_RETRY_S: Final = 1.0
-
-
-class Verdict:
-    """What became of one `Send`: `message` if it has a place, else `refusal`."""
-
-    __slots__ = ("forwarded", "is_new", "is_queued", "is_recent", "message", "refusal", "send", "was_placed")
-
-    def __init__(self, send: Send) -> None:
-        self.send = send
-        self.message: Message | None = None
-        self.refusal: Refusal | None = None
-        self.is_new = False
-        # Known only by its place: it was saved a while ago, and the store cannot be asked now.
-        self.is_recent = False
-        # Said as `queued`: its `sent` is owed, whatever the store makes of it.
-        self.is_queued = False
-        self.forwarded: Send | None = None
-        # It had its place before this batch: its sender may have heard of it, or not.
-        self.was_placed = False
-
-
-class Work:
-    """The frames of one partition in a batch, and what was decided about them."""
-
-    __slots__ = ("frames", "is_replay", "last_id", "partition", "verdicts")
-
-    def __init__(
-        self, partition: Partition, frames: Sequence[Inbound], last_id: str, *, is_replay: bool = False
-    ) -> None:
-        self.partition = partition
-        self.frames = frames
-        self.last_id = last_id
-        self.is_replay = is_replay
-        self.verdicts: list[Verdict] = []
-
-    @property
-    def new_messages(self) -> list[Message]:
-        """The messages that are to be saved, in order."""
-        return [verdict.message for verdict in self.verdicts if verdict.is_new and verdict.message is not None]
 
 
 class Delivery:
@@ -89,20 +47,15 @@ class Delivery:
         people: People,
         directory: Directory,
         broker: Broker,
-        conversations: Conversations,
-        requests: Requests,
+        sayings: Sayings,
         metrics: RouterMetrics,
-        *,
-        partitions: int,
     ) -> None:
         self._store = store
         self._people = people
         self._directory = directory
         self._broker = broker
-        self._conversations = conversations
-        self._requests = requests
+        self._sayings = sayings
         self._metrics = metrics
-        self._partitions = partitions
         self._parked: list[Work] = []
         self._parked_frames = 0
         self._retry_at = 0.0
@@ -246,9 +199,7 @@ class Delivery:
         forwarded: list[tuple[int, Inbound]] = []
         sayings: list[Saying] = []
         for work in works:
-            sayings += await self._say_verdicts(work, forwarded, is_saved=is_saved)
-            sayings += await self._say_rest(work, forwarded)
-            sayings += await self._say_untold(work)
+            sayings += await self._sayings.of_batch(work, forwarded, is_saved=is_saved)
         await self._publish(works, sayings, forwarded)
         if is_saved:
             await self._acknowledge(works)
@@ -268,9 +219,7 @@ class Delivery:
         works = [work for work in works if not work.partition.is_lost]
         sayings: list[Saying] = []
         for work in works:
-            for message in (v.message for v in work.verdicts if v.is_queued and v.message is not None):
-                sayings.append(_say_status(work.partition.number, message, "sent"))
-                sayings += await self._say_missed(work.partition, message)
+            sayings += await self._sayings.of_unparked(work)
         await self._publish(works, sayings, [])
         await self._acknowledge(works)
         self._park([])
@@ -344,147 +293,6 @@ class Delivery:
         for work, reply in zip(works, replies, strict=True):
             if reply is None:
                 work.partition.is_lost = True
-
-    # --- what is said --------------------------------------------------------------------------
-
-    async def _say_verdicts(self, work: Work, forwarded: list[tuple[int, Inbound]], *, is_saved: bool) -> list[Saying]:
-        sayings: list[Saying] = []
-        number = work.partition.number
-        for verdict in work.verdicts:
-            send = verdict.send
-            if verdict.message is not None:
-                is_unsaved = verdict.message.key in work.partition.unsaved and not is_saved
-                status = "queued" if is_unsaved else "sent"
-                self._metrics.messages.labels(status if verdict.is_new else "repeat").inc()
-                # An earlier owner of the partition may have answered `queued`, and a second answer is not read.
-                is_retold = work.is_replay and verdict.was_placed and status != "queued"
-                if verdict.is_new:
-                    sayings += _say_new(number, send.origin, verdict.message, status, to_all=is_retold)
-                else:
-                    told = await self._how_far(work.partition, verdict.message, status)
-                    sayings.append(_say_again(number, send.origin, verdict.message, status, told))
-                    if is_retold:
-                        work.partition.untold.append(verdict.message)
-                if not verdict.is_recent:
-                    sayings += await self._say_message(
-                        work.partition, verdict, verdict.message, is_replay=work.is_replay
-                    )
-            elif verdict.forwarded is not None:
-                conversation_id = verdict.forwarded.draft.conversation_id
-                forwarded.append((names.partition_of(conversation_id, self._partitions), verdict.forwarded))
-            elif verdict.refusal is not None:
-                self._metrics.messages.labels("refused").inc()
-                self._metrics.refusals.labels(verdict.refusal.code.value).inc()
-                error = bodies.message_error(verdict.refusal, send.draft.client_message_id, send.draft.client_id)
-                sayings.append(answers.refused(number, send.origin, verdict.refusal, ("message_error", error)))
-        return sayings
-
-    async def _say_untold(self, work: Work) -> list[Saying]:
-        """Once a replay is through, and its receipts with it: how far each message it found in the store has come."""
-        partition = work.partition
-        if not partition.untold or not consumer.is_up_to(partition.answered_up_to, work.last_id):
-            return []
-        untold, partition.untold = partition.untold, []
-        return [
-            _say_status(partition.number, message, await self._how_far(partition, message, "sent"))
-            for message in untold
-        ]
-
-    async def _how_far(self, partition: Partition, message: Message, status: str) -> str:
-        """How far a message that was sent before has come; `status` where that cannot be known."""
-        try:
-            others = await self._conversations.counted(partition, message.conversation_id, message.sender_id)
-        except StoreAway:
-            return status
-        told = self._conversations.status(partition, message, others)
-        return told if told in ("delivered", "read") else status  # a batch that is being completed knows better
-
-    async def _say_message(
-        self, partition: Partition, verdict: Verdict, message: Message, *, is_replay: bool
-    ) -> list[Saying]:
-        try:
-            recipients = await self._conversations.participants(message.conversation_id) - {message.sender_id}
-            if not verdict.is_new:
-                # Sent again, or replayed after a crash: only to those who have not confirmed it.
-                await self._conversations.load_receipts(partition, message.conversation_id, recipients)
-        except StoreAway:
-            return []  # a repeat whose readers cannot be asked for; it stays due to them
-        if verdict.is_new:
-            said = _say_to(partition.number, message, recipients)
-        else:
-            said = _say_to_missing(partition, message, recipients)
-        if not verdict.is_new and not is_replay:
-            return [said]
-        skip = verdict.send.origin.session
-        body = bodies.new_message(message)
-        return [said, ToUsers(partition.number, (message.sender_id,), "new_message", body, skip_session=skip)]
-
-    async def _say_missed(self, partition: Partition, message: Message) -> list[Saying]:
-        """What could not be said of a message before it was saved: to who came meanwhile, and how far it has come."""
-        try:
-            recipients = await self._conversations.participants(message.conversation_id) - {message.sender_id}
-            await self._conversations.load_receipts(partition, message.conversation_id, recipients)
-            others = await self._conversations.counted(partition, message.conversation_id, message.sender_id)
-        except StoreAway:
-            return []
-        sayings = [_say_to_missing(partition, message, recipients)]
-        status = self._conversations.status(partition, message, others)
-        if status != "sent":
-            counts = self._conversations.counts(partition, message, others)
-            sayings.append(_say_status(partition.number, message, status, counts))
-        return sayings
-
-    async def _say_rest(self, work: Work, forwarded: list[tuple[int, Inbound]]) -> list[Saying]:
-        """Everything in the batch that is not a message."""
-        rest: list[Request] = [frame for frame in work.frames if not isinstance(frame, Send)]
-        sayings: list[Saying] = []
-        for result in await asyncio.gather(*(self._requests.answer(work.partition, frame) for frame in rest)):
-            match result:
-                case Confirm() | History() | Join():
-                    forwarded.append((names.partition_of(result.conversation_id, self._partitions), result))
-                case list():
-                    sayings += result
-        return sayings
-
-
-def _say_new(number: int, origin: Origin, message: Message, status: str, *, to_all: bool) -> list[Saying]:
-    """The answer to the socket that sent it, and the status to the sender's other devices (or `to_all`)."""
-    body = bodies.delivery_status(message, status, now_ms())
-    sayings: list[Saying] = []
-    if origin.ack is not None:
-        answer = Answer(origin.session, origin.ack, bodies.accepted(message, status))
-        sayings.append(ToSession(number, origin.gateway, answer))
-    skip = origin.session if origin.ack is not None and not to_all else None
-    sayings.append(ToUsers(number, (message.sender_id,), "message_delivery_status", body, skip_session=skip))
-    return sayings
-
-
-def _say_status(number: int, message: Message, status: str, recipients: payloads.Recipients | None = None) -> Saying:
-    """How far a message has come, to all of its sender's devices."""
-    body = bodies.delivery_status(message, status, now_ms(), recipients)
-    return ToUsers(number, (message.sender_id,), "message_delivery_status", body)
-
-
-def _say_to_missing(partition: Partition, message: Message, recipients: Iterable[str]) -> Saying:
-    """A message to those who have not confirmed it; their receipts are at hand."""
-    missing = (u for u in recipients if not partition.receipts.receipt(message.conversation_id, u).has(message.seq))
-    return _say_to(partition.number, message, missing)
-
-
-def _say_to(number: int, message: Message, recipients: Iterable[str]) -> Saying:
-    """A message to recipients, due until they confirm it."""
-    body = bodies.new_message(message)
-    return ToUsers(number, tuple(sorted(recipients)), "new_message", body, message.conversation_id, message.seq)
-
-
-def _say_again(number: int, origin: Origin, message: Message, status: str, how_far: str) -> Saying:
-    """A message sent again is answered as it was; the other devices know, and perhaps more than this."""
-    if origin.ack is not None:
-        answer = Answer(origin.session, origin.ack, bodies.accepted(message, status))
-    else:
-        told = ("message_delivery_status", bodies.delivery_status(message, how_far, now_ms()))
-        answer = Answer(origin.session, emits=(told,))
-    return ToSession(number, origin.gateway, answer)
 
 
 def _message(send: Send, conversation_id: str, seq: int, at_ms: int) -> Message:

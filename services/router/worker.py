@@ -18,7 +18,8 @@ from libs.broker import AWAY, Broker
 from libs.streams import consumer
 from libs.streams.leases import Leases
 from libs.wire import codec
-from services.router.delivery import Delivery, Work
+from services.router.batch import Work
+from services.router.delivery import Delivery
 from services.router.metrics import RouterMetrics
 from services.router.partition import Partition
 from services.router.store import ReceiptRow, Store, StoreAway

@@ -26,6 +26,7 @@ from services.router.due import DuePages
 from services.router.metrics import RouterMetrics
 from services.router.people import People
 from services.router.requests import Requests
+from services.router.sayings import Sayings
 from services.router.worker import Worker
 from tests.support.broker import running_broker
 from tests.support.waiting import until
@@ -150,9 +151,8 @@ def _worker(broker: Broker, reader: Broker, store: FakeStore) -> Worker:
     conversations = Conversations(store, people, 100)
     pages = DuePages(store, broker, partitions=PARTITIONS, messages=50, bytes_=32_768)
     requests = Requests(store, people, conversations, pages, metrics)
-    delivery = Delivery(
-        store, people, Directory(broker), broker, conversations, requests, metrics, partitions=PARTITIONS
-    )
+    sayings = Sayings(conversations, requests, metrics, partitions=PARTITIONS)
+    delivery = Delivery(store, people, Directory(broker), broker, sayings, metrics)
     given: dict[str, Any] = {"read_entries": 100, "linger_s": 0.0, "receipt_gather_s": 0.1, "parked_frames_max": 100}
     return Worker(broker, reader, delivery, store, metrics, router="r1", partitions=PARTITIONS, **given)
 

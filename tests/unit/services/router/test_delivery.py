@@ -20,13 +20,15 @@ from libs.wire.codes import Code
 from libs.wire.events import Draft
 from libs.wire.frames import Answer, Confirm, Due, DuePage, Emit, History, Inbound, Origin, Section, Send, Sender
 from services.router import permission
+from services.router.batch import Work
 from services.router.conversations import Conversations
-from services.router.delivery import Delivery, Work
+from services.router.delivery import Delivery
 from services.router.due import DuePages
 from services.router.metrics import RouterMetrics
 from services.router.partition import Partition
 from services.router.people import People
 from services.router.requests import Requests
+from services.router.sayings import Sayings
 from services.router.store import Receipt, ReceiptRow
 from tests.unit.services.router.fakes import EVERYTHING, FIELD, RAMA_SITA, FakeStore, message
 
@@ -53,10 +55,13 @@ class Desk:
             people,
             self.directory,
             broker,
-            conversations,
-            Requests(store, people, conversations, pages, metrics),
+            Sayings(
+                conversations,
+                Requests(store, people, conversations, pages, metrics),
+                metrics,
+                partitions=PARTITIONS,
+            ),
             metrics,
-            partitions=PARTITIONS,
         )
 
     async def open(self) -> Partition:

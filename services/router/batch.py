@@ -1,0 +1,47 @@
+"""A batch on its way through a router: the frames of several partitions, and what was decided about them."""
+
+from collections.abc import Sequence
+
+from libs.wire.codes import Refusal
+from libs.wire.frames import Inbound, Send
+from services.router.partition import Partition
+from services.router.store import Message
+
+
+class Verdict:
+    """What became of one `Send`: `message` if it has a place, else `refusal`."""
+
+    __slots__ = ("forwarded", "is_new", "is_queued", "is_recent", "message", "refusal", "send", "was_placed")
+
+    def __init__(self, send: Send) -> None:
+        self.send = send
+        self.message: Message | None = None
+        self.refusal: Refusal | None = None
+        self.is_new = False
+        # Known only by its place: it was saved a while ago, and the store cannot be asked now.
+        self.is_recent = False
+        # Said as `queued`: its `sent` is owed, whatever the store makes of it.
+        self.is_queued = False
+        self.forwarded: Send | None = None
+        # It had its place before this batch: its sender may have heard of it, or not.
+        self.was_placed = False
+
+
+class Work:
+    """The frames of one partition in a batch, and what was decided about them."""
+
+    __slots__ = ("frames", "is_replay", "last_id", "partition", "verdicts")
+
+    def __init__(
+        self, partition: Partition, frames: Sequence[Inbound], last_id: str, *, is_replay: bool = False
+    ) -> None:
+        self.partition = partition
+        self.frames = frames
+        self.last_id = last_id
+        self.is_replay = is_replay
+        self.verdicts: list[Verdict] = []
+
+    @property
+    def new_messages(self) -> list[Message]:
+        """The messages that are to be saved, in order."""
+        return [verdict.message for verdict in self.verdicts if verdict.is_new and verdict.message is not None]

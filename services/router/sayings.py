@@ -1,0 +1,182 @@
+"""What is said of a batch: answers, messages, statuses, and to whom. `routing.plan` finds out where they are.
+
+Most of it is plain; the rest is what a replay, a repeat or an outage of the store leaves to be said later, so that
+every sender hears `sent` once it is so, and no status goes back.
+"""
+
+import asyncio
+from collections.abc import Iterable
+
+from libs.clock import now_ms
+from libs.streams import consumer
+from libs.wire import names, payloads
+from libs.wire.frames import Answer, Confirm, History, Inbound, Join, Origin, Send
+from services.router import answers, bodies
+from services.router.batch import Verdict, Work
+from services.router.conversations import Conversations
+from services.router.metrics import RouterMetrics
+from services.router.partition import Partition
+from services.router.requests import Request, Requests
+from services.router.routing import Saying, ToSession, ToUsers
+from services.router.store import Message, StoreAway
+
+
+class Sayings:
+    """Finds out what is to be said."""
+
+    def __init__(
+        self, conversations: Conversations, requests: Requests, metrics: RouterMetrics, *, partitions: int
+    ) -> None:
+        self._conversations = conversations
+        self._requests = requests
+        self._metrics = metrics
+        self._partitions = partitions
+
+    async def of_batch(self, work: Work, forwarded: list[tuple[int, Inbound]], *, is_saved: bool) -> list[Saying]:
+        """Everything about one partition's frames. What is for another partition is added to `forwarded`."""
+        sayings = await self._of_verdicts(work, forwarded, is_saved=is_saved)
+        sayings += await self._of_requests(work, forwarded)
+        return sayings + await self._of_untold(work)
+
+    async def of_unparked(self, work: Work) -> list[Saying]:
+        """The store has what was said to be queued: `sent` to the senders, and what could not be said before."""
+        sayings: list[Saying] = []
+        for message in (v.message for v in work.verdicts if v.is_queued and v.message is not None):
+            sayings.append(_status(work.partition.number, message, "sent"))
+            sayings += await self._missed(work.partition, message)
+        return sayings
+
+    async def _of_verdicts(self, work: Work, forwarded: list[tuple[int, Inbound]], *, is_saved: bool) -> list[Saying]:
+        sayings: list[Saying] = []
+        number = work.partition.number
+        for verdict in work.verdicts:
+            send = verdict.send
+            if verdict.message is not None:
+                is_unsaved = verdict.message.key in work.partition.unsaved and not is_saved
+                status = "queued" if is_unsaved else "sent"
+                self._metrics.messages.labels(status if verdict.is_new else "repeat").inc()
+                # An earlier owner of the partition may have answered `queued`, and a second answer is not read.
+                is_retold = work.is_replay and verdict.was_placed and status != "queued"
+                if verdict.is_new:
+                    sayings += _new(number, send.origin, verdict.message, status, to_all=is_retold)
+                else:
+                    told = await self._how_far(work.partition, verdict.message, status)
+                    sayings.append(_again(number, send.origin, verdict.message, status, told))
+                    if is_retold:
+                        work.partition.untold.append(verdict.message)
+                if not verdict.is_recent:
+                    sayings += await self._message(work.partition, verdict, verdict.message, is_replay=work.is_replay)
+            elif verdict.forwarded is not None:
+                conversation_id = verdict.forwarded.draft.conversation_id
+                forwarded.append((names.partition_of(conversation_id, self._partitions), verdict.forwarded))
+            elif verdict.refusal is not None:
+                self._metrics.messages.labels("refused").inc()
+                self._metrics.refusals.labels(verdict.refusal.code.value).inc()
+                error = bodies.message_error(verdict.refusal, send.draft.client_message_id, send.draft.client_id)
+                sayings.append(answers.refused(number, send.origin, verdict.refusal, ("message_error", error)))
+        return sayings
+
+    async def _of_untold(self, work: Work) -> list[Saying]:
+        """Once a replay is through, and its receipts with it: how far each message it found in the store has come."""
+        partition = work.partition
+        if not partition.untold or not consumer.is_up_to(partition.answered_up_to, work.last_id):
+            return []
+        untold, partition.untold = partition.untold, []
+        return [
+            _status(partition.number, message, await self._how_far(partition, message, "sent")) for message in untold
+        ]
+
+    async def _how_far(self, partition: Partition, message: Message, status: str) -> str:
+        """How far a message that was sent before has come; `status` where that cannot be known."""
+        try:
+            others = await self._conversations.counted(partition, message.conversation_id, message.sender_id)
+        except StoreAway:
+            return status
+        told = self._conversations.status(partition, message, others)
+        return told if told in ("delivered", "read") else status  # a batch that is being completed knows better
+
+    async def _message(
+        self, partition: Partition, verdict: Verdict, message: Message, *, is_replay: bool
+    ) -> list[Saying]:
+        try:
+            recipients = await self._conversations.participants(message.conversation_id) - {message.sender_id}
+            if not verdict.is_new:
+                # Sent again, or replayed after a crash: only to those who have not confirmed it.
+                await self._conversations.load_receipts(partition, message.conversation_id, recipients)
+        except StoreAway:
+            return []  # a repeat whose readers cannot be asked for; it stays due to them
+        if not verdict.is_new:
+            recipients = _missing(partition, message, recipients)
+        body = bodies.new_message(message)
+        sayings = [_to(partition.number, message, recipients, body)]
+        if verdict.is_new or is_replay:
+            skip = verdict.send.origin.session
+            sayings.append(ToUsers(partition.number, (message.sender_id,), "new_message", body, skip_session=skip))
+        return sayings
+
+    async def _missed(self, partition: Partition, message: Message) -> list[Saying]:
+        """What could not be said of a message before it was saved: to who came meanwhile, and how far it has come."""
+        try:
+            recipients = await self._conversations.participants(message.conversation_id) - {message.sender_id}
+            await self._conversations.load_receipts(partition, message.conversation_id, recipients)
+            others = await self._conversations.counted(partition, message.conversation_id, message.sender_id)
+        except StoreAway:
+            return []
+        missing = _missing(partition, message, recipients)
+        sayings = [_to(partition.number, message, missing, bodies.new_message(message))]
+        status = self._conversations.status(partition, message, others)
+        if status != "sent":
+            counts = self._conversations.counts(partition, message, others)
+            sayings.append(_status(partition.number, message, status, counts))
+        return sayings
+
+    async def _of_requests(self, work: Work, forwarded: list[tuple[int, Inbound]]) -> list[Saying]:
+        """Everything in the batch that is not a message."""
+        rest: list[Request] = [frame for frame in work.frames if not isinstance(frame, Send)]
+        sayings: list[Saying] = []
+        for result in await asyncio.gather(*(self._requests.answer(work.partition, frame) for frame in rest)):
+            match result:
+                case Confirm() | History() | Join():
+                    forwarded.append((names.partition_of(result.conversation_id, self._partitions), result))
+                case list():
+                    sayings += result
+        return sayings
+
+
+def _new(number: int, origin: Origin, message: Message, status: str, *, to_all: bool) -> list[Saying]:
+    """The answer to the socket that sent it, and the status to the sender's other devices (or `to_all`)."""
+    body = bodies.delivery_status(message, status, now_ms())
+    sayings: list[Saying] = []
+    if origin.ack is not None:
+        answer = Answer(origin.session, origin.ack, bodies.accepted(message, status))
+        sayings.append(ToSession(number, origin.gateway, answer))
+    skip = origin.session if origin.ack is not None and not to_all else None
+    sayings.append(ToUsers(number, (message.sender_id,), "message_delivery_status", body, skip_session=skip))
+    return sayings
+
+
+def _status(number: int, message: Message, status: str, recipients: payloads.Recipients | None = None) -> Saying:
+    """How far a message has come, to all of its sender's devices."""
+    body = bodies.delivery_status(message, status, now_ms(), recipients)
+    return ToUsers(number, (message.sender_id,), "message_delivery_status", body)
+
+
+def _missing(partition: Partition, message: Message, recipients: Iterable[str]) -> frozenset[str]:
+    """Those who have not confirmed a message; their receipts are at hand."""
+    book = partition.receipts
+    return frozenset(user for user in recipients if not book.receipt(message.conversation_id, user).has(message.seq))
+
+
+def _to(number: int, message: Message, recipients: Iterable[str], body: bytes) -> Saying:
+    """A message to recipients, due until they confirm it."""
+    return ToUsers(number, tuple(sorted(recipients)), "new_message", body, message.conversation_id, message.seq)
+
+
+def _again(number: int, origin: Origin, message: Message, status: str, how_far: str) -> Saying:
+    """A message sent again is answered as it was; the other devices know, and perhaps more than this."""
+    if origin.ack is not None:
+        answer = Answer(origin.session, origin.ack, bodies.accepted(message, status))
+    else:
+        told = ("message_delivery_status", bodies.delivery_status(message, how_far, now_ms()))
+        answer = Answer(origin.session, emits=(told,))
+    return ToSession(number, origin.gateway, answer)
