@@ -15,7 +15,7 @@ import structlog
 from libs.clock import now_ms
 from libs.identity import Claims
 from libs.wire import payloads
-from libs.wire.codes import Code, Refusal
+from libs.wire.codes import Code, Refusal, is_retryable
 from libs.wire.frames import Origin, Profile, SignedIn, SignIn
 from services.gateway.auth import Authenticator, offers_anything
 from services.gateway.catchup import CatchUp
@@ -84,25 +84,33 @@ class Door:
         if socket.id in self._busy:
             return self._refuse(socket, ack, Refusal(Code.NOT_AUTHENTICATED, "The sign-in before is under way."))
         self._busy.add(socket.id)
+        session = self._sessions.by_socket(socket.id)
         try:
-            session = self._sessions.by_socket(socket.id)
             if session is None:
                 session = await self._sign_in(socket, offered)
             else:
                 await self._renew(session, offered)
         except Refusal as refusal:
             self._refuse(socket, ack, refusal)
-            socket.emit("auth_failed", payloads.encode(payloads.auth_failed(refusal)))
-            if refusal.code in (Code.UNAVAILABLE, Code.OVERLOADED):
-                socket.close_for_retry()
-            else:
-                socket.close_for_good()
+            self._send_away(socket, session, refusal)
             return None
         finally:
             self._busy.discard(socket.id)
         if ack is not None:
             socket.answer(ack, payloads.encode(payloads.Ok()))
         return self._welcome(session)
+
+    def _send_away(self, socket: Socket, session: Session | None, refusal: Refusal) -> None:
+        if session is not None and is_retryable(refusal.code):
+            # The token it came with still holds: nobody is sent away because a router is.
+            event = payloads.ErrorEvent(refusal.code.value, refusal.message, "authenticate")
+            socket.emit("error", payloads.encode(event))
+            return
+        socket.emit("auth_failed", payloads.encode(payloads.auth_failed(refusal)))
+        if is_retryable(refusal.code):
+            socket.close_for_retry()
+        else:
+            socket.close_for_good()
 
     def closed(self, socket: Socket) -> None:
         """The socket is gone, and its user's seat with it if it was the last."""

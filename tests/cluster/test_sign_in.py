@@ -398,9 +398,13 @@ async def test_another_users_token_on_a_live_socket_is_refused(cluster: LiveClus
 async def test_a_second_sign_in_beside_the_first_is_refused(cluster: LiveCluster) -> None:
     """Two `authenticate` in one breath: one is taken, the other is answered, the socket lives on."""
     async with await RawClient.connect(cluster.urls[0]) as client:
-        await client.send_event("authenticate", {"token": cluster.token("asha")}, ack=1)
-        await client.send_event("authenticate", {"token": cluster.token("bala")}, ack=2)
-        assert (await client.expect_answer(2))["error"]["code"] == "not_authenticated"
+        cluster.processes.kill("r1", signal.SIGSTOP)  # so that the first is still under way
+        try:
+            await client.send_event("authenticate", {"token": cluster.token("asha")}, ack=1)
+            await client.send_event("authenticate", {"token": cluster.token("bala")}, ack=2)
+            assert (await client.expect_answer(2))["error"]["code"] == "not_authenticated"
+        finally:
+            cluster.processes.kill("r1", signal.SIGCONT)
         assert (await client.expect_answer(1))["ok"]
         assert (await client.expect_event("auth_success"))["userId"] == "asha"
         await _assert_alive(client)
@@ -442,9 +446,11 @@ async def test_who_leaves_while_signing_in_leaves_no_seat_behind(cluster: LiveCl
 async def test_signing_in_while_no_router_lives_may_be_tried_again(cluster: LiveCluster) -> None:
     """`unavailable`, retryable, in both ways; and when a router is back, the same token is good."""
     auth = {"token": cluster.token("asha")}
+    live = await _signed_in(cluster, auth)
     await cluster.processes.stop("r1")
     try:
-        async with AsyncExitStack() as stack:
+        async with live, AsyncExitStack() as stack:
+            await live.send_event("authenticate", auth, ack=_ACK)
             shaken = await stack.enter_async_context(await RawClient.connect(cluster.urls[0], auth))
             late = await stack.enter_async_context(await RawClient.connect(cluster.urls[0]))
             await late.send_event("authenticate", auth, ack=_ACK)
@@ -455,6 +461,11 @@ async def test_signing_in_while_no_router_lives_may_be_tried_again(cluster: Live
             failed = await late.expect_event("auth_failed")
             assert (failed["code"], failed["retryable"]) == ("unavailable", True)
             assert await late.wait_closed() == aiohttp.WSCloseCode.SERVICE_RESTART
+            # Who is in stays in: a renewal that nobody can answer now ends no socket.
+            assert (await live.expect_answer(_ACK))["error"]["code"] == "unavailable"
+            assert (await live.expect_event("error"))["event"] == "authenticate"
+            await live.send_event("heartbeat", {}, ack=_ACK)
+            assert (await live.expect_answer(_ACK))["ok"]
     finally:
         await cluster.processes.start("r1")
 
