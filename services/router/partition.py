@@ -67,10 +67,6 @@ class Partition:
             if len(self._last_seqs) > _LAST_SEQS:
                 self._last_seqs.popitem(last=False)
 
-    def forget_last_seqs(self) -> None:
-        """What we thought of the store was wrong; ask it again."""
-        self._last_seqs.clear()
-
     def order(self, candidates: Sequence[Candidate], *, is_store_away: bool) -> Call:
         """The script that gives places; see `order.lua` for its reply."""
         window = _window()
