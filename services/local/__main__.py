@@ -99,8 +99,17 @@ async def _chat(settings: LocalSettings, given: argparse.Namespace) -> int:
     issuer = Issuer(Keyring(settings.home).signing_key())
     target = {"recipientId": given.to} if given.to else {"groupId": given.group} if given.group else {}
     chat = Chat(given.user, target, functools.partial(issuer.token, given.user), say)
-    await chat.run(given.url or socket_url(settings.websocket_host, settings.websocket_port), stop)
+    await chat.run(given.url or _first_gateway(settings), stop)
     return 0
+
+
+def _first_gateway(settings: LocalSettings) -> str:
+    """Of the cluster that runs on this DATA_DIR, on whatever port; else where one would be."""
+    found = state.read(settings.home)
+    for running in found.processes if found is not None else ():
+        if running.role == "gateway":
+            return socket_url(running.host, running.ports["socket"])
+    return socket_url(settings.websocket_host, settings.websocket_port)
 
 
 async def _status(settings: LocalSettings, _: argparse.Namespace) -> int:

@@ -105,7 +105,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     whom = chat.add_mutually_exclusive_group()
     whom.add_argument("--to", metavar="USER", type=_id, help="write to this user (created if need be)")
     whom.add_argument("--group", metavar="G", type=_id, help="write to this group (created and joined if need be)")
-    chat.add_argument("--url", type=_url, help="the gateway (default: the first one, http://127.0.0.1:3001)")
+    chat.add_argument("--url", type=_url, help="the gateway (default: the first one of the cluster on DATA_DIR)")
     _add(commands, "status", "what runs, and how far behind it is", _ABOUT_STATUS)
     _add(commands, "admin-token", "print the operators' token", _ABOUT_OPERATORS)
     given = parser.parse_args(arguments)

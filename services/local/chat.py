@@ -101,6 +101,8 @@ class Chat:
             # A function, so that each reconnection signs in with a token that has not expired.
             await self._client.connect(url, auth=lambda: {"token": self._token()}, transports=["websocket"])
         except socketio.exceptions.ConnectionError as error:
+            if self._client.eio.http is not None:  # the library leaves it open when it cannot connect
+                await self._client.eio.http.close()
             raise CannotChat(
                 self._refusal or f"no connection to {url} ({error}). Is `talowa up` running, and is this its port?"
             ) from error

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from services.local import state
 from tests.support.waiting import until
 from tests.unit.services.local.fake_gateway import FakeGateway, fake_gateway
 
@@ -99,13 +100,24 @@ async def test_a_gateway_that_is_not_there_is_named(home: Path) -> None:
     chat = await _chat(home, "http://127.0.0.1:1", "--to", "ravi")
     _, said = await asyncio.wait_for(chat.communicate(), DEADLINE_S)
     assert chat.returncode == 1
-    assert "no connection to http://127.0.0.1:1" in said.decode()
-    assert "talowa up" in said.decode()
+    (line,) = said.decode().splitlines()
+    assert "no connection to http://127.0.0.1:1" in line
+    assert "talowa up" in line
 
 
-async def _chat(home: Path, url: str, *arguments: str) -> Process:
+async def test_the_cluster_on_the_same_folder_is_found_on_any_port(gateway: FakeGateway, tmp_path: Path) -> None:
+    """Whoever chose another WEBSOCKET_PORT for `talowa up` need not say it again."""
+    port = int(gateway.url.rpartition(":")[2])
+    running = state.Running("g1", "gateway", "127.0.0.1", os.getpid(), {"socket": port, "internal": 1}, "g1.log")
+    state.write(tmp_path, state.State(os.getpid(), [running]))
+    chat = await _chat(tmp_path, None, "--to", "ravi")
+    await _line(chat, "signed in")
+
+
+async def _chat(home: Path, url: str | None, *arguments: str) -> Process:
+    where = () if url is None else ("--url", url)
     return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "services.local", "chat", "asha", "--url", url, *arguments),
+        *(sys.executable, "-m", "services.local", "chat", "asha", *where, *arguments),
         env=dict(os.environ) | {"DATA_DIR": str(home)},
         stdin=PIPE,
         stdout=PIPE,
