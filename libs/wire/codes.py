@@ -28,19 +28,31 @@ class Code(StrEnum):
     CLIENT_ID_MISSING = "client_id_missing"
     CLIENT_ID_TOO_LONG = "client_id_too_long"
     BINARY_NOT_ACCEPTED = "binary_not_accepted"
+    TOO_MANY = "too_many"
+    UNKNOWN_LEVEL = "unknown_level"
+    NO_PLACES = "no_places"
+    QUERY_TOO_SHORT = "query_too_short"
+    INVALID_KEYS = "invalid_keys"
     # permission
     ACCESS_DENIED = "access_denied"
     RECIPIENT_NOT_FOUND = "recipient_not_found"
     BLOCKED = "blocked"
-    ANONYMOUS_UNAVAILABLE = "anonymous_unavailable"
     ROLE_REQUIRED = "role_required"
+    DEVICE_TAKEN = "device_taken"
+    NOT_FOUND = "not_found"
+    # anonymous messages
+    ANONYMOUS_UNAVAILABLE = "anonymous_unavailable"
+    IDENTITY_EXPOSED = "identity_exposed"
+    NO_REPLY = "no_reply"
+    # too much at once
+    RATE_LIMITED = "rate_limited"
     # the cluster's own state
     UNAVAILABLE = "unavailable"
     OVERLOADED = "overloaded"
     INTERNAL = "internal"
 
 
-_RETRYABLE = frozenset({Code.UNAVAILABLE, Code.OVERLOADED, Code.INTERNAL})
+_RETRYABLE = frozenset({Code.RATE_LIMITED, Code.UNAVAILABLE, Code.OVERLOADED, Code.INTERNAL})
 
 _WORDS: dict[Code, str] = {
     Code.TOKEN_MISSING: "No token was given. Send {token} or {resumeTicket}.",
@@ -61,9 +73,19 @@ _WORDS: dict[Code, str] = {
     Code.BINARY_NOT_ACCEPTED: "Binary payloads are not accepted. Send JSON text.",
     Code.ACCESS_DENIED: "You may not do this in this conversation, or it does not exist.",
     Code.RECIPIENT_NOT_FOUND: "The recipient does not exist.",
-    Code.ANONYMOUS_UNAVAILABLE: "Anonymous messages are not offered yet; nothing was sent.",
+    Code.TOO_MANY: "The list is longer than this request takes.",
+    Code.UNKNOWN_LEVEL: "locationLevel is one of state, district, mandal, village.",
+    Code.NO_PLACES: "Say for which places: locationIds is empty.",
+    Code.QUERY_TOO_SHORT: "The query has fewer than two letters.",
+    Code.INVALID_KEYS: "The keys are not valid.",
     Code.BLOCKED: "One of you has blocked the other.",
     Code.ROLE_REQUIRED: "Only a coordinator, admin or founder may do this.",
+    Code.DEVICE_TAKEN: "This deviceId is another user's. Choose another one.",
+    Code.NOT_FOUND: "There is no such thing here.",
+    Code.ANONYMOUS_UNAVAILABLE: "Anonymous messages are not offered here; nothing was sent.",
+    Code.IDENTITY_EXPOSED: "What goes with this message names its sender. Nothing was sent.",
+    Code.NO_REPLY: "Nobody can answer an anonymous message.",
+    Code.RATE_LIMITED: "That is too much at once. Try again a little later.",
     Code.UNAVAILABLE: "The service cannot take this right now. Try again.",
     Code.OVERLOADED: "The service is behind. Try again a little later.",
     Code.INTERNAL: "Something went wrong on our side. Try again.",

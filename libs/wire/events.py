@@ -8,7 +8,7 @@ read by the same type.
 
 import json
 from datetime import datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -21,6 +21,12 @@ MAX_CLIENT_ID_CHARS: Final = 128
 # Metadata is carried, not read; what a media message needs (size, duration, name) fits many times.
 MAX_METADATA_BYTES: Final = 8 * 1024
 MAX_URL_CHARS: Final = 2048
+MAX_QUERY_CHARS: Final = 200
+MAX_TITLE_CHARS: Final = 200
+MAX_PLACES: Final = 10_000
+MAX_PRESENCE_IDS: Final = 500
+LEVELS: Final = ("state", "district", "mandal", "village")
+PRIORITIES: Final = ("low", "normal", "high", "critical")
 MESSAGE_TYPES: Final = frozenset({"text", "image", "document", "voice", "location", "emergency"})
 # A picture or a recording may come without a caption; these three say what they say in `content`.
 _NEEDS_CONTENT: Final = frozenset({"text", "emergency", "location"})
@@ -167,6 +173,104 @@ class GetConversationHistory(Struct, rename="camel", frozen=True):
     after: Seq | None = None
 
 
+class Typing(Struct, rename="camel", frozen=True):
+    """`typing_start`, `typing_stop`; `typing_indicator` says which with `isTyping`."""
+
+    conversation_id: str
+    is_typing: bool | None = None
+
+
+class SearchMessages(Struct, rename="camel", frozen=True):
+    query: Annotated[str, Meta(max_length=MAX_QUERY_CHARS)]
+    conversation_id: str | None = None
+    limit: Annotated[int, Meta(ge=1, le=100)] = 50
+
+
+class EmergencyBroadcast(Struct, rename="camel", frozen=True):
+    title: str
+    content: str
+    location_level: str
+    location_ids: list[str]
+    priority: str = "high"
+    # The same broadcast sent again, if the first had no answer.
+    client_id: str | None = None
+
+    def check(self) -> None:
+        """Raises `Refusal`."""
+        if self.location_level not in LEVELS:
+            raise Refusal(Code.UNKNOWN_LEVEL)
+        if not self.location_ids:
+            raise Refusal(Code.NO_PLACES)
+        if len(self.location_ids) > MAX_PLACES:
+            raise Refusal(Code.TOO_MANY, f"locationIds has {len(self.location_ids)} places; {MAX_PLACES} are the most.")
+        if not all(names.is_id(place) for place in self.location_ids):
+            raise Refusal(Code.INVALID_PAYLOAD, "locationIds has what is not the id of a place.")
+        if self.priority not in PRIORITIES:
+            raise Refusal(Code.INVALID_PAYLOAD, f"priority is one of {', '.join(PRIORITIES)}.")
+        if not self.title.strip() or not self.content.strip():
+            raise Refusal(Code.EMPTY_CONTENT, "A broadcast has a title and a content.")
+        if len(self.title) > MAX_TITLE_CHARS:
+            raise Refusal(Code.CONTENT_TOO_LARGE, f"The title is over {MAX_TITLE_CHARS} characters.")
+        if len(self.content.encode()) > MAX_CONTENT_BYTES:
+            raise Refusal(Code.CONTENT_TOO_LARGE)
+        if self.client_id is not None and len(self.client_id) > MAX_CLIENT_ID_CHARS:
+            raise Refusal(Code.CLIENT_ID_TOO_LONG)
+
+
+class UpdatePresence(Struct, rename="camel", frozen=True):
+    status: Literal["online", "away", "busy"]
+
+
+class GetPresence(Struct, rename="camel", frozen=True):
+    user_ids: list[str]
+
+    def check(self) -> tuple[str, ...]:
+        """The ids, each once. Raises `Refusal`."""
+        if len(self.user_ids) > MAX_PRESENCE_IDS:
+            raise Refusal(Code.TOO_MANY, f"userIds has {len(self.user_ids)} ids; {MAX_PRESENCE_IDS} are the most.")
+        if not all(names.is_id(user_id) for user_id in self.user_ids):
+            raise Refusal(Code.INVALID_PAYLOAD, "userIds has what is not the id of a user.")
+        return tuple(dict.fromkeys(self.user_ids))
+
+
+class SubscribePresence(GetPresence, frozen=True):
+    pass
+
+
+class UnsubscribePresence(GetPresence, frozen=True):
+    pass
+
+
+class PreKey(Struct, rename="camel", frozen=True):
+    """A public key for one conversation to begin with: X25519, base64."""
+
+    key_id: Annotated[int, Meta(ge=0, le=1 << 31)]
+    public_key: str
+
+
+class SignedPreKey(PreKey, frozen=True):
+    """One that serves many; `signature` (base64) is the identity key's, over the bytes of `publicKey`."""
+
+    signature: str
+
+
+class KeyBundle(Struct, rename="camel", frozen=True):
+    """The public keys of one device. `identityKey` is Ed25519, base64. Travels inside a `PublishKeys` frame."""
+
+    device_id: str
+    identity_key: str
+    signed_pre_key: SignedPreKey
+    one_time_pre_keys: list[PreKey] = []
+
+
+class PublishKeys(KeyBundle, frozen=True):
+    pass
+
+
+class GetKeys(Struct, rename="camel", frozen=True):
+    user_id: str
+
+
 class Sync(Struct, rename="camel", frozen=True):
     cursors: Annotated[dict[str, Seq], Meta(max_length=1000)] = {}
     budget_bytes: Bytes | None = None
@@ -189,6 +293,17 @@ type_of_event: Final[dict[str, type[Struct]]] = {
     "leave_group": LeaveGroup,
     "leave_conversation": LeaveGroup,
     "get_conversation_history": GetConversationHistory,
+    "typing_start": Typing,
+    "typing_stop": Typing,
+    "typing_indicator": Typing,
+    "search_messages": SearchMessages,
+    "emergency_broadcast": EmergencyBroadcast,
+    "update_presence": UpdatePresence,
+    "get_presence": GetPresence,
+    "subscribe_presence": SubscribePresence,
+    "unsubscribe_presence": UnsubscribePresence,
+    "publish_keys": PublishKeys,
+    "get_keys": GetKeys,
     "sync": Sync,
     "heartbeat": Heartbeat,
 }

@@ -7,9 +7,11 @@ writers. Bodies that are only carried stay bytes.
 Times are milliseconds since 1970, lengths are bytes.
 """
 
+from typing import Final
+
 from msgspec import Struct
 
-from libs.wire.events import Draft
+from libs.wire.events import Draft, KeyBundle
 
 
 class Origin(Struct, array_like=True, frozen=True):
@@ -28,6 +30,15 @@ class Sender(Struct, array_like=True, frozen=True):
     role: str
 
 
+class Places(Struct, array_like=True, frozen=True):
+    """Where a user lives: an id for each level, empty where none is known."""
+
+    state: str = ""
+    district: str = ""
+    mandal: str = ""
+    village: str = ""
+
+
 # --- inbound: gateway → router -----------------------------------------------------------------
 
 
@@ -44,6 +55,8 @@ class SignIn(Struct, array_like=True, tag="signin", frozen=True):
 
 
 class Send(Struct, array_like=True, tag="send", frozen=True):
+    """A message to send. An anonymous one's `sender` is sealed, and without a name."""
+
     origin: Origin
     sender: Sender
     draft: Draft
@@ -110,10 +123,93 @@ class Join(Struct, array_like=True, tag="join", frozen=True):
     bare_id: str | None = None
 
 
-Inbound = SignIn | Send | Confirm | Due | History | Join
+class Typing(Struct, array_like=True, tag="typing", frozen=True):
+    """Somebody began or stopped typing. Worth nothing when it is late: dropped, not queued."""
+
+    origin: Origin
+    user_id: str
+    user_name: str
+    conversation_id: str
+    is_typing: bool
+    event: str
+    at_ms: int
+    bare_id: str | None = None
 
 
-# --- downlink: router → gateway ----------------------------------------------------------------
+class Broadcast(Struct, array_like=True, tag="broadcast", frozen=True):
+    """An emergency broadcast to everyone who lives in some places of one level. Goes to the alarm partition."""
+
+    origin: Origin
+    sender: Sender
+    broadcast_id: str
+    title: str
+    content: str
+    level: str
+    place_ids: tuple[str, ...]
+    priority: str
+    received_at_ms: int
+
+
+class Tally(Struct, array_like=True, tag="tally", frozen=True):
+    """How far a broadcast has come, place by place. Goes to the alarm partition."""
+
+    origin: Origin
+    broadcast_id: str
+
+
+class Search(Struct, array_like=True, tag="search", frozen=True):
+    """Goes to the user's partition."""
+
+    origin: Origin
+    user_id: str
+    query: str
+    limit: int
+    conversation_id: str | None = None
+    bare_id: str | None = None
+
+
+class PublishKeys(Struct, array_like=True, tag="publishkeys", frozen=True):
+    """The public keys of one of the user's devices. Goes to the user's partition."""
+
+    origin: Origin
+    user_id: str
+    bundle: KeyBundle
+
+
+class TakeKeys(Struct, array_like=True, tag="takekeys", frozen=True):
+    """The public keys of `owner_id`, whose one-time keys are handed out once. Goes to the owner's partition."""
+
+    origin: Origin
+    user_id: str
+    owner_id: str
+
+
+class Revoke(Struct, array_like=True, tag="revoke", frozen=True):
+    """Every sign-in of a user from before now is void. Goes to the user's partition."""
+
+    origin: Origin
+    user_id: str
+    at_ms: int
+
+
+Inbound = (
+    SignIn
+    | Send
+    | Confirm
+    | Due
+    | History
+    | Join
+    | Typing
+    | Broadcast
+    | Tally
+    | Search
+    | PublishKeys
+    | TakeKeys
+    | Revoke
+)
+
+
+# --- downlink: router or presence → gateway ----------------------------------------------------
 
 
 class Profile(Struct, array_like=True, frozen=True):
@@ -122,6 +218,7 @@ class Profile(Struct, array_like=True, frozen=True):
     user_id: str
     name: str
     role: str
+    places: Places = Places()
 
 
 class SignedIn(Struct, array_like=True, tag="signedin", frozen=True):
@@ -143,7 +240,10 @@ class Answer(Struct, array_like=True, tag="answer", frozen=True):
 
 
 class Emit(Struct, array_like=True, tag="emit", frozen=True):
-    """An event for every socket of some users, but one. With a `seq` it is to be confirmed."""
+    """An event for every socket of some users, but one. With a `seq` it is to be confirmed.
+
+    An anonymous sender among the users is sealed.
+    """
 
     users: tuple[str, ...]
     event: str
@@ -168,9 +268,63 @@ class DuePage(Struct, array_like=True, tag="page", frozen=True):
     budget_bytes: int | None = None
     unavailable: bool = False
     walk: int = 0
+    # Broadcasts that are due, by id, ahead of all else: each is an `emergency_broadcast` of its own.
+    alarms: tuple[tuple[str, bytes], ...] = ()
 
 
-Downlink = SignedIn | Answer | Emit | DuePage
+class TypingNotice(Struct, array_like=True, tag="typing", frozen=True):
+    """Somebody types, or stopped: for every socket of some users."""
+
+    users: tuple[str, ...]
+    conversation_id: str
+    user_id: str
+    user_name: str
+    is_typing: bool
+    at_ms: int
+
+
+class Alarm(Struct, array_like=True, tag="alarm", frozen=True):
+    """A broadcast for every socket whose user lives in one of these places. One frame a gateway."""
+
+    broadcast_id: str
+    level: str
+    place_ids: tuple[str, ...]
+    body: bytes
+
+
+class Moved(Struct, array_like=True, tag="moved", frozen=True):
+    """A user lives elsewhere now."""
+
+    user_id: str
+    places: Places
+
+
+class SignedOut(Struct, array_like=True, tag="signedout", frozen=True):
+    """Every socket of a user is closed, with the code of a refusal."""
+
+    user_id: str
+    refusal: str
+
+
+class PresenceChange(Struct, array_like=True, frozen=True):
+    """A person's status from `at_ms` on. `at_ms` rises with every change of one person."""
+
+    user_id: str
+    status: str
+    last_seen_ms: int
+    at_ms: int
+
+
+class PresenceChanges(Struct, array_like=True, tag="presence", frozen=True):
+    """What became of people whom somebody on this gateway watches."""
+
+    changes: tuple[PresenceChange, ...]
+
+
+Downlink = SignedIn | Answer | Emit | DuePage | TypingNotice | Alarm | Moved | SignedOut | PresenceChanges
+
+# The partition of sections that nobody fences: what is in them can be told twice, or late, without harm.
+UNFENCED: Final = -1
 
 
 class Section(Struct, array_like=True, frozen=True):

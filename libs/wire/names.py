@@ -13,6 +13,7 @@ _SLOTS = 1 << 16
 _SLOT_HEX = 4
 _DIGEST_BYTES = 16
 _MESSAGE_ID = re.compile(rf"[0-9a-f]{{{_SLOT_HEX + 2 * _DIGEST_BYTES}}}")
+_BROADCAST_ID = re.compile(rf"[0-9a-f]{{{2 * _DIGEST_BYTES}}}")
 # 128 is Firebase's own limit for a uid. A colon would make a conversation id ambiguous.
 _ID = re.compile(r"[^\s:\x00-\x1f\x7f]{1,128}")
 
@@ -81,6 +82,27 @@ def partition_of_user(user_id: str, partitions: int) -> int:
 def partition_of_message(message_id: str, partitions: int) -> int | None:
     """The partition of the conversation a message is in, or None if the id is not one of ours."""
     return None if key_of(message_id) is None else int(message_id[:_SLOT_HEX], 16) % partitions
+
+
+def alarm_partition(partitions: int) -> int:
+    """The partition of broadcasts, beyond those of conversations: they wait behind nothing else."""
+    return partitions
+
+
+def broadcast_id(sender_id: str, client_id: str) -> str:
+    """What makes a broadcast one broadcast: 32 hex digits."""
+    return blake2b(f"broadcast\0{sender_id}\0{client_id}".encode(), digest_size=_DIGEST_BYTES).hexdigest()
+
+
+def broadcast(broadcast_id: str) -> str:
+    """What receipts of a broadcast are kept under, as those of a conversation are: its one seq is 1."""
+    return f"broadcast:{broadcast_id}"
+
+
+def broadcast_of(conversation_id: str) -> str | None:
+    """The id of a broadcast, or None if receipts under this id are not a broadcast's."""
+    kind, _, broadcast_id = conversation_id.partition(":")
+    return broadcast_id if kind == "broadcast" and _BROADCAST_ID.fullmatch(broadcast_id) else None
 
 
 def _slot(text: str) -> int:

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from libs.wire.codes import Code, Refusal, is_retryable
+from libs.wire.events import PreKey, SignedPreKey
 
 _encoder: Final = msgspec.json.Encoder()
 
@@ -157,6 +158,110 @@ class GroupJoined(Struct, rename="camel", frozen=True):
     group_id: str
 
 
+class TypingIndicator(Struct, rename="camel", frozen=True):
+    user_id: str
+    user_name: str
+    conversation_id: str
+    is_typing: bool
+    timestamp: int
+
+
+class SearchResults(Struct, rename="camel", frozen=True):
+    query: str
+    results: list[msgspec.Raw]
+    conversation_id: str | None
+
+
+class PresenceUpdate(Struct, rename="camel", frozen=True):
+    """`status` is online, away, busy or offline; `lastSeen` is null for someone who was never here."""
+
+    user_id: str
+    status: str
+    last_seen: int | None
+
+
+class Seen(Struct, rename="camel", frozen=True):
+    """One person in `Presence`."""
+
+    status: str
+    last_seen: int | None
+
+
+class Presence(Struct, rename="camel", frozen=True):
+    """The answer to `get_presence`, by user id."""
+
+    presence: dict[str, Seen]
+
+
+class EmergencyBroadcast(Struct, rename="camel", frozen=True):
+    broadcast_id: str
+    title: str
+    content: str
+    priority: str
+    timestamp: int
+    location_level: str
+    location_ids: list[str]
+    type: str = "emergency_broadcast"
+
+
+class Reach(Struct, rename="camel", frozen=True):
+    """How many people a broadcast is for: those who are online now, and those who are not."""
+
+    online: int
+    offline: int
+
+
+class BroadcastAccepted(Struct, rename="camel", frozen=True):
+    """The answer to `emergency_broadcast`. `status` is sent, or queued while the store is away."""
+
+    broadcast_id: str
+    status: str
+    reach: Reach
+
+
+class PlaceTally(Struct, rename="camel", frozen=True):
+    """How many people in one place a broadcast is for, has reached on a device, and is still due to."""
+
+    location_id: str
+    recipients: int
+    delivered: int
+    due: int
+
+
+class BroadcastTally(Struct, rename="camel", frozen=True):
+    """`GET /broadcasts/{id}`."""
+
+    broadcast_id: str
+    timestamp: int
+    location_level: str
+    priority: str
+    recipients: int
+    delivered: int
+    due: int
+    locations: list[PlaceTally]
+
+
+class DeviceKeys(Struct, rename="camel", frozen=True):
+    """The public keys of one device, as `get_keys` hands them out; the one-time key is handed out once."""
+
+    device_id: str
+    identity_key: str
+    signed_pre_key: SignedPreKey
+    one_time_pre_key: PreKey | None
+
+
+class Keys(Struct, rename="camel", frozen=True):
+    """The answer to `get_keys`."""
+
+    user_id: str
+    devices: list[DeviceKeys]
+
+
+class KeysLow(Struct, rename="camel", frozen=True):
+    device_id: str
+    remaining: int
+
+
 class HeartbeatAck(Struct, rename="camel", frozen=True):
     server_time: int
     client_time: msgspec.Raw
@@ -176,6 +281,31 @@ class Info(Struct, rename="camel", frozen=True):
     path: str
     heartbeat_interval: int
     heartbeat_timeout: int
+
+
+type_of_event: Final[dict[str, type[Struct]]] = {
+    "auth_required": AuthRequired,
+    "auth_success": AuthSuccess,
+    "auth_failed": AuthFailed,
+    "auth_timeout": AuthTimeout,
+    "token_expiring": TokenExpiring,
+    "error": ErrorEvent,
+    "message_error": MessageError,
+    "message_delivery_status": MessageDeliveryStatus,
+    "new_message": NewMessage,
+    "offline_messages": OfflineMessages,
+    "conversation_history": ConversationHistory,
+    "message_read_confirmed": MessageReadConfirmed,
+    "message_read": MessageRead,
+    "group_joined": GroupJoined,
+    "group_left": GroupJoined,
+    "typing_indicator": TypingIndicator,
+    "search_results": SearchResults,
+    "presence_update": PresenceUpdate,
+    "emergency_broadcast": EmergencyBroadcast,
+    "keys_low": KeysLow,
+    "heartbeat_ack": HeartbeatAck,
+}
 
 
 def encode(body: Struct) -> bytes:

@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry
 from libs import broker, cluster, lifecycle, settings
 from libs.directory import Directory
 from libs.identity import Tickets
+from libs.operators import Operators
 from libs.streams.producer import Producer
 from libs.telemetry import health, logs
 from services.gateway import downlink, http
@@ -19,6 +20,7 @@ from services.gateway.downlink import DownlinkReader
 from services.gateway.drain import drain
 from services.gateway.heartbeat import Heartbeat
 from services.gateway.metrics import GatewayMetrics
+from services.gateway.questions import Questions
 from services.gateway.requests import Requests
 from services.gateway.sessions import Sessions
 from services.gateway.settings import GatewaySettings
@@ -71,9 +73,11 @@ async def main(stop: asyncio.Event) -> None:
                 revived=lambda: revive(frames, catchup, metrics),
                 figures=lambda: http.figures(len(server.sockets), len(sessions)),
             )
+            questions = Questions(gateway)
             door = Door(
                 gateway,
                 authenticator,
+                questions,
                 sessions,
                 heartbeat,
                 uplink,
@@ -84,7 +88,7 @@ async def main(stop: asyncio.Event) -> None:
                 token_warning_s=s.token_warning_s,
                 token_grace_s=s.token_grace_s,
             )
-            frames = DownlinkReader(reader, gateway, sessions, catchup, door.signed_in, metrics)
+            frames = DownlinkReader(reader, gateway, sessions, catchup, questions, metrics)
             requests = Requests(gateway, door, sessions, uplink, catchup, metrics, tasks.create_task)
             server = Server(
                 requests,
@@ -109,7 +113,8 @@ async def main(stop: asyncio.Event) -> None:
             public = http.public_app(s, checks)
             server.attach(public, "socket.io")
             internal = health.internal_app(registry, checks)
-            http.add_status(internal, commands, directory, partitions=s.partitions, admin_token=s.admin_token)
+            operators = Operators(s.admin_token, door.role_of)
+            http.add_operators(internal, operators, commands, directory, partitions=s.partitions)
 
             running = [tasks.create_task(work) for work in (uplink.run(), heartbeat.run(), frames.run())]
             async with (

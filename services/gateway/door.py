@@ -21,6 +21,7 @@ from services.gateway.auth import Authenticator, offers_anything
 from services.gateway.catchup import CatchUp
 from services.gateway.heartbeat import Heartbeat
 from services.gateway.metrics import GatewayMetrics
+from services.gateway.questions import Questions
 from services.gateway.sessions import Session, Sessions, Socket, State
 from services.gateway.uplink import Uplink
 
@@ -36,6 +37,7 @@ class Door:
         self,
         gateway: str,
         authenticator: Authenticator,
+        questions: Questions,
         sessions: Sessions,
         heartbeat: Heartbeat,
         uplink: Uplink,
@@ -49,6 +51,7 @@ class Door:
     ) -> None:
         self._gateway = gateway
         self._authenticator = authenticator
+        self._questions = questions
         self._sessions = sessions
         self._heartbeat = heartbeat
         self._uplink = uplink
@@ -58,8 +61,6 @@ class Door:
         self._answer_timeout_s = answer_timeout_s
         self._token_warning_s = token_warning_s
         self._token_grace_s = token_grace_s
-        # Sockets the router has yet to say yes or no to.
-        self._asked: dict[str, asyncio.Future[SignedIn]] = {}
         # Sockets that have not signed in, and when they are closed for it.
         self._strangers: dict[str, asyncio.TimerHandle] = {}
         self._busy: set[str] = set()
@@ -121,11 +122,15 @@ class Door:
         if session is not None:
             self._let_go(session)
 
-    def signed_in(self, frame: SignedIn) -> None:
-        """The router's word. Late or repeated, it finds nobody waiting."""
-        asked = self._asked.pop(frame.session, None)
-        if asked is not None and not asked.done():
-            asked.set_result(frame)
+    async def role_of(self, token: str) -> str:
+        """The role of an ID token's user, for operators' calls. Raises `Refusal`."""
+        claims = await self._authenticator.check({"token": token})
+        origin = self._questions.origin()
+        try:
+            async with asyncio.timeout(self._answer_timeout_s):
+                return (await self._ask(origin.session, claims)).role
+        except TimeoutError as error:
+            raise Refusal(Code.UNAVAILABLE) from error
 
     # --- the steps -----------------------------------------------------------------------------
 
@@ -139,7 +144,7 @@ class Door:
             try:
                 async with asyncio.timeout(self._answer_timeout_s):
                     await self._heartbeat.wait_seated()
-                    profile = await self._ask(session, claims)
+                    profile = await self._ask(session.id, claims)
                 if session.is_gone:
                     raise Refusal(Code.UNAVAILABLE)  # the client left meanwhile; nobody hears this
             except TimeoutError as error:
@@ -162,25 +167,21 @@ class Door:
             raise Refusal(Code.TOKEN_INVALID, "This token is another user's. Connect anew to change users.")
         try:
             async with asyncio.timeout(self._answer_timeout_s):
-                profile = await self._ask(session, claims)
+                profile = await self._ask(session.id, claims)
         except TimeoutError as error:
             raise Refusal(Code.UNAVAILABLE) from error
         session.claims = claims
         session.name, session.role = profile.name, profile.role
 
-    async def _ask(self, session: Session, claims: Claims) -> Profile:
-        answer: asyncio.Future[SignedIn] = asyncio.get_running_loop().create_future()
-        self._asked[session.id] = answer
-        origin = Origin(self._gateway, session.id)
-        frame = SignIn(origin, claims.user_id, claims.role, claims.issued_at_ms)
-        try:
-            self._uplink.publish_for_user(claims.user_id, frame)
-            signed_in = await answer
-        finally:
-            self._asked.pop(session.id, None)
-        if signed_in.profile is None:
-            raise Refusal(Code(signed_in.refusal or Code.USER_NOT_FOUND))
-        return signed_in.profile
+    async def _ask(self, session_id: str, claims: Claims) -> Profile:
+        frame = SignIn(Origin(self._gateway, session_id), claims.user_id, claims.role, claims.issued_at_ms)
+        said = await self._questions.ask(session_id, lambda: self._uplink.publish_for_user(claims.user_id, frame))
+        match said:
+            case SignedIn(profile=Profile() as profile):
+                return profile
+            case SignedIn(refusal=str(code)):
+                raise Refusal(Code(code))
+        raise Refusal(Code.USER_NOT_FOUND)
 
     def _welcome(self, session: Session) -> None:
         timer = self._strangers.pop(session.id, None)
@@ -232,9 +233,7 @@ class Door:
     def _let_go(self, session: Session) -> None:
         if self._sessions.remove(session):
             self._heartbeat.unseat(session.user_id)
-        asked = self._asked.pop(session.id, None)
-        if asked is not None and not asked.done():
-            asked.set_exception(Refusal(Code.UNAVAILABLE))
+        self._questions.forget(session.id)
 
     def _refuse(self, socket: Socket, ack: int | None, refusal: Refusal) -> None:
         self._metrics.refusals.labels(refusal.code.value).inc()

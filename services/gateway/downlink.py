@@ -7,7 +7,6 @@ it now says everything again.
 
 import asyncio
 import time
-from collections.abc import Callable
 from typing import Final
 
 import structlog
@@ -19,6 +18,7 @@ from libs.wire import codec
 from libs.wire.frames import Answer, Downlink, DuePage, Emit, Section, SignedIn
 from services.gateway.catchup import CatchUp
 from services.gateway.metrics import GatewayMetrics
+from services.gateway.questions import Questions
 from services.gateway.sessions import Session, Sessions, State
 
 log = structlog.get_logger(__name__)
@@ -37,14 +37,14 @@ class DownlinkReader:
         gateway: str,
         sessions: Sessions,
         catchup: CatchUp,
-        signed_in: Callable[[SignedIn], None],
+        questions: Questions,
         metrics: GatewayMetrics,
     ) -> None:
         self._reader = reader
         self._stream = keys.downlink(gateway)
         self._sessions = sessions
         self._catchup = catchup
-        self._signed_in = signed_in
+        self._questions = questions
         self._metrics = metrics
         self._tokens: dict[int, int] = {}
         self.position = consumer.BEGINNING
@@ -100,7 +100,7 @@ class DownlinkReader:
                 if session is not None:
                     self._catchup.page(session, frame)
             case SignedIn():
-                self._signed_in(frame)
+                self._questions.answered(frame)
         self._metrics.downlink_frames.labels(type(frame).__name__.lower()).inc()
 
     def _emit(self, frame: Emit) -> None:
@@ -119,6 +119,7 @@ class DownlinkReader:
     def _answer(self, frame: Answer) -> None:
         session = self._sessions.by_socket(frame.session)
         if session is None:
+            self._questions.answered(frame)
             return
         if frame.ack is not None:
             session.socket.answer(frame.ack, frame.body)

@@ -1,6 +1,5 @@
 """The gateway's HTTP: `/info` for clients, `/status` for operators."""
 
-import hmac
 import os
 import resource
 import time
@@ -10,11 +9,11 @@ import msgspec
 from aiohttp import web
 
 from libs import keys
-from libs.broker import AWAY, Broker
+from libs.broker import Broker
 from libs.directory import Directory
+from libs.operators import Operators
 from libs.telemetry import health
 from libs.wire import payloads
-from libs.wire.codes import Code, Refusal
 from services.gateway.heartbeat import lags
 from services.gateway.settings import GatewaySettings
 from services.gateway.uplink import Lag
@@ -43,23 +42,15 @@ def public_app(settings: GatewaySettings, checks: health.Checks) -> web.Applicat
     return app
 
 
-def add_status(
-    app: web.Application, broker: Broker, directory: Directory, *, partitions: int, admin_token: str
+def add_operators(
+    app: web.Application, operators: Operators, broker: Broker, directory: Directory, *, partitions: int
 ) -> None:
-    """Serve `/status` of the whole cluster from an internal port, to who has the admin token."""
+    """Serve the operators' calls from an internal port."""
 
-    async def get_status(request: web.Request) -> web.Response:
-        if not _is_admin(request, admin_token):
-            refusal = payloads.refused(Refusal(Code.ACCESS_DENIED, "Send Authorization: Bearer <admin token>."))
-            return web.Response(body=payloads.encode(refusal), status=401, content_type="application/json")
-        try:
-            body = await _status(broker, directory, partitions)
-        except AWAY:
-            refusal = payloads.refused(Refusal(Code.UNAVAILABLE))
-            return web.Response(body=payloads.encode(refusal), status=503, content_type="application/json")
-        return web.Response(body=msgspec.json.encode(body), content_type="application/json")
+    async def get_status(_: web.Request) -> bytes:
+        return msgspec.json.encode(await _status(broker, directory, partitions))
 
-    app.router.add_get("/status", get_status)
+    app.router.add_get("/status", operators.route(get_status))
 
 
 def figures(connections: int, sessions: int) -> bytes:
@@ -101,8 +92,3 @@ async def _status(broker: Broker, directory: Directory, partitions: int) -> dict
             for number, lease in enumerate(leases)
         ],
     }
-
-
-def _is_admin(request: web.Request, admin_token: str) -> bool:
-    kind, _, given = request.headers.get("Authorization", "").partition(" ")
-    return bool(admin_token) and kind == "Bearer" and hmac.compare_digest(given.encode(), admin_token.encode())

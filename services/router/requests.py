@@ -14,7 +14,23 @@ from libs.broker import AWAY
 from libs.clock import now_ms
 from libs.wire import names, payloads
 from libs.wire.codes import Code, Refusal
-from libs.wire.frames import Confirm, Due, DuePage, History, Join, Profile, SignedIn, SignIn
+from libs.wire.frames import (
+    Broadcast,
+    Confirm,
+    Due,
+    DuePage,
+    History,
+    Join,
+    Profile,
+    PublishKeys,
+    Revoke,
+    Search,
+    SignedIn,
+    SignIn,
+    TakeKeys,
+    Tally,
+    Typing,
+)
 from services.router import answers, bodies
 from services.router.conversations import Conversations
 from services.router.due import DuePages
@@ -31,8 +47,18 @@ log = structlog.get_logger(__name__)
 _SMALLEST_TIME_MS: Final = 100_000_000_000
 
 
-AboutConversation = Confirm | History | Join
-Request = SignIn | Due | AboutConversation
+AboutConversation = Confirm | History | Join | Typing
+AboutUser = SignIn | Due | Search | PublishKeys | TakeKeys | Revoke
+Request = AboutUser | AboutConversation | Broadcast | Tally
+
+# The event that a frame's refusal names; a receipt, a join and typing name their own.
+_EVENT_OF: Final[dict[type[Request], str]] = {
+    History: "get_conversation_history",
+    Search: "search_messages",
+    Broadcast: "emergency_broadcast",
+    PublishKeys: "publish_keys",
+    TakeKeys: "get_keys",
+}
 
 
 class Requests:
@@ -57,11 +83,13 @@ class Requests:
                 case SignIn() | Due():
                     said = await (self._sign_in(frame) if isinstance(frame, SignIn) else self._pages.page(frame))
                     return [ToSession(partition.number, frame.origin.gateway, said)]
-                case _:
+                case Confirm() | History() | Join():
                     group = await self._conversations.resolve(frame.bare_id)
                     if group is not None:
                         return msgspec.structs.replace(frame, conversation_id=group, bare_id=None)
                     return await self._answer_participant(partition, frame)
+                case _:
+                    raise Refusal(Code.UNKNOWN_EVENT)
         except StoreAway:
             return self._refuse(partition.number, frame, Refusal(Code.UNAVAILABLE))
         except Refusal as refusal:
@@ -77,7 +105,7 @@ class Requests:
             )
             return self._refuse(partition.number, frame, Refusal(Code.INTERNAL))
 
-    async def _answer_participant(self, partition: Partition, frame: AboutConversation) -> Sequence[Saying]:
+    async def _answer_participant(self, partition: Partition, frame: Confirm | History | Join) -> Sequence[Saying]:
         match frame:
             case Confirm():
                 return await self._confirm(partition, frame)
@@ -94,7 +122,7 @@ class Requests:
         code = _sign_in_refusal(user, frame.issued_at_ms)
         if user is None or code is not None:
             return SignedIn(frame.origin.session, frame.user_id, refusal=(code or Code.USER_NOT_FOUND).value)
-        profile = Profile(user.id, user.name, frame.role_claim or user.role)
+        profile = Profile(user.id, user.name, frame.role_claim or user.role, user.places)
         return SignedIn(frame.origin.session, user.id, profile)
 
     async def _history(self, partition: Partition, frame: History) -> Sequence[Saying]:
@@ -241,12 +269,12 @@ class Requests:
                     walk=frame.walk,
                 )
                 return [ToSession(number, frame.origin.gateway, page)]
-            case Confirm(event=str(event)) | Join(event=event):
-                pass
-            case History():
-                event = "get_conversation_history"
-            case _:
+            case Confirm(event=None):
                 return []  # the acknowledgement of something we sent: it stays due
+            case Confirm(event=str(event)) | Join(event=event) | Typing(event=event):
+                pass
+            case _:
+                event = _EVENT_OF.get(type(frame), "")
         body = payloads.encode(payloads.ErrorEvent(refusal.code.value, refusal.message, event))
         return [answers.refused(number, frame.origin, refusal, ("error", body))]
 

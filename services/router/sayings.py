@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from libs.clock import now_ms
 from libs.streams import consumer
 from libs.wire import names, payloads
-from libs.wire.frames import Answer, Confirm, History, Inbound, Join, Origin, Send
+from libs.wire.frames import Answer, Confirm, History, Inbound, Join, Origin, Send, Typing
 from services.router import answers, bodies
 from services.router.batch import Verdict, Work
 from services.router.conversations import Conversations
@@ -136,7 +136,7 @@ class Sayings:
         sayings: list[Saying] = []
         for result in await asyncio.gather(*(self._requests.answer(work.partition, frame) for frame in rest)):
             match result:
-                case Confirm() | History() | Join():
+                case Confirm() | History() | Join() | Typing():
                     forwarded.append((names.partition_of(result.conversation_id, self._partitions), result))
                 case list():
                     sayings += result

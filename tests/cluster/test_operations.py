@@ -78,7 +78,8 @@ async def test_status_needs_the_admin_token(cluster: LiveCluster, http: aiohttp.
     token = Keyring(cluster.home).admin_token()
     for headers in ({}, _bearer("x" * len(token)), _bearer(""), {"Authorization": f"Basic {token}"}, _bearer("ని")):
         status, body = await _ask(http, cluster, "g1", "/status", headers)
-        assert (status, body["ok"], body["error"]["code"]) == (401, False, "access_denied")
+        assert (status, body["ok"]) == (401, False)
+        assert body["error"]["code"] in ("not_authenticated", "token_invalid")
     for name in ("r1", "presence"):
         assert (await _ask(http, cluster, name, "/status", _bearer(token)))[0] == 404
 

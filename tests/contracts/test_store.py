@@ -15,7 +15,7 @@ import pytest
 
 from libs.lifecycle import Unstartable
 from libs.wire import names
-from libs.wire.frames import DuePosition
+from libs.wire.frames import DuePosition, Places
 from services.router.sqlite import GroupRow, UserRow, open_store
 from services.router.store import (
     Group,
@@ -625,8 +625,9 @@ async def test_what_an_operator_does_not_name_stays(tmp_path: Path) -> None:
     async with open_store(path) as store:
         await store.put_users([UserRow("rama", "Rama", "admin", blocked=frozenset({"ravana"}), village_id="v1")])
         await store.put_users([UserRow("rama", "Ramudu", disabled=True, state_id="s1"), UserRow("sita", "Sita")])
+        lives_in = Places(state="s1", village="v1")
         assert await store.users(["rama", "sita"]) == {
-            "rama": User("rama", "Ramudu", "admin", disabled=True, blocked=frozenset({"ravana"})),
+            "rama": User("rama", "Ramudu", "admin", disabled=True, blocked=frozenset({"ravana"}), places=lives_in),
             "sita": User("sita", "Sita"),
         }
     db = sqlite3.connect(path)

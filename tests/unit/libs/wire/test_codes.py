@@ -4,7 +4,7 @@ import pytest
 
 from libs.wire.codes import Code, Refusal, is_retryable, words
 
-_RETRYABLE = {Code.UNAVAILABLE, Code.OVERLOADED, Code.INTERNAL}
+_RETRYABLE = {Code.UNAVAILABLE, Code.OVERLOADED, Code.INTERNAL, Code.RATE_LIMITED}
 
 
 @pytest.mark.parametrize("code", Code)

@@ -1,12 +1,4 @@
-"""The contract of the record, and the records in it. SQLite is one implementation; Firestore will be.
-
-What is promised to callers, and checked by `tests/contracts/test_store.py` on every implementation:
-
-- `save` is idempotent, all or nothing for a call that raises, and durable when it returns.
-- A message's `key` and its (conversation, seq) are each taken once, whoever writes.
-- Every method raises `StoreAway` when the store cannot be reached or is busy beyond patience;
-  nothing else is raised for the store's own troubles.
-"""
+"""Messages, and what each member of a conversation has of them."""
 
 from collections.abc import Collection, Mapping, Sequence
 from enum import Enum
@@ -15,30 +7,6 @@ from typing import Protocol
 from msgspec import Struct
 
 from libs.wire.frames import DuePosition
-
-
-class StoreAway(Exception):
-    """The store cannot be reached, or did not answer in time. Trying again later may work."""
-
-
-class User(Struct, frozen=True):
-    """A user document: what routing and permissions need of it."""
-
-    id: str
-    name: str
-    role: str = "member"
-    disabled: bool = False
-    blocked: frozenset[str] = frozenset()
-    # Sign-ins from before this moment are void (milliseconds since 1970).
-    valid_after_ms: int = 0
-
-
-class Group(Struct, frozen=True):
-    """A group document."""
-
-    id: str
-    name: str
-    members: frozenset[str]
 
 
 class Message(Struct, frozen=True):
@@ -65,6 +33,8 @@ class Message(Struct, frozen=True):
     media_metadata: bytes | None = None  # JSON
     encryption_level: str = "standard"
     is_anonymous: bool = False
+    # An anonymous message's sender and their own ids of it, sealed; `sender_id` is a pseudonym.
+    sealed: str | None = None
     is_void: bool = False
 
 
@@ -113,16 +83,8 @@ class Saved(Enum):
     TAKEN = "taken"  # its place belongs to another message: the caller's order is out of date
 
 
-class Store(Protocol):
-    """The record. All seqs count from 1; a conversation without messages has the last seq 0."""
-
-    async def users(self, ids: Collection[str]) -> dict[str, User]:
-        """The users that exist among `ids`."""
-        ...
-
-    async def groups(self, ids: Collection[str]) -> dict[str, Group]:
-        """The groups that exist among `ids`."""
-        ...
+class Messages(Protocol):
+    """The log of every conversation. All seqs count from 1; one without messages has the last seq 0."""
 
     async def find(self, keys: Collection[str]) -> dict[str, Message]:
         """The messages that exist among `keys`, by key. Void messages have no key to be found by."""

@@ -1,0 +1,76 @@
+"""Operators' calls on an internal port: who may make them, and how a refusal is said over HTTP."""
+
+import hmac
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from aiohttp import web
+
+from libs.broker import AWAY
+from libs.storage import StoreAway
+from libs.wire import payloads
+from libs.wire.codes import Code, Refusal
+
+Handler = Callable[[web.Request], Awaitable[bytes]]
+RoleOf = Callable[[str], Awaitable[str]]
+
+_MAY_OPERATE: Final = frozenset({"admin", "founder"})
+_STATUS: Final = {
+    Code.NOT_AUTHENTICATED: 401,
+    Code.TOKEN_INVALID: 401,
+    Code.TOKEN_EXPIRED: 401,
+    Code.TOKEN_REVOKED: 401,
+    Code.ACCESS_DENIED: 403,
+    Code.ROLE_REQUIRED: 403,
+    Code.NOT_FOUND: 404,
+    Code.USER_NOT_FOUND: 404,
+    Code.CONTENT_TOO_LARGE: 413,
+    Code.RATE_LIMITED: 429,
+    Code.INTERNAL: 500,
+    Code.UNAVAILABLE: 503,
+    Code.OVERLOADED: 503,
+}
+_JSON: Final = "application/json"
+
+
+class Operators:
+    """Lets in who has the admin token, or an ID token of an admin or founder.
+
+    `role_of` gives the role of an ID token's user, or raises `Refusal`. An empty `admin_token` opens nothing.
+    """
+
+    def __init__(self, admin_token: str, role_of: RoleOf) -> None:
+        self._admin_token = admin_token.encode()
+        self._role_of = role_of
+
+    def route(self, handler: Handler) -> Callable[[web.Request], Awaitable[web.Response]]:
+        """`handler`, whose result is a JSON body, for those who may; a `Refusal` is said with its code."""
+
+        async def answer(request: web.Request) -> web.Response:
+            try:
+                await self._check(request)
+                return web.Response(body=await handler(request), content_type=_JSON)
+            except Refusal as refusal:
+                return refused(refusal)
+            except (StoreAway, *AWAY):
+                return refused(Refusal(Code.UNAVAILABLE))
+
+        return answer
+
+    async def _check(self, request: web.Request) -> None:
+        kind, _, token = request.headers.get("Authorization", "").partition(" ")
+        if kind != "Bearer" or not token:
+            raise Refusal(Code.NOT_AUTHENTICATED, "Send Authorization: Bearer <admin token, or an admin's ID token>.")
+        if self._admin_token and hmac.compare_digest(token.encode(), self._admin_token):
+            return
+        if await self._role_of(token) not in _MAY_OPERATE:
+            raise Refusal(Code.ROLE_REQUIRED, "Only an admin or founder may do this.")
+
+
+def refused(refusal: Refusal) -> web.Response:
+    """A refusal over HTTP: its code in the body, and the status that fits it."""
+    headers = {}
+    if refusal.retry_after_ms is not None:
+        headers["Retry-After"] = str(-(-refusal.retry_after_ms // 1000))
+    body = payloads.encode(payloads.refused(refusal))
+    return web.Response(body=body, status=_STATUS.get(refusal.code, 400), content_type=_JSON, headers=headers)

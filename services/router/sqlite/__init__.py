@@ -1,0 +1,31 @@
+"""The record in one SQLite file: the embedded default, for one machine.
+
+Owns the file, its tables and its threads (`libs.storage.sqlite`). Each module is one part of the contract
+(`services.router.store`), its SQL beside its only callers.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from libs.storage.sqlite import Lane, open_lane
+from services.router.sqlite.messages import Messages
+from services.router.sqlite.people import GroupRow, People, UserRow
+from services.router.sqlite.schema import SCHEMA
+
+__all__ = ["GroupRow", "SqliteStore", "UserRow", "open_store"]
+
+
+class SqliteStore(Messages, People):
+    """`store.Store` on one SQLite file, and the writes of operators."""
+
+    def __init__(self, writer: Lane, reader: Lane) -> None:
+        self._writer = writer
+        self._reader = reader
+
+
+@asynccontextmanager
+async def open_store(path: Path, *, patience_s: float = 2.0) -> AsyncIterator[SqliteStore]:
+    """The store in the file at `path`; see `open_lane` for what it raises."""
+    async with open_lane(path, SCHEMA, patience_s) as writer, open_lane(path, SCHEMA, patience_s) as reader:
+        yield SqliteStore(writer, reader)

@@ -1,0 +1,34 @@
+"""The contract of the record, part by part. SQLite is one implementation; Firestore will be.
+
+    people.py      users, groups
+    messages.py    messages and receipts
+
+What is promised to callers, and checked by `tests/contracts` on every implementation:
+
+- `save` is idempotent, all or nothing for a call that raises, and durable when it returns.
+- A message's `key` and its (conversation, seq) are each taken once, whoever writes.
+- Every method raises `StoreAway` when the store cannot be reached or is busy beyond patience;
+  nothing else is raised for the store's own troubles.
+"""
+
+from typing import Protocol
+
+from libs.storage import StoreAway
+from services.router.store.messages import Message, Messages, Receipt, ReceiptRow, Saved, position_of
+from services.router.store.people import Group, People, User
+
+__all__ = [
+    "Group",
+    "Message",
+    "Receipt",
+    "ReceiptRow",
+    "Saved",
+    "Store",
+    "StoreAway",
+    "User",
+    "position_of",
+]
+
+
+class Store(Messages, People, Protocol):
+    """The record."""
