@@ -18,7 +18,7 @@ DEV := $(VENV)/.installed-dev
 NODE := $(CLIENTS)/node_modules/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help up test bench check fmt lock clean pip need-node
+.PHONY: help up test bench check fmt docs lock clean pip need-node
 
 help: ## list these commands
 	@awk 'BEGIN {FS = ":[^#]*## "} /^[a-z-]+:[^#]*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ check: $(DEV) ## what CI runs first: format, lint, types, import contracts, dead
 fmt: $(DEV) ## format, and mend what the linter can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: $(DEV) ## make what is generated among the documents: docs/asyncapi.yaml
+	$(BIN)/python -m docs.asyncapi
 
 # `dev` first: it holds what all others hold, and they follow its versions. What is written names no
 # registry: who installs decides where from.

@@ -39,6 +39,11 @@ Millis = Annotated[int, Meta(ge=0, le=1 << 53)]
 Seq = Annotated[int, Meta(ge=0, le=1 << 53)]
 Bytes = Annotated[int, Meta(ge=1024, le=1 << 53)]
 Url = Annotated[str, Meta(max_length=MAX_URL_CHARS)]
+# Checked by hand, so that each has a code of its own; said to who reads the contract.
+MessageType = Annotated[str, Meta(extra_json_schema={"enum": sorted(MESSAGE_TYPES)})]
+EncryptionLevel = Annotated[str, Meta(extra_json_schema={"enum": sorted(_ENCRYPTION_LEVELS)})]
+Level = Annotated[str, Meta(extra_json_schema={"enum": list(LEVELS)})]
+Priority = Annotated[str, Meta(extra_json_schema={"enum": list(PRIORITIES)})]
 
 
 class Draft(Struct, array_like=True, frozen=True):
@@ -59,16 +64,23 @@ class Draft(Struct, array_like=True, frozen=True):
 
 
 class Authenticate(Struct, rename="camel", frozen=True):
+    """Signs in, or renews a sign-in before its token ends: with a token, or with a resume ticket."""
+
     token: str | None = None
     resume_ticket: str | None = None
     device_info: dict[str, Any] | None = None
 
 
 class SendMessage(Struct, rename="camel", frozen=True):
+    """A message to a user, a group or a conversation. Sent again with the same `clientId`, it is the same message.
+
+    `messageId`, `messageType`, `mediaUrls` and `metadata` are the older shape.
+    """
+
     id: str | None = None
     message_id: str | None = None
-    type: str | None = None
-    message_type: str | None = None
+    type: MessageType | None = None
+    message_type: MessageType | None = None
     content: str = ""
     recipient_id: str | None = None
     group_id: str | None = None
@@ -77,7 +89,7 @@ class SendMessage(Struct, rename="camel", frozen=True):
     media_urls: list[Url] | None = None
     media_metadata: dict[str, Any] | None = None
     metadata: dict[str, Any] | None = None
-    encryption_level: str | None = None
+    encryption_level: EncryptionLevel | None = None
     is_anonymous: bool | None = None
     timestamp: int | float | str | None = None
     client_id: str | None = None
@@ -145,7 +157,7 @@ class SendMessage(Struct, rename="camel", frozen=True):
 
 
 class MessageDelivered(Struct, rename="camel", frozen=True):
-    """`{messageId}`, or `{conversationId, seq}`: all up to `seq`. The same shape says `read`."""
+    """This device has a message: `{messageId}`, or all up to one: `{conversationId, seq}`."""
 
     message_id: str | None = None
     conversation_id: str | None = None
@@ -153,45 +165,53 @@ class MessageDelivered(Struct, rename="camel", frozen=True):
 
 
 class MarkAsRead(MessageDelivered, frozen=True):
-    pass
+    """The user has read a message: `{messageId}`, or all up to one: `{conversationId, seq}`."""
 
 
 class JoinGroup(Struct, rename="camel", frozen=True):
+    """Asks whether the user may be here: one of the three. Delivery does not depend on joining."""
+
     group_id: str | None = None
     conversation_id: str | None = None
     user_id: str | None = None
 
 
 class LeaveGroup(JoinGroup, frozen=True):
-    pass
+    """Undoes a join. Delivery does not depend on it."""
 
 
 class GetConversationHistory(Struct, rename="camel", frozen=True):
+    """Messages of a conversation: the newest, those `before` a time (ms) or a seq, or those `after` a seq."""
+
     conversation_id: str
     limit: Annotated[int, Meta(ge=1, le=200)] = 50
-    before: Millis | None = None  # or a seq
+    before: Millis | None = None
     after: Seq | None = None
 
 
 class Typing(Struct, rename="camel", frozen=True):
-    """`typing_start`, `typing_stop`; `typing_indicator` says which with `isTyping`."""
+    """The user types here, or has stopped: `typing_indicator` says which with `isTyping`."""
 
     conversation_id: str
     is_typing: bool | None = None
 
 
 class SearchMessages(Struct, rename="camel", frozen=True):
+    """Looks for whole words and beginnings of words in what the user may read: at least two letters."""
+
     query: Annotated[str, Meta(max_length=MAX_QUERY_CHARS)]
     conversation_id: str | None = None
     limit: Annotated[int, Meta(ge=1, le=100)] = 50
 
 
 class EmergencyBroadcast(Struct, rename="camel", frozen=True):
+    """A warning to everyone who lives in some places of one level, from a coordinator, admin or founder."""
+
     title: str
     content: str
-    location_level: str
+    location_level: Level
     location_ids: list[str]
-    priority: str = "high"
+    priority: Priority = "high"
     # The same broadcast sent again, if the first had no answer.
     client_id: str | None = None
 
@@ -218,10 +238,14 @@ class EmergencyBroadcast(Struct, rename="camel", frozen=True):
 
 
 class UpdatePresence(Struct, rename="camel", frozen=True):
+    """How the user wants to be seen, on all devices."""
+
     status: Literal["online", "away", "busy"]
 
 
 class GetPresence(Struct, rename="camel", frozen=True):
+    """Who is here, and when the others were: 500 users at most."""
+
     user_ids: list[str]
 
     def check(self) -> tuple[str, ...]:
@@ -234,11 +258,11 @@ class GetPresence(Struct, rename="camel", frozen=True):
 
 
 class SubscribePresence(GetPresence, frozen=True):
-    pass
+    """Asks for `presence_update` of these users, now and on each change."""
 
 
 class UnsubscribePresence(GetPresence, frozen=True):
-    pass
+    """No more `presence_update` of these users."""
 
 
 class PreKey(Struct, rename="camel", frozen=True):
@@ -264,21 +288,26 @@ class KeyBundle(Struct, rename="camel", frozen=True):
 
 
 class PublishKeys(KeyBundle, frozen=True):
-    pass
+    """Puts the public keys of one device into the directory; one-time keys are added to those that are there."""
 
 
 class GetKeys(Struct, rename="camel", frozen=True):
+    """The public keys of a user's devices, to write to them in a way that the server cannot read."""
+
     user_id: str
 
 
 class Sync(Struct, rename="camel", frozen=True):
+    """Says what this device has, by conversation; what it has not comes as `offline_messages`."""
+
     cursors: Annotated[dict[str, Seq], Meta(max_length=1000)] = {}
     budget_bytes: Bytes | None = None
 
 
 class Heartbeat(Struct, rename="camel", frozen=True):
-    # Carried back as it came, never read.
-    client_time: msgspec.Raw = msgspec.Raw(b"null")
+    """Is anyone there? `clientTime` is carried back as it came, never read."""
+
+    client_time: msgspec.Raw = msgspec.field(default_factory=lambda: msgspec.Raw(b"null"))
 
 
 type_of_event: Final[dict[str, type[Struct]]] = {

@@ -4,22 +4,31 @@ Names are PROTOCOL's, in camel case on the wire. Each body is encoded once and c
 there to the socket.
 """
 
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from libs.wire.codes import Code, Refusal, is_retryable
-from libs.wire.events import PreKey, SignedPreKey
+from libs.wire.events import EncryptionLevel, Level, MessageType, PreKey, Priority, SignedPreKey
+
+# What the strings can be is for who reads the contract; here they are only carried.
+Saved = Annotated[str, Meta(extra_json_schema={"enum": ["queued", "sent"]})]
+DeliveryStatus = Annotated[str, Meta(extra_json_schema={"enum": ["queued", "sent", "delivered", "read", "failed"]})]
+PresenceStatus = Annotated[str, Meta(extra_json_schema={"enum": ["online", "away", "busy", "offline"]})]
 
 _encoder: Final = msgspec.json.Encoder()
 
 
 class AuthRequired(Struct, rename="camel", frozen=True):
+    """The handshake carried no token: sign in with `authenticate` within this time."""
+
     timeout_ms: int
 
 
 class AuthSuccess(Struct, rename="camel", frozen=True):
+    """Signed in. `resumeTicket` signs in the next time, without a look at the token."""
+
     connection_id: str
     user_id: str
     user_name: str
@@ -29,16 +38,22 @@ class AuthSuccess(Struct, rename="camel", frozen=True):
 
 
 class AuthFailed(Struct, rename="camel", frozen=True):
+    """The sign-in was refused, or has ended; the socket is closed, unless it was a renewal that may be tried again."""
+
     code: str
     message: str
     retryable: bool
 
 
 class AuthTimeout(Struct, rename="camel", frozen=True):
+    """No sign-in came in time; the socket is closed."""
+
     message: str
 
 
 class TokenExpiring(Struct, rename="camel", frozen=True):
+    """The sign-in ends at this time: send `authenticate` with a fresh token."""
+
     expires_at: int
 
 
@@ -78,7 +93,7 @@ class MessageError(Struct, rename="camel", frozen=True, omit_defaults=True):
 class Accepted(Struct, rename="camel", frozen=True):
     """The answer to `send_message`."""
 
-    status: str
+    status: Saved
     message_id: str
     client_id: str
     conversation_id: str
@@ -88,33 +103,39 @@ class Accepted(Struct, rename="camel", frozen=True):
 
 
 class Recipients(Struct, rename="camel", frozen=True):
+    """How many people a message is for, and how many of them have it and have read it."""
+
     total: int
     delivered: int
     read: int
 
 
 class MessageDeliveryStatus(Struct, rename="camel", frozen=True, omit_defaults=True):
+    """How far a message has come, to every device of its sender; a status never goes back."""
+
     message_id: str
     client_message_id: str
     client_id: str
     conversation_id: str
     seq: int
-    status: str
+    status: DeliveryStatus
     timestamp: int
     recipients: Recipients | None = None
     error: str | None = None
 
 
 class NewMessage(Struct, rename="camel", frozen=True):
+    """A message, to every device of every recipient (acknowledge it) and to the sender's other devices."""
+
     id: str
     seq: int
     conversation_id: str
-    type: str
+    type: MessageType
     content: str
     sender_id: str
     sender_name: str
     sender_role: str
-    encryption_level: str
+    encryption_level: EncryptionLevel
     is_encrypted: bool
     is_anonymous: bool
     timestamp: int
@@ -125,28 +146,36 @@ class NewMessage(Struct, rename="camel", frozen=True):
     media_url: str | msgspec.UnsetType = msgspec.UNSET
     media_metadata: Any = msgspec.UNSET
     # Only in a history, on the reader's own messages.
-    status: str | msgspec.UnsetType = msgspec.UNSET
+    status: DeliveryStatus | msgspec.UnsetType = msgspec.UNSET
 
 
 class OfflineMessages(Struct, rename="camel", frozen=True):
+    """A page of what is due: acknowledge it to confirm it and to get the next."""
+
     messages: list[msgspec.Raw]
     has_more: bool
     cursors: dict[str, int] | msgspec.UnsetType = msgspec.UNSET
 
 
 class ConversationHistory(Struct, rename="camel", frozen=True):
+    """Messages of a conversation, oldest first."""
+
     conversation_id: str
     messages: list[msgspec.Raw]
     has_more: bool
 
 
 class MessageReadConfirmed(Struct, rename="camel", frozen=True):
+    """The reading was noted, up to this message."""
+
     message_id: str | None
     conversation_id: str
     seq: int
 
 
 class MessageRead(Struct, rename="camel", frozen=True):
+    """Somebody has read up to this message: to its sender, and to the reader's other devices."""
+
     message_id: str | None
     conversation_id: str
     seq: int
@@ -155,10 +184,14 @@ class MessageRead(Struct, rename="camel", frozen=True):
 
 
 class GroupJoined(Struct, rename="camel", frozen=True):
+    """Which group (or conversation, or user room) was joined, or left."""
+
     group_id: str
 
 
 class TypingIndicator(Struct, rename="camel", frozen=True):
+    """Somebody types, or has stopped: to the others in the conversation."""
+
     user_id: str
     user_name: str
     conversation_id: str
@@ -167,23 +200,25 @@ class TypingIndicator(Struct, rename="camel", frozen=True):
 
 
 class SearchResults(Struct, rename="camel", frozen=True):
+    """What was found, newest first, as bodies of `new_message`."""
+
     query: str
     results: list[msgspec.Raw]
     conversation_id: str | None
 
 
 class PresenceUpdate(Struct, rename="camel", frozen=True):
-    """`status` is online, away, busy or offline; `lastSeen` is null for someone who was never here."""
+    """Somebody who is watched came, went or chose another status; `lastSeen` is null for who was never here."""
 
     user_id: str
-    status: str
+    status: PresenceStatus
     last_seen: int | None
 
 
 class Seen(Struct, rename="camel", frozen=True):
     """One person in `Presence`."""
 
-    status: str
+    status: PresenceStatus
     last_seen: int | None
 
 
@@ -194,12 +229,14 @@ class Presence(Struct, rename="camel", frozen=True):
 
 
 class EmergencyBroadcast(Struct, rename="camel", frozen=True):
+    """A warning to everyone who lives in these places, once per device: acknowledge it to confirm it."""
+
     broadcast_id: str
     title: str
     content: str
-    priority: str
+    priority: Priority
     timestamp: int
-    location_level: str
+    location_level: Level
     location_ids: list[str]
     type: str = "emergency_broadcast"
 
@@ -215,7 +252,7 @@ class BroadcastAccepted(Struct, rename="camel", frozen=True):
     """The answer to `emergency_broadcast`. `status` is sent, or queued while the store is away."""
 
     broadcast_id: str
-    status: str
+    status: Saved
     reach: Reach
 
 
@@ -258,11 +295,15 @@ class Keys(Struct, rename="camel", frozen=True):
 
 
 class KeysLow(Struct, rename="camel", frozen=True):
+    """A device has few one-time keys left: publish more."""
+
     device_id: str
     remaining: int
 
 
 class HeartbeatAck(Struct, rename="camel", frozen=True):
+    """We are here. `clientTime` is what the heartbeat carried."""
+
     server_time: int
     client_time: msgspec.Raw
 
@@ -306,6 +347,38 @@ type_of_event: Final[dict[str, type[Struct]]] = {
     "keys_low": KeysLow,
     "heartbeat_ack": HeartbeatAck,
 }
+
+
+# What an accepted event is answered, beside `ok: true`. A refused one is answered `Refused`.
+answer_of_event: Final[dict[str, type[Struct]]] = {
+    "authenticate": Ok,
+    "send_message": Accepted,
+    "message_delivered": Ok,
+    "mark_as_read": MessageReadConfirmed,
+    "message_read": MessageReadConfirmed,
+    "join_group": Ok,
+    "join_conversation": Ok,
+    "join_user_room": Ok,
+    "leave_group": Ok,
+    "leave_conversation": Ok,
+    "get_conversation_history": ConversationHistory,
+    "typing_start": Ok,
+    "typing_stop": Ok,
+    "typing_indicator": Ok,
+    "search_messages": SearchResults,
+    "emergency_broadcast": BroadcastAccepted,
+    "update_presence": Ok,
+    "get_presence": Presence,
+    "subscribe_presence": Ok,
+    "unsubscribe_presence": Ok,
+    "publish_keys": Ok,
+    "get_keys": Keys,
+    "sync": Ok,
+    "heartbeat": HeartbeatAck,
+}
+
+# What a client acknowledges, and so confirms.
+confirmed_events: Final = frozenset({"new_message", "offline_messages", "emergency_broadcast"})
 
 
 def encode(body: Struct) -> bytes:

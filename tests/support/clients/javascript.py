@@ -94,7 +94,7 @@ class JsClients(asyncio.SubprocessProtocol):
         """Start the process. Raises AssertionError where Node or the library is missing."""
         node = shutil.which("node")
         assert node is not None, "the cluster tests need Node 20 or newer on the path"
-        await _install()
+        await install()
         driver = str(CLIENTS_DIR / "driver.mjs")
         self._process, _ = await asyncio.get_running_loop().subprocess_exec(lambda: self, node, driver)
         return self
@@ -222,7 +222,7 @@ def _args(payload: Any) -> list[Any]:
     return [] if payload is None else [payload]
 
 
-async def _install() -> None:
+async def install() -> None:
     """`npm ci`, unless what is installed is as new as the lock file."""
     lock = CLIENTS_DIR / "package-lock.json"
     if _INSTALLED.exists() and _INSTALLED.stat().st_mtime >= lock.stat().st_mtime:
