@@ -3,6 +3,7 @@
 Nothing here runs in a service. Must not say what the types can say.
 
     asyncapi.py    asyncapi.yaml: the client contract, for machines
+    schemas.py     wire types as JSON schemas
     examples.py    one payload of each kind, as it is on the wire
     settings.py    the tables of settings in operations.md
 """

@@ -59,12 +59,12 @@ def load(kind: type[S], environ: Mapping[str, str] | None = None) -> S:
         text = given.get(variable)
         if text is None or text == "":
             if field.required:
-                problems.append(f"{variable} is not set. {_purpose(field)}")
+                problems.append(f"{variable} is not set. {purpose(field)}")
             continue
         try:
             values[field.name] = msgspec.convert(text, field.type, strict=False, dec_hook=_from_text)
         except msgspec.ValidationError as error:
-            problems.append(f"{variable}={_shown(field.name, text)}: {_words(error)}. {_purpose(field)}")
+            problems.append(f"{variable}={_shown(field.name, text)}: {_words(error)}. {purpose(field)}")
     if problems:
         raise SettingsError("\n".join(problems))
     settings = kind(**values)
@@ -73,16 +73,17 @@ def load(kind: type[S], environ: Mapping[str, str] | None = None) -> S:
     return settings
 
 
+def purpose(field: msgspec.structs.FieldInfo) -> str:
+    """What a setting is for: the sentence in its `Meta`."""
+    info = msgspec.inspect.type_info(field.type)
+    extra = info.extra_json_schema if isinstance(info, msgspec.inspect.Metadata) else None
+    return str((extra or {}).get("description", ""))
+
+
 def _from_text(kind: type[Any], text: Any) -> Any:
     if kind is Path:
         return Path(text)
     raise NotImplementedError(kind)
-
-
-def _purpose(field: msgspec.structs.FieldInfo) -> str:
-    info = msgspec.inspect.type_info(field.type)
-    extra = info.extra_json_schema if isinstance(info, msgspec.inspect.Metadata) else None
-    return str((extra or {}).get("description", ""))
 
 
 def _shown(name: str, text: str) -> str:

@@ -69,5 +69,5 @@ def test_a_secret_is_not_shown() -> None:
 def test_every_setting_says_what_it_is_for(kind: type[settings.Settings]) -> None:
     """The sentence is the remedy when it is wrong."""
     assert [
-        field.name for field in msgspec.structs.fields(kind) if not settings._purpose(field).rstrip().endswith(".")
+        field.name for field in msgspec.structs.fields(kind) if not settings.purpose(field).rstrip().endswith(".")
     ] == []
