@@ -75,7 +75,7 @@ sent: Final[dict[str, dict[str, Any]]] = {
         "deviceId": "phone-1",
         "identityKey": _IDENTITY_KEY,
         "signedPreKey": msgspec.to_builtins(_SIGNED_PRE_KEY),
-        "oneTimePreKeys": msgspec.to_builtins(_ONE_TIME_PRE_KEYS),
+        "oneTimePreKeys": [msgspec.to_builtins(key) for key in _ONE_TIME_PRE_KEYS],
     },
     "get_keys": {"userId": "ravi"},
     "sync": {"cursors": {_DIRECT: 7}, "budgetBytes": 32_768},
