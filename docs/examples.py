@@ -105,6 +105,7 @@ _SAID: Final[tuple[Struct, ...]] = (
     payloads.Presence({"asha": payloads.Seen("online", _NOW), "ravi": payloads.Seen("offline", None)}),
     payloads.EmergencyBroadcast(_BROADCAST_ID, "వరద హెచ్చరిక", _WARNING, "critical", _NOW, "district", ["bhadradri"]),
     payloads.BroadcastAccepted(_BROADCAST_ID, "sent", payloads.Reach(1_208, 5_417)),
+    payloads.KeysPublished("phone-1", 2),
     payloads.Keys("ravi", [payloads.DeviceKeys("phone-1", _IDENTITY_KEY, _SIGNED_PRE_KEY, _ONE_TIME_PRE_KEYS[0])]),
     payloads.KeysLow("phone-1", 9),
     payloads.HeartbeatAck(_NOW, msgspec.Raw(b"1795000000000")),

@@ -278,6 +278,13 @@ class BroadcastTally(Struct, rename="camel", frozen=True):
     locations: list[PlaceTally]
 
 
+class KeysPublished(Struct, rename="camel", frozen=True):
+    """The answer to `publish_keys`: how many one-time keys of the device are not handed out."""
+
+    device_id: str
+    remaining: int
+
+
 class DeviceKeys(Struct, rename="camel", frozen=True):
     """The public keys of one device, as `get_keys` hands them out; the one-time key is handed out once."""
 
@@ -371,7 +378,7 @@ answer_of_event: Final[dict[str, type[Struct]]] = {
     "get_presence": Presence,
     "subscribe_presence": Ok,
     "unsubscribe_presence": Ok,
-    "publish_keys": Ok,
+    "publish_keys": KeysPublished,
     "get_keys": Keys,
     "sync": Ok,
     "heartbeat": HeartbeatAck,
