@@ -44,6 +44,11 @@ MessageType = Annotated[str, Meta(extra_json_schema={"enum": sorted(MESSAGE_TYPE
 EncryptionLevel = Annotated[str, Meta(extra_json_schema={"enum": sorted(_ENCRYPTION_LEVELS)})]
 Level = Annotated[str, Meta(extra_json_schema={"enum": list(LEVELS)})]
 Priority = Annotated[str, Meta(extra_json_schema={"enum": list(PRIORITIES)})]
+Content = Annotated[str, Meta(extra_json_schema={"description": "At most 16 KiB of UTF-8."})]
+ClientId = Annotated[str, Meta(extra_json_schema={"maxLength": MAX_CLIENT_ID_CHARS})]
+Title = Annotated[str, Meta(extra_json_schema={"minLength": 1, "maxLength": MAX_TITLE_CHARS})]
+PlaceIds = Annotated[list[str], Meta(extra_json_schema={"minItems": 1, "maxItems": MAX_PLACES})]
+UserIds = Annotated[list[str], Meta(extra_json_schema={"maxItems": MAX_PRESENCE_IDS})]
 
 
 class Draft(Struct, array_like=True, frozen=True):
@@ -81,7 +86,7 @@ class SendMessage(Struct, rename="camel", frozen=True):
     message_id: str | None = None
     type: MessageType | None = None
     message_type: MessageType | None = None
-    content: str = ""
+    content: Content = ""
     recipient_id: str | None = None
     group_id: str | None = None
     conversation_id: str | None = None
@@ -92,7 +97,7 @@ class SendMessage(Struct, rename="camel", frozen=True):
     encryption_level: EncryptionLevel | None = None
     is_anonymous: bool | None = None
     timestamp: int | float | str | None = None
-    client_id: str | None = None
+    client_id: ClientId | None = None
 
     def draft(self, sender_id: str) -> Draft:
         """The message to send, checked. Raises `Refusal`."""
@@ -207,13 +212,13 @@ class SearchMessages(Struct, rename="camel", frozen=True):
 class EmergencyBroadcast(Struct, rename="camel", frozen=True):
     """A warning to everyone who lives in some places of one level, from a coordinator, admin or founder."""
 
-    title: str
-    content: str
+    title: Title
+    content: Content
     location_level: Level
-    location_ids: list[str]
+    location_ids: PlaceIds
     priority: Priority = "high"
     # The same broadcast sent again, if the first had no answer.
-    client_id: str | None = None
+    client_id: ClientId | None = None
 
     def check(self) -> None:
         """Raises `Refusal`."""
@@ -246,7 +251,7 @@ class UpdatePresence(Struct, rename="camel", frozen=True):
 class GetPresence(Struct, rename="camel", frozen=True):
     """Who is here, and when the others were: 500 users at most."""
 
-    user_ids: list[str]
+    user_ids: UserIds
 
     def check(self) -> tuple[str, ...]:
         """The ids, each once. Raises `Refusal`."""
