@@ -16,6 +16,8 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
+from docs import examples
+from libs.wire import events
 from services.router.sqlite import UserRow
 from tests.support.clients import JsClients, RawClient
 from tests.support.cluster import LiveCluster, live_cluster
@@ -120,7 +122,103 @@ _SPOILED_EVENTS: Final = (
     ("sync", '{"cursors":{"two words":1}}', "invalid_payload"),
     ("sync", '{"budgetBytes":1}', "invalid_payload"),
     ("sync", '{"budgetBytes":18446744073709551616}', "invalid_payload"),
+    ("typing_start", "{}", "invalid_payload"),
+    ("typing_start", '{"conversationId":5}', "invalid_payload"),
+    ("typing_start", '{"conversationId":"two words"}', "invalid_payload"),
+    ("typing_start", '{"conversationId":"group:theirs"}', "access_denied"),
+    ("typing_stop", '{"conversationId":"direct:asha:bala"}', "access_denied"),
+    ("typing_indicator", '{"conversationId":"bala","isTyping":"yes"}', "invalid_payload"),
+    ("typing_indicator", '{"conversationId":"group:nothing","isTyping":true}', "access_denied"),
+    ("search_messages", "{}", "invalid_payload"),
+    ("search_messages", '{"query":5}', "invalid_payload"),
+    ("search_messages", f'{{"query":"{"q" * 201}"}}', "invalid_payload"),
+    ("search_messages", '{"query":"land","limit":0}', "invalid_payload"),
+    ("search_messages", '{"query":"land","limit":101}', "invalid_payload"),
+    ("search_messages", '{"query":"land","conversationId":[]}', "invalid_payload"),
+    ("search_messages", '{"query":""}', "query_too_short"),
+    ("search_messages", '{"query":"q"}', "query_too_short"),
+    ("search_messages", '{"query":"\\"* - ("}', "query_too_short"),
+    ("search_messages", '{"query":"land","conversationId":"two words"}', "invalid_payload"),
+    ("search_messages", '{"query":"land","conversationId":"group:theirs"}', "access_denied"),
+    ("search_messages", '{"query":"land","conversationId":"group:nothing"}', "access_denied"),
+    ("search_messages", '{"query":"land","conversationId":"direct:asha:bala"}', "access_denied"),
+    ("update_presence", "{}", "invalid_payload"),
+    ("update_presence", '{"status":null}', "invalid_payload"),
+    ("update_presence", '{"status":"offline"}', "invalid_payload"),
+    ("update_presence", '{"status":"invisible"}', "invalid_payload"),
+    *(
+        (f"{verb}_presence", argument, code)
+        for verb in ("get", "subscribe", "unsubscribe")
+        for argument, code in (
+            ("{}", "invalid_payload"),
+            ('{"userIds":null}', "invalid_payload"),
+            ('{"userIds":"bala"}', "invalid_payload"),
+            ('{"userIds":["bala",5]}', "invalid_payload"),
+            ('{"userIds":["bala",""]}', "invalid_payload"),
+            ('{"userIds":["two words"]}', "invalid_payload"),
+            (json.dumps({"userIds": [f"u{number}" for number in range(501)]}), "too_many"),
+        )
+    ),
+    ("get_keys", "{}", "invalid_payload"),
+    ("get_keys", '{"userId":5}', "invalid_payload"),
+    ("get_keys", '{"userId":"two words"}', "invalid_payload"),
+    ("get_keys", '{"userId":"nobody"}', "recipient_not_found"),
+    ("get_keys", '{"userId":"wall"}', "blocked"),
 )
+
+_GOOD_KEYS: Final = examples.sent["publish_keys"]
+_SIGNED: Final = _GOOD_KEYS["signedPreKey"]
+_ONE_TIME: Final = _GOOD_KEYS["oneTimePreKeys"]
+_SHORT_KEY: Final = "c2hvcnQ="
+
+_SPOILED_KEYS: Final[dict[str, tuple[dict[str, Any], str]]] = {
+    "device is missing": ({"deviceId": ...}, "invalid_payload"),
+    "device is a number": ({"deviceId": 5}, "invalid_payload"),
+    "device is no id": ({"deviceId": "two words"}, "invalid_payload"),
+    "identity is missing": ({"identityKey": ...}, "invalid_payload"),
+    "identity is no base64": ({"identityKey": "not base64"}, "invalid_keys"),
+    "identity is too short": ({"identityKey": _SHORT_KEY}, "invalid_keys"),
+    "identity is another's": ({"identityKey": _SIGNED["publicKey"]}, "invalid_keys"),
+    "signed key is missing": ({"signedPreKey": ...}, "invalid_payload"),
+    "signed key is a string": ({"signedPreKey": "key"}, "invalid_payload"),
+    "signed key is too short": ({"signedPreKey": _SIGNED | {"publicKey": _SHORT_KEY}}, "invalid_keys"),
+    "signature is missing": ({"signedPreKey": _ONE_TIME[0]}, "invalid_payload"),
+    "signature is too short": ({"signedPreKey": _SIGNED | {"signature": _SHORT_KEY}}, "invalid_keys"),
+    "signature is of another key": ({"signedPreKey": _SIGNED | _ONE_TIME[0]}, "invalid_keys"),
+    "key id is negative": ({"oneTimePreKeys": [_ONE_TIME[0] | {"keyId": -1}]}, "invalid_payload"),
+    "key id is a word": ({"oneTimePreKeys": [_ONE_TIME[0] | {"keyId": "1"}]}, "invalid_payload"),
+    "key id is too large": ({"oneTimePreKeys": [_ONE_TIME[0] | {"keyId": (1 << 31) + 1}]}, "invalid_payload"),
+    "key id comes twice": ({"oneTimePreKeys": [_ONE_TIME[0], _ONE_TIME[1] | {"keyId": 1}]}, "invalid_keys"),
+    "one-time keys are an object": ({"oneTimePreKeys": {}}, "invalid_payload"),
+    "one-time key is too short": ({"oneTimePreKeys": [{"keyId": 1, "publicKey": _SHORT_KEY}]}, "invalid_keys"),
+    "one-time keys are 101": ({"oneTimePreKeys": [_ONE_TIME[0] | {"keyId": n} for n in range(101)]}, "too_many"),
+}
+
+_GOOD_BROADCAST: Final = examples.sent["emergency_broadcast"]
+
+_SPOILED_BROADCASTS: Final[dict[str, tuple[dict[str, Any], str]]] = {
+    "title is missing": ({"title": ...}, "invalid_payload"),
+    "title is a number": ({"title": 5}, "invalid_payload"),
+    "title is blank": ({"title": " \n"}, "empty_content"),
+    "title is over 200 characters": ({"title": "t" * 201}, "content_too_large"),
+    "content is missing": ({"content": ...}, "invalid_payload"),
+    "content is null": ({"content": None}, "invalid_payload"),
+    "content is empty": ({"content": ""}, "empty_content"),
+    "content is over 16 KiB of UTF-8": ({"content": "అ" * 5_462}, "content_too_large"),
+    "level is missing": ({"locationLevel": ...}, "invalid_payload"),
+    "level is a number": ({"locationLevel": 1}, "invalid_payload"),
+    "level is unknown": ({"locationLevel": "planet"}, "unknown_level"),
+    "places are missing": ({"locationIds": ...}, "invalid_payload"),
+    "places are a string": ({"locationIds": "bhadradri"}, "invalid_payload"),
+    "places are numbers": ({"locationIds": [1]}, "invalid_payload"),
+    "places are none": ({"locationIds": []}, "no_places"),
+    "places are 10,001": ({"locationIds": ["p"] * 10_001}, "too_many"),
+    "place is no id": ({"locationIds": ["bhadradri", "two words"]}, "invalid_payload"),
+    "priority is a number": ({"priority": 1}, "invalid_payload"),
+    "priority is unknown": ({"priority": "whenever"}, "invalid_payload"),
+    "clientId is an object": ({"clientId": {}}, "invalid_payload"),
+    "clientId is too long": ({"clientId": _LONG_ID}, "client_id_too_long"),
+}
 
 # Text frames that are no packets at all, or none a client may send; each closes the connection.
 _NO_PACKETS: Final = {
@@ -237,11 +335,39 @@ async def test_an_event_that_is_not_right_is_refused_twice(
 ) -> None:
     """In the acknowledgement and as `error`, which names the event; the socket lives on."""
     await mallu.send_text(f"42{_ACK}[{json.dumps(event)},{argument}]")
-    answer = await mallu.expect_answer(_ACK)
-    assert (answer["ok"], answer["error"]["code"], answer["error"]["retryable"]) == (False, code, False)
-    said = await mallu.expect_event("error")
-    assert (said["code"], said["event"]) == (code, event[:64])
+    await _expect_refusal(mallu, event, code)
+
+
+@pytest.mark.parametrize("event", sorted(events.type_of_event.keys() - {"send_message"}))
+async def test_an_event_that_is_no_object_is_refused(mallu: RawClient, event: str) -> None:
+    """Whatever else JSON has, for every event there is; the socket lives on."""
+    for argument in ("null", "[]", '"text"', "5", "true"):
+        await mallu.send_text(f'42{_ACK}["{event}",{argument}]')
+        assert (await mallu.expect_answer(_ACK))["error"]["code"] == "invalid_payload"
+        assert (await mallu.expect_event("error"))["event"] == event
     await _assert_alive(mallu)
+
+
+@pytest.mark.parametrize(("spoiled", "code"), _SPOILED_KEYS.values(), ids=_SPOILED_KEYS.keys())
+async def test_keys_that_are_not_right_are_refused(mallu: RawClient, spoiled: dict[str, Any], code: str) -> None:
+    """Before anyone could be given them; the socket lives on."""
+    await _assert_refused(mallu, "publish_keys", _GOOD_KEYS | spoiled, code)
+
+
+@pytest.mark.parametrize(("spoiled", "code"), _SPOILED_BROADCASTS.values(), ids=_SPOILED_BROADCASTS.keys())
+async def test_a_broadcast_that_is_not_right_is_refused(
+    cluster: LiveCluster, spoiled: dict[str, Any], code: str
+) -> None:
+    """From someone who may send one; the socket lives on."""
+    auth = {"token": cluster.token("mallu", role="coordinator")}
+    async with await RawClient.connect(cluster.urls[0], auth) as coordinator:
+        await coordinator.expect_event("auth_success")
+        await _assert_refused(coordinator, "emergency_broadcast", _GOOD_BROADCAST | spoiled, code)
+
+
+async def test_a_broadcast_from_a_member_is_refused(mallu: RawClient) -> None:
+    """Warnings are for coordinators, admins and founders."""
+    await _assert_refused(mallu, "emergency_broadcast", _GOOD_BROADCAST, "role_required")
 
 
 async def test_a_refusal_nobody_asked_to_have_acknowledged_is_said_all_the_same(mallu: RawClient) -> None:
@@ -508,6 +634,20 @@ async def _signed_in(cluster: LiveCluster, user_id: str) -> RawClient:
     client = await RawClient.connect(cluster.urls[0], {"token": cluster.token(user_id)}, name=user_id)
     await client.expect_event("auth_success")
     return client
+
+
+async def _assert_refused(client: RawClient, event: str, payload: dict[str, Any], code: str) -> None:
+    """`...` leaves a field out."""
+    await client.send_event(event, {name: value for name, value in payload.items() if value is not ...}, ack=_ACK)
+    await _expect_refusal(client, event, code)
+
+
+async def _expect_refusal(client: RawClient, event: str, code: str) -> None:
+    answer = await client.expect_answer(_ACK)
+    assert (answer["ok"], answer["error"]["code"], answer["error"]["retryable"]) == (False, code, False)
+    said = await client.expect_event("error")
+    assert (said["code"], said["event"]) == (code, event[:64])
+    await _assert_alive(client)
 
 
 async def _assert_alive(client: RawClient) -> None:
