@@ -24,8 +24,12 @@ def checked(draft: Draft, user_id: str) -> Draft:
 
     Storage paths do: `users%2F<uid>%2Fphoto.jpg`.
     """
-    metadata = _without_identity(msgspec.json.decode(draft.media_metadata)) if draft.media_metadata else None
-    if any(_names(text, user_id) for text in _texts([draft.media_url, metadata])):
+    try:
+        metadata = _without_identity(msgspec.json.decode(draft.media_metadata)) if draft.media_metadata else None
+        is_exposed = any(_names(text, user_id) for text in _texts([draft.media_url, metadata]))
+    except RecursionError as error:
+        raise Refusal(Code.INVALID_PAYLOAD, "The metadata is nested too deep.") from error
+    if is_exposed:
         raise Refusal(Code.IDENTITY_EXPOSED)
     return msgspec.structs.replace(draft, media_metadata=msgspec.json.encode(metadata) if metadata else None)
 

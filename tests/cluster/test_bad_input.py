@@ -60,7 +60,7 @@ _SPOILED_MESSAGES: Final[dict[str, tuple[dict[str, Any], str]]] = {
     "conversation is someone else's": ({"recipientId": ..., "conversationId": "direct:asha:bala"}, "access_denied"),
     "sender is a mere member": ({"type": "emergency"}, "role_required"),
     "anonymous media names its sender": (
-        {"isAnonymous": True, "type": "image", "mediaUrl": "https://x/o/users%2Fmallory%2F1.jpg"},
+        {"isAnonymous": True, "type": "image", "mediaUrl": "https://x/o/users%2Fmallu%2F1.jpg"},
         "identity_exposed",
     ),
     "anonymous to nobody": ({"isAnonymous": True, "recipientId": "nobody"}, "recipient_not_found"),
