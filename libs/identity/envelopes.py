@@ -40,7 +40,7 @@ class Envelopes:
 
     def closed(self, frame: Inbound) -> Inbound:
         """The frame as it may stand on a stream: sealed if it would tell who wrote anonymously."""
-        if not tells_author(frame) or isinstance(frame, SealedFrame):
+        if not tells_author(frame):
             return frame
         session = _MARK + urlsafe_b64encode(self._sessions.seal(frame.origin.session.encode())).decode()
         origin = msgspec.structs.replace(frame.origin, session=session)

@@ -60,7 +60,9 @@ def keys_of(setting: str) -> list[str]:
 
 
 def problems(variable: str, setting: str) -> list[str]:
-    """What is wrong with the keys in a setting; never the keys."""
+    """What is wrong with the keys in a setting, which may be empty; never the keys."""
+    if setting and not keys_of(setting):
+        return [f"{variable} has no key. Give one, or several with commas between."]
     return [
         f"{variable} has a key of {len(key)} characters: at least {MIN_KEY_CHARS} are needed. "
         "Make one with: openssl rand -hex 32."
