@@ -1,9 +1,11 @@
-"""Who a client is: claims from a token, and the cluster's own resume tickets.
+"""Who a client is: claims from a token, the cluster's own resume tickets, and seals that hide it.
 
 Must not know Firebase, sockets or the store.
 """
 
 from libs.identity.claims import Claims
+from libs.identity.envelopes import Envelopes
+from libs.identity.seals import Seals, Unopenable
 from libs.identity.tickets import Tickets
 
-__all__ = ["Claims", "Tickets"]
+__all__ = ["Claims", "Envelopes", "Seals", "Tickets", "Unopenable"]

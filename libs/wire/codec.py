@@ -15,6 +15,7 @@ _encoder: Final = msgspec.msgpack.Encoder()
 _frame_list: Final = msgspec.msgpack.Decoder(list[msgspec.Raw])
 _inbound: Final = msgspec.msgpack.Decoder(list[Inbound])
 _one_inbound: Final = msgspec.msgpack.Decoder(Inbound)
+_one_downlink: Final = msgspec.msgpack.Decoder(Downlink)
 _sections: Final = msgspec.msgpack.Decoder(list[Section])
 
 
@@ -48,6 +49,29 @@ def unpack_downlink(entry: bytes) -> list[Section]:
         raise Unreadable(str(error)) from error
 
 
+def pack_frame(frame: Inbound | Downlink) -> bytes:
+    """One frame by itself, to be sealed."""
+    return _encoder.encode(frame)
+
+
+def unpack_inbound_frame(packed: bytes) -> Inbound:
+    """One inbound frame by itself. Raises `Unreadable`."""
+    try:
+        frame: Inbound = _one_inbound.decode(packed)
+    except msgspec.DecodeError as error:
+        raise Unreadable(str(error)) from error
+    return frame
+
+
+def unpack_downlink_frame(packed: bytes) -> Downlink:
+    """One downlink frame by itself. Raises `Unreadable`."""
+    try:
+        frame: Downlink = _one_downlink.decode(packed)
+    except msgspec.DecodeError as error:
+        raise Unreadable(str(error)) from error
+    return frame
+
+
 def _unpack_one_by_one(entry: bytes) -> tuple[list[Inbound], int]:
     try:
         raw = _frame_list.decode(entry)
@@ -67,7 +91,10 @@ __all__ = [
     "Downlink",
     "Unreadable",
     "pack_downlink",
+    "pack_frame",
     "pack_inbound",
     "unpack_downlink",
+    "unpack_downlink_frame",
     "unpack_inbound",
+    "unpack_inbound_frame",
 ]

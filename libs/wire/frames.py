@@ -20,6 +20,8 @@ class Origin(Struct, array_like=True, frozen=True):
     gateway: str
     session: str
     ack: int | None = None
+    # What was asked was sealed, so what is answered is (`libs.identity.envelopes`).
+    is_sealed: bool = False
 
 
 class Sender(Struct, array_like=True, frozen=True):
@@ -55,7 +57,7 @@ class SignIn(Struct, array_like=True, tag="signin", frozen=True):
 
 
 class Send(Struct, array_like=True, tag="send", frozen=True):
-    """A message to send. An anonymous one's `sender` is sealed, and without a name."""
+    """A message to send. An anonymous one travels inside a `SealedFrame`."""
 
     origin: Origin
     sender: Sender
@@ -192,6 +194,13 @@ class Revoke(Struct, array_like=True, tag="revoke", frozen=True):
     at_ms: int
 
 
+class SealedFrame(Struct, array_like=True, tag="sealed", frozen=True):
+    """A frame that would tell who wrote anonymously; `body` is sealed, and so is the session in `origin`."""
+
+    origin: Origin
+    body: bytes
+
+
 Inbound = (
     SignIn
     | Send
@@ -206,6 +215,7 @@ Inbound = (
     | PublishKeys
     | TakeKeys
     | Revoke
+    | SealedFrame
 )
 
 
@@ -242,7 +252,7 @@ class Answer(Struct, array_like=True, tag="answer", frozen=True):
 class Emit(Struct, array_like=True, tag="emit", frozen=True):
     """An event for every socket of some users, but one. With a `seq` it is to be confirmed.
 
-    An anonymous sender among the users is sealed.
+    One for an anonymous sender travels inside a `SealedReply`.
     """
 
     users: tuple[str, ...]
@@ -321,7 +331,13 @@ class PresenceChanges(Struct, array_like=True, tag="presence", frozen=True):
     changes: tuple[PresenceChange, ...]
 
 
-Downlink = SignedIn | Answer | Emit | DuePage | TypingNotice | Alarm | Moved | SignedOut | PresenceChanges
+class SealedReply(Struct, array_like=True, tag="sealed", frozen=True):
+    """A frame that would tell who wrote anonymously, sealed."""
+
+    body: bytes
+
+
+Downlink = SignedIn | Answer | Emit | DuePage | TypingNotice | Alarm | Moved | SignedOut | PresenceChanges | SealedReply
 
 # The partition of sections that nobody fences: what is in them can be told twice, or late, without harm.
 UNFENCED: Final = -1

@@ -13,6 +13,7 @@ _SLOTS = 1 << 16
 _SLOT_HEX = 4
 _DIGEST_BYTES = 16
 _MESSAGE_ID = re.compile(rf"[0-9a-f]{{{_SLOT_HEX + 2 * _DIGEST_BYTES}}}")
+_PSEUDONYM = re.compile(r"anon-[0-9a-f]{20}")
 _BROADCAST_ID = re.compile(rf"[0-9a-f]{{{2 * _DIGEST_BYTES}}}")
 # 128 is Firebase's own limit for a uid. A colon would make a conversation id ambiguous.
 _ID = re.compile(r"[^\s:\x00-\x1f\x7f]{1,128}")
@@ -54,6 +55,22 @@ def is_conversation(text: str) -> bool:
     return direct_pair(text) is not None or group_of(text) is not None
 
 
+def pseudonym(digest: bytes) -> str:
+    """The name that a keyed hash of an anonymous sender makes. No user may have an id of this form."""
+    return f"anon-{digest.hex()[:20]}"
+
+
+def is_pseudonym(text: str) -> bool:
+    """Whether an id is an anonymous sender's."""
+    return _PSEUDONYM.fullmatch(text) is not None
+
+
+def is_pseudonymous(conversation_id: str) -> bool:
+    """Whether this is a direct conversation that somebody began under a pseudonym."""
+    # The first look spares all others the second.
+    return ":anon-" in conversation_id and any(map(is_pseudonym, direct_pair(conversation_id) or ()))
+
+
 def message_key(sender_id: str, client_id: str) -> str:
     """What makes a message one message: 32 hex digits from (sender, clientId)."""
     return blake2b(f"{sender_id}\0{client_id}".encode(), digest_size=_DIGEST_BYTES).hexdigest()
@@ -61,7 +78,12 @@ def message_key(sender_id: str, client_id: str) -> str:
 
 def message_id(sender_id: str, client_id: str, conversation_id: str) -> str:
     """The public id of a message: its conversation's slot, then its key."""
-    return f"{_slot(conversation_id):0{_SLOT_HEX}x}{message_key(sender_id, client_id)}"
+    return message_id_of(message_key(sender_id, client_id), conversation_id)
+
+
+def message_id_of(key: str, conversation_id: str) -> str:
+    """The public id of a message that has this key."""
+    return f"{_slot(conversation_id):0{_SLOT_HEX}x}{key}"
 
 
 def key_of(message_id: str) -> str | None:

@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry
 
 from libs import broker, cluster, lifecycle, settings
 from libs.directory import Directory
-from libs.identity import Tickets
+from libs.identity import Envelopes, Tickets, seals
 from libs.operators import Operators
 from libs.streams.producer import Producer
 from libs.telemetry import health, logs
@@ -49,11 +49,13 @@ async def main(stop: asyncio.Event) -> None:
         directory = Directory(commands)
         sessions = Sessions()
         producer = Producer(commands, limit=s.uplink_max_frames, linger_s=s.linger_ms / 1000)
+        envelopes = Envelopes(seals.keys_of(s.cluster_secret)) if s.cluster_secret else None
         uplink = Uplink(
             producer,
             partitions=s.partitions,
             overload_lag_s=s.overload_lag_s,
             overload_entries=s.overload_entries,
+            envelopes=envelopes,
         )
         catchup = CatchUp(gateway, sessions, uplink, page_timeout_s=s.page_timeout_s)
 
@@ -88,7 +90,7 @@ async def main(stop: asyncio.Event) -> None:
                 token_warning_s=s.token_warning_s,
                 token_grace_s=s.token_grace_s,
             )
-            frames = DownlinkReader(reader, gateway, sessions, catchup, questions, metrics)
+            frames = DownlinkReader(reader, gateway, sessions, catchup, questions, metrics, envelopes)
             requests = Requests(gateway, door, sessions, uplink, catchup, metrics, tasks.create_task)
             server = Server(
                 requests,

@@ -13,9 +13,10 @@ import structlog
 
 from libs import keys
 from libs.broker import AWAY, Broker
+from libs.identity import Envelopes, Unopenable
 from libs.streams import consumer
 from libs.wire import codec
-from libs.wire.frames import Answer, Downlink, DuePage, Emit, Section, SignedIn
+from libs.wire.frames import Answer, Downlink, DuePage, Emit, SealedReply, Section, SignedIn
 from services.gateway.catchup import CatchUp
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.questions import Questions
@@ -39,6 +40,7 @@ class DownlinkReader:
         catchup: CatchUp,
         questions: Questions,
         metrics: GatewayMetrics,
+        envelopes: Envelopes | None = None,
     ) -> None:
         self._reader = reader
         self._stream = keys.downlink(gateway)
@@ -46,6 +48,7 @@ class DownlinkReader:
         self._catchup = catchup
         self._questions = questions
         self._metrics = metrics
+        self._envelopes = envelopes
         self._tokens: dict[int, int] = {}
         self.position = consumer.BEGINNING
 
@@ -101,6 +104,8 @@ class DownlinkReader:
                     self._catchup.page(session, frame)
             case SignedIn():
                 self._questions.answered(frame)
+            case SealedReply():
+                self._open(frame)
         self._metrics.downlink_frames.labels(type(frame).__name__.lower()).inc()
 
     def _emit(self, frame: Emit) -> None:
@@ -116,8 +121,17 @@ class DownlinkReader:
         elif session.state is not State.JOINING:
             session.socket.emit(frame.event, frame.body)
 
+    def _open(self, sealed: SealedReply) -> None:
+        try:
+            if self._envelopes is not None:
+                self._take(self._envelopes.open_reply(sealed))
+        except Unopenable:
+            self._metrics.unreadable.inc()
+
     def _answer(self, frame: Answer) -> None:
-        session = self._sessions.by_socket(frame.session)
+        session = self._sessions.by_socket(
+            self._envelopes.open_session(frame.session) if self._envelopes is not None else frame.session
+        )
         if session is None:
             self._questions.answered(frame)
             return

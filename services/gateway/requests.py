@@ -13,6 +13,7 @@ from libs.clock import now_ms
 from libs.wire import events, names, payloads
 from libs.wire.codes import Code, Refusal
 from libs.wire.frames import Confirm, History, Join, Origin, Send
+from services.gateway import anonymity
 from services.gateway.catchup import CatchUp
 from services.gateway.door import Door
 from services.gateway.metrics import GatewayMetrics
@@ -103,10 +104,7 @@ class Requests:
         origin = Origin(self._gateway, session.id, ack)
         match event:
             case events.SendMessage():
-                draft = event.draft(session.user_id)
-                self._uplink.publish_for_conversation(
-                    draft.conversation_id, Send(origin, session.sender, draft, now_ms())
-                )
+                self._send(session, origin, event.draft(session.user_id))
             case events.MessageDelivered():
                 self._confirm(session, origin, name, event)
             case events.GetConversationHistory():
@@ -130,6 +128,16 @@ class Requests:
                     session.socket.answer(ack, payloads.accepted_with(beat))
             case _:
                 raise Refusal(Code.UNKNOWN_EVENT)
+
+    def _send(self, session: Session, origin: Origin, draft: events.Draft) -> None:
+        if draft.is_anonymous:
+            draft = anonymity.checked(draft, session.user_id)
+        frame = Send(origin, session.sender, draft, now_ms())
+        recipient = anonymity.recipient_of(draft, session.user_id)
+        if recipient is not None:
+            self._uplink.publish_for_user(recipient, frame)
+        else:
+            self._uplink.publish_for_conversation(draft.conversation_id, frame)
 
     def _confirm(self, session: Session, origin: Origin, name: str, event: events.MessageDelivered) -> None:
         is_read = isinstance(event, events.MarkAsRead)

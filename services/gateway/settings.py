@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from libs import settings
+from libs.identity import seals
 
 _MIN_SECRET = 32
 
@@ -29,6 +30,13 @@ class GatewaySettings(settings.PartitionedSettings, frozen=True, kw_only=True):
         str, Meta(description="At least 32 characters, the same on every gateway: it signs resume tickets.")
     ]
     ticket_lifetime_s: Annotated[int, Meta(ge=60, le=86_400, description="How long a resume ticket is good.")] = 3600
+    cluster_secret: Annotated[
+        str,
+        Meta(
+            description="The same on gateways and routers, at least 32 characters: seals what would name an anonymous "
+            "sender on its way. Several, with commas: the first seals, all open. Empty: no anonymous messages."
+        ),
+    ] = ""
     admin_token: Annotated[str, Meta(description="Opens /status to operators; empty closes it.")] = ""
     allowed_origins: Annotated[
         str,
@@ -94,6 +102,7 @@ class GatewaySettings(settings.PartitionedSettings, frozen=True, kw_only=True):
                 f"ADMIN_TOKEN has {len(self.admin_token)} characters: at least {_MIN_SECRET} are needed, or none "
                 "to close the operators' calls. Make one with: openssl rand -hex 32."
             )
+        found += seals.problems("CLUSTER_SECRET", self.cluster_secret)
         if not self.token_key_file.is_file():
             found.append(
                 f"TOKEN_KEY_FILE={self.token_key_file}: there is no such file. "

@@ -9,11 +9,12 @@ from typing import Final
 
 from msgspec import Struct
 
+from libs.identity import Envelopes
 from libs.streams.group_commit import Full
 from libs.streams.producer import Producer
 from libs.wire import names
 from libs.wire.codes import Code, Refusal
-from libs.wire.frames import Inbound
+from libs.wire.frames import Inbound, Send
 
 _RETRY_AFTER_MS: Final = 2000
 
@@ -28,11 +29,20 @@ class Lag(Struct, frozen=True):
 class Uplink:
     """Publishes frames to the partitions they belong to."""
 
-    def __init__(self, producer: Producer, *, partitions: int, overload_lag_s: float, overload_entries: int) -> None:
+    def __init__(
+        self,
+        producer: Producer,
+        *,
+        partitions: int,
+        overload_lag_s: float,
+        overload_entries: int,
+        envelopes: Envelopes | None = None,
+    ) -> None:
         self._producer = producer
         self._partitions = partitions
         self._overload_lag_s = overload_lag_s
         self._overload_entries = overload_entries
+        self._envelopes = envelopes
         self._lags: Mapping[int, Lag] = {}
 
     def __len__(self) -> int:
@@ -69,6 +79,10 @@ class Uplink:
         lag = self._lags.get(partition)
         if lag is not None and (lag.age_s > self._overload_lag_s or lag.entries > self._overload_entries):
             raise Refusal(Code.OVERLOADED, retry_after_ms=_RETRY_AFTER_MS)
+        if self._envelopes is not None:
+            frame = self._envelopes.closed(frame)
+        elif isinstance(frame, Send) and frame.draft.is_anonymous:
+            raise Refusal(Code.ANONYMOUS_UNAVAILABLE)
         try:
             self._producer.publish_nowait(partition, frame)
         except Full as error:

@@ -26,6 +26,18 @@ class Keyring:
         """What all gateways sign resume tickets with."""
         return _once(self._home / "ticket-secret", _random).decode()
 
+    def cluster_secret(self) -> str:
+        """What gateways and routers seal for each other with."""
+        return _once(self._home / "cluster-secret", _random).decode()
+
+    def anonymity_key(self) -> str:
+        """What routers seal anonymous senders with, in the store."""
+        return _once(self._home / "anonymity-key", _random).decode()
+
+    def pseudonym_secret(self) -> str:
+        """What makes the names of anonymous senders."""
+        return _once(self._home / "pseudonym-secret", _random).decode()
+
     def admin_token(self) -> str:
         """What opens the operators' routes."""
         return _once(self._home / "admin-token", _random).decode()

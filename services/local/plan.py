@@ -46,12 +46,19 @@ def make_plan(settings: LocalSettings, environment: dict[str, str], *, first_por
         "PARTITIONS": str(settings.partitions),
         "LOG_LEVEL": settings.log_level,
     }
+    keyring = Keyring(home)
+    hiding = {
+        "CLUSTER_SECRET": keyring.cluster_secret(),
+        "ANONYMITY_KEYS": keyring.anonymity_key(),
+        "PSEUDONYM_SECRET": keyring.pseudonym_secret(),
+    }
     processes += [
-        _router(f"r{number}", next(free), settings.database, shared) for number in range(1, settings.routers + 1)
+        _router(f"r{number}", next(free), settings.database, hiding | shared)
+        for number in range(1, settings.routers + 1)
     ]
     processes.append(_presence("presence", next(free), shared))
-    keyring = Keyring(home)
     secrets = {
+        "CLUSTER_SECRET": shared.get("CLUSTER_SECRET", hiding["CLUSTER_SECRET"]),
         "AUTH": "local",
         "TOKEN_KEY_FILE": str(keyring.public_key_file()),
         "TOKEN_ISSUER": ISSUER,

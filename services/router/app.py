@@ -10,7 +10,9 @@ from prometheus_client import CollectorRegistry
 
 from libs import broker, cluster, lifecycle, settings
 from libs.directory import Directory
+from libs.identity import Envelopes, seals
 from libs.telemetry import health, logs
+from services.router.anonymity import Anonymity
 from services.router.conversations import Conversations
 from services.router.delivery import Delivery
 from services.router.due import DuePages
@@ -47,7 +49,13 @@ async def main(stop: asyncio.Event) -> None:
         await broker.wait_until_usable(commands, stop)
         await cluster.agree_on_partitions(commands, s.partitions)
         people = People(store, s.people_cache_s)
-        conversations = Conversations(store, people, s.counted_members_max)
+        envelopes = Envelopes(seals.keys_of(s.cluster_secret)) if s.cluster_secret else None
+        anonymity = (
+            Anonymity(seals.keys_of(s.anonymity_keys), s.pseudonym_secret, metrics.unopened.inc)
+            if s.anonymity_keys
+            else None
+        )
+        conversations = Conversations(store, people, s.counted_members_max, anonymity)
         pages = DuePages(store, commands, partitions=s.partitions, messages=s.page_messages, bytes_=s.page_bytes)
         requests = Requests(store, people, conversations, pages, metrics)
         delivery = Delivery(
@@ -57,6 +65,8 @@ async def main(stop: asyncio.Event) -> None:
             commands,
             Sayings(conversations, requests, metrics, partitions=s.partitions),
             metrics,
+            anonymity,
+            envelopes,
         )
         worker = Worker(
             commands,
@@ -70,6 +80,7 @@ async def main(stop: asyncio.Event) -> None:
             linger_s=s.linger_ms / 1000,
             parked_frames_max=s.parked_frames_max,
             receipt_gather_s=s.receipt_gather_s,
+            envelopes=envelopes,
         )
         internal = health.internal_app(registry, {"broker": lambda: worker.problem})
         async with (

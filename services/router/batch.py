@@ -11,10 +11,12 @@ from services.router.store import Message
 class Verdict:
     """What became of one `Send`: `message` if it has a place, else `refusal`."""
 
-    __slots__ = ("forwarded", "is_new", "is_queued", "is_recent", "message", "refusal", "send", "was_placed")
+    __slots__ = ("forwarded", "is_new", "is_queued", "is_recent", "key", "message", "refusal", "send", "was_placed")
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, key: str | None) -> None:
         self.send = send
+        # None for one that goes on to another partition, or nowhere.
+        self.key = key
         self.message: Message | None = None
         self.refusal: Refusal | None = None
         self.is_new = False

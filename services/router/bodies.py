@@ -4,6 +4,7 @@ import msgspec
 
 from libs.wire import names, payloads
 from libs.wire.codes import Refusal
+from services.router.anonymity import Author
 from services.router.store import Message
 
 
@@ -27,7 +28,7 @@ def new_message(message: Message, status: str | None = None) -> bytes:
             is_anonymous=message.is_anonymous,
             timestamp=message.timestamp_ms,
             server_time=message.server_time_ms,
-            client_id=message.client_id,
+            client_id=message.id if message.is_anonymous else message.client_id,
             recipient_id=recipient if recipient is not None else msgspec.UNSET,
             group_id=group_id if group_id is not None else msgspec.UNSET,
             media_url=message.media_url if message.media_url is not None else msgspec.UNSET,
@@ -37,22 +38,24 @@ def new_message(message: Message, status: str | None = None) -> bytes:
     )
 
 
-def accepted(message: Message, status: str) -> bytes:
+def accepted(message: Message, author: Author, status: str) -> bytes:
     """The answer to a `send_message` that was taken."""
     return payloads.encode(
         payloads.Accepted(
-            status, message.id, message.client_id, message.conversation_id, message.seq, message.server_time_ms
+            status, message.id, author.client_id, message.conversation_id, message.seq, message.server_time_ms
         )
     )
 
 
-def delivery_status(message: Message, status: str, now_ms: int, recipients: payloads.Recipients | None = None) -> bytes:
+def delivery_status(
+    message: Message, author: Author, status: str, now_ms: int, recipients: payloads.Recipients | None = None
+) -> bytes:
     """The body of `message_delivery_status`."""
     return payloads.encode(
         payloads.MessageDeliveryStatus(
             message.id,
-            message.client_message_id,
-            message.client_id,
+            author.client_message_id,
+            author.client_id,
             message.conversation_id,
             message.seq,
             status,

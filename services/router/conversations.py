@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from libs.wire import names, payloads
 from services.router import permission
+from services.router.anonymity import Anonymity, Author
 from services.router.partition import Partition
 from services.router.people import People
 from services.router.store import Message, Store
@@ -12,10 +13,11 @@ from services.router.store import Message, Store
 class Conversations:
     """Looks up participants and receipts. Methods raise `StoreAway` for what was never known."""
 
-    def __init__(self, store: Store, people: People, counted_members: int) -> None:
+    def __init__(self, store: Store, people: People, counted_members: int, anonymity: Anonymity | None = None) -> None:
         self._store = store
         self._people = people
         self._counted_members = counted_members
+        self.anonymity = anonymity
 
     async def participants(self, conversation_id: str) -> frozenset[str]:
         """Everyone in a conversation."""
@@ -35,6 +37,19 @@ class Conversations:
         group = self._people.group(group_id) if group_id is not None else None
         permission.check_participant(user_id, conversation_id, group)
 
+    async def standing(self, user_id: str, conversation_id: str) -> str:
+        """Who this user is to the others in a conversation that they may read. Raises `Refusal`."""
+        standing = self.anonymity.standing(user_id, conversation_id) if self.anonymity is not None else user_id
+        if standing == user_id:
+            await self.check_participant(user_id, conversation_id)
+        return standing
+
+    def author(self, message: Message) -> Author | None:
+        """Whom to tell of a message; None for an anonymous one whose key was retired."""
+        if not message.is_anonymous:
+            return Author(message.sender_id, message.client_id, message.client_message_id)
+        return self.anonymity.author(message) if self.anonymity is not None else None
+
     async def resolve(self, bare_id: str | None) -> str | None:
         """The group conversation a bare id means, when it is no user's."""
         if bare_id is None:
@@ -51,9 +66,9 @@ class Conversations:
             found = await self._store.receipts(conversation_id, missing)
             partition.receipts.learn(conversation_id, missing, found)
 
-    async def counted(self, partition: Partition, conversation_id: str, sender_id: str) -> frozenset[str]:
-        """The others whose receipts are counted, at hand; nobody in a large group."""
-        others = await self.participants(conversation_id) - {sender_id}
+    async def counted(self, partition: Partition, conversation_id: str, *senders: str) -> frozenset[str]:
+        """The others, besides the sender by all their names, whose receipts are counted; nobody in a large group."""
+        others = (await self.participants(conversation_id)).difference(senders)
         if len(others) >= self._counted_members:
             return frozenset()
         await self.load_receipts(partition, conversation_id, others)

@@ -20,10 +20,12 @@ import structlog
 
 from libs.broker import Broker
 from libs.directory import Directory
+from libs.identity import Envelopes
 from libs.wire import names
 from libs.wire.codes import Code, Refusal
 from libs.wire.frames import Inbound, Send
 from services.router import outbound, permission, routing
+from services.router.anonymity import Anonymity
 from services.router.batch import Verdict, Work
 from services.router.metrics import RouterMetrics
 from services.router.partition import Candidate, Partition
@@ -49,6 +51,8 @@ class Delivery:
         broker: Broker,
         sayings: Sayings,
         metrics: RouterMetrics,
+        anonymity: Anonymity | None = None,
+        envelopes: Envelopes | None = None,
     ) -> None:
         self._store = store
         self._people = people
@@ -56,6 +60,9 @@ class Delivery:
         self._broker = broker
         self._sayings = sayings
         self._metrics = metrics
+        self._anonymity = anonymity
+        self._envelopes = envelopes
+        self._seal = envelopes.seal_reply if envelopes is not None else routing.no_seal
         self._parked: list[Work] = []
         self._parked_frames = 0
         self._retry_at = 0.0
@@ -73,18 +80,27 @@ class Delivery:
         if not sends:
             return
         await self._load_people(frame for _, frame in sends)
-        keys = {names.message_key(send.sender.user_id, send.draft.client_id) for _, send in sends}
+        keyed = [(work, send, self._key(send)) for work, send in sends]
+        keys = {key for _, _, key in keyed if key is not None}
         waiting = {key: message for work in works for key, message in work.partition.unsaved.items() if key in keys}
         is_store_away = bool(self._parked)
         found: dict[str, Message] = {}
         try:
             found = await self._store.find(keys - waiting.keys())
-            await self._learn_last_seqs(sends, keys)
+            await self._learn_last_seqs([(work, send) for work, send, key in keyed if key is not None])
         except StoreAway:
             is_store_away = True
-        for work, send in sends:
-            work.verdicts.append(self._judge(send, waiting, found))
+        for work, send, key in keyed:
+            work.verdicts.append(self._judge(Verdict(send, key), waiting, found))
         await self._order(works, is_store_away=is_store_away)
+
+    def _key(self, send: Send) -> str | None:
+        """The key by which a message is known; None while an anonymous one is not in its own conversation yet."""
+        draft = send.draft
+        if not draft.is_anonymous:
+            return names.message_key(send.sender.user_id, draft.client_id)
+        is_bare = names.direct_pair(draft.conversation_id) and not names.is_pseudonymous(draft.conversation_id)
+        return None if self._anonymity is None or is_bare else self._anonymity.key(send.sender.user_id, draft.client_id)
 
     async def _load_people(self, sends: Iterable[Send]) -> None:
         users: set[str] = set()
@@ -97,24 +113,23 @@ class Delivery:
                 groups.add(group_id)
         await self._people.load(users, groups)
 
-    async def _learn_last_seqs(self, sends: Sequence[tuple[Work, Send]], keys: set[str]) -> None:
+    async def _learn_last_seqs(self, sends: Sequence[tuple[Work, Send]]) -> None:
         unknown = {
             send.draft.conversation_id: work.partition
             for work, send in sends
-            if work.partition.last_seq(send.draft.conversation_id) is None and keys
+            if work.partition.last_seq(send.draft.conversation_id) is None
         }
         if unknown:
             for conversation_id, seq in (await self._store.last_seqs(list(unknown))).items():
                 unknown[conversation_id].note_last_seq(conversation_id, seq)
 
-    def _judge(self, send: Send, waiting: dict[str, Message], found: dict[str, Message]) -> Verdict:
-        verdict = Verdict(send)
-        key = names.message_key(send.sender.user_id, send.draft.client_id)
+    def _judge(self, verdict: Verdict, waiting: dict[str, Message], found: dict[str, Message]) -> Verdict:
+        key = verdict.key or ""
         verdict.message = waiting.get(key) or found.get(key)
         verdict.was_placed = verdict.message is not None
         if verdict.message is None:
             try:
-                verdict.forwarded = self._check(send)
+                verdict.forwarded = self._check(verdict)
             except Refusal as refusal:
                 verdict.refusal = refusal
             except StoreAway:
@@ -124,38 +139,53 @@ class Delivery:
                 verdict.refusal = Refusal(Code.INTERNAL)
         return verdict
 
-    def _check(self, send: Send) -> Send | None:
-        """May it be sent? A bare id that turns out to be a group's gives the frame for that group."""
-        draft = send.draft
-        permission.check_send(draft.type, send.sender.role, is_anonymous=draft.is_anonymous)
+    def _check(self, verdict: Verdict) -> Send | None:
+        """May it be sent? What belongs to another conversation gives the frame for that one.
+
+        So it is with a bare id that turns out to be a group's, and with a direct message that is anonymous.
+        """
+        send, draft = verdict.send, verdict.send.draft
+        if draft.is_anonymous and self._anonymity is None:
+            # Better refused than delivered under a name that was to be hidden.
+            raise Refusal(Code.ANONYMOUS_UNAVAILABLE)
+        if verdict.key is not None:
+            permission.check_send(draft.type, send.sender.role)
         pair = names.direct_pair(draft.conversation_id)
         if pair is None:
             group_id = names.group_of(draft.conversation_id)
             permission.check_member(send.sender.user_id, self._people.group(group_id) if group_id else None)
+            return None
+        if names.is_pseudonymous(draft.conversation_id):
+            self._check_pseudonymous(send, pair)
             return None
         if send.sender.user_id not in pair:
             raise Refusal(Code.ACCESS_DENIED)
         other = pair[0] if pair[1] == send.sender.user_id else pair[1]
         if draft.bare_id is not None and self._people.user(other) is None:
             permission.check_member(send.sender.user_id, self._people.group(draft.bare_id))
-            return _for_group(send, draft.bare_id)
+            return _for_conversation(send, names.group(draft.bare_id))
+        if draft.is_anonymous and self._anonymity is not None:
+            return _for_conversation(send, self._anonymity.direct(send.sender.user_id, other))
         permission.check_direct(self._people.user(send.sender.user_id), self._people.user(other))
         return None
 
+    def _check_pseudonymous(self, send: Send, pair: tuple[str, str]) -> None:
+        sender_id, draft = send.sender.user_id, send.draft
+        standing = self._anonymity.standing(sender_id, draft.conversation_id) if self._anonymity else sender_id
+        permission.check_pseudonymous(sender_id, standing, pair, is_anonymous=draft.is_anonymous)
+        recipient = pair[0] if pair[1] == standing else pair[1]
+        permission.check_direct(self._people.user(sender_id), self._people.user(recipient), standing)
+
     async def _order(self, works: Sequence[Work], *, is_store_away: bool) -> None:
-        asking = [(work, [v for v in work.verdicts if v.message is None and v.forwarded is None]) for work in works]
+        asking = [
+            (work, [(v, v.key) for v in work.verdicts if v.message is None and v.forwarded is None and v.key])
+            for work in works
+        ]
         asking = [(work, verdicts) for work, verdicts in asking if verdicts]
         replies = await self._broker.scripts(
             [
                 work.partition.order(
-                    [
-                        Candidate(
-                            names.message_key(v.send.sender.user_id, v.send.draft.client_id),
-                            v.send.draft.conversation_id,
-                            may=v.refusal is None,
-                        )
-                        for v in verdicts
-                    ],
+                    [Candidate(key, v.send.draft.conversation_id, may=v.refusal is None) for v, key in verdicts],
                     is_store_away=is_store_away,
                 )
                 for work, verdicts in asking
@@ -165,8 +195,10 @@ class Delivery:
             if reply is None:
                 work.partition.is_lost = True
                 continue
-            for verdict, (state, seq, conversation_id, at_ms) in zip(verdicts, reply, strict=True):
-                message = _message(verdict.send, conversation_id.decode(), int(seq), int(at_ms))
+            for (verdict, key), (state, seq, conversation_id, at_ms) in zip(verdicts, reply, strict=True):
+                message = _message(verdict.send, key, conversation_id.decode(), int(seq), int(at_ms))
+                if self._anonymity is not None and verdict.send.draft.is_anonymous:
+                    message = self._anonymity.hide(message)
                 self._place(work.partition, verdict, state, message)
 
     def _place(self, partition: Partition, verdict: Verdict, state: bytes, message: Message) -> None:
@@ -280,7 +312,12 @@ class Delivery:
             # said now. Whether it is alive matters not: a dead one's downlink is soon cleared away with its seats.
             seats = await self._directory.locate(audience)
             tokens = {work.partition.number: work.partition.token for work in works}
-            await outbound.publish(self._broker, routing.plan(sayings, seats, tokens), forwarded, self._metrics)
+            planned = routing.plan(sayings, seats, tokens, self._seal)
+            passed_on = [(partition, self._closed(frame)) for partition, frame in forwarded]
+            await outbound.publish(self._broker, planned, passed_on, self._metrics)
+
+    def _closed(self, frame: Inbound) -> Inbound:
+        return self._envelopes.closed(frame) if self._envelopes is not None else frame
 
     async def _acknowledge(self, works: Sequence[Work]) -> None:
         with self._metrics.stage_s.labels("acknowledge").time():
@@ -295,11 +332,11 @@ class Delivery:
                 work.partition.is_lost = True
 
 
-def _message(send: Send, conversation_id: str, seq: int, at_ms: int) -> Message:
+def _message(send: Send, key: str, conversation_id: str, seq: int, at_ms: int) -> Message:
     draft = send.draft
     return Message(
-        id=names.message_id(send.sender.user_id, draft.client_id, conversation_id),
-        key=names.message_key(send.sender.user_id, draft.client_id),
+        id=names.message_id_of(key, conversation_id),
+        key=key,
         conversation_id=conversation_id,
         seq=seq,
         sender_id=send.sender.user_id,
@@ -336,6 +373,6 @@ def _void(message: Message) -> Message:
     )
 
 
-def _for_group(send: Send, group_id: str) -> Send:
-    draft = msgspec.structs.replace(send.draft, conversation_id=names.group(group_id), bare_id=None)
+def _for_conversation(send: Send, conversation_id: str) -> Send:
+    draft = msgspec.structs.replace(send.draft, conversation_id=conversation_id, bare_id=None)
     return msgspec.structs.replace(send, draft=draft)

@@ -16,6 +16,11 @@ class RouterMetrics:
         self.unreadable = Counter(
             "talowa_router_unreadable_frames_total", "Frames that no reader of this version knows.", registry=registry
         )
+        self.unopened = Counter(
+            "talowa_router_unopened_seals_total",
+            "Sealed frames and authors that no key opens: a key was taken away too early.",
+            registry=registry,
+        )
         self.messages = Counter(
             "talowa_router_messages_total",
             "Messages by what became of them: sent, queued, repeat, refused.",

@@ -9,22 +9,30 @@ from services.router.store import Group, User
 _MAY_ALARM: Final = frozenset({"coordinator", "admin", "founder"})
 
 
-def check_send(kind: str, role: str, *, is_anonymous: bool) -> None:
+def check_send(kind: str, role: str) -> None:
     """May this role send this kind of message at all? Raises `Refusal`."""
     if kind == "emergency" and role not in _MAY_ALARM:
         raise Refusal(Code.ROLE_REQUIRED)
-    if is_anonymous:
-        # Better refused than delivered under a name that was to be hidden.
-        raise Refusal(Code.ANONYMOUS_UNAVAILABLE)
 
 
-def check_direct(sender: User | None, recipient: User | None) -> None:
-    """May these two write to each other? Raises `Refusal`."""
+def check_pseudonymous(sender_id: str, standing: str, pair: tuple[str, str], *, is_anonymous: bool) -> None:
+    """May this user, who stands so in a conversation begun under a pseudonym, write in it? Raises `Refusal`.
+
+    Only who began it, and only anonymously: under their name, they would give themselves away.
+    """
+    if standing == sender_id:
+        raise Refusal(Code.NO_REPLY if sender_id in pair else Code.ACCESS_DENIED)
+    if not is_anonymous:
+        raise Refusal(Code.IDENTITY_EXPOSED, "In this conversation you are anonymous. Nothing was sent.")
+
+
+def check_direct(sender: User | None, recipient: User | None, pseudonym: str = "") -> None:
+    """May these two write to each other? A pseudonym can be blocked like a user. Raises `Refusal`."""
     if recipient is None or recipient.disabled:
         raise Refusal(Code.RECIPIENT_NOT_FOUND)
     if sender is None or sender.disabled:
         raise Refusal(Code.ACCESS_DENIED)
-    if recipient.id in sender.blocked or sender.id in recipient.blocked:
+    if recipient.id in sender.blocked or not recipient.blocked.isdisjoint((sender.id, pseudonym)):
         raise Refusal(Code.BLOCKED)
 
 
@@ -35,9 +43,9 @@ def check_member(user_id: str, group: Group | None) -> None:
 
 
 def check_participant(user_id: str, conversation_id: str, group: Group | None) -> None:
-    """May this user read this conversation? Raises `Refusal`."""
+    """May this user read this conversation? Nobody signs in as a pseudonym. Raises `Refusal`."""
     pair = names.direct_pair(conversation_id)
     if pair is None:
         check_member(user_id, group)
-    elif user_id not in pair:
+    elif user_id not in pair or names.is_pseudonym(user_id):
         raise Refusal(Code.ACCESS_DENIED)

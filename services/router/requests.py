@@ -3,7 +3,7 @@
 Each frame is answered, refused with a code, or (a receipt) taken note of.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -24,6 +24,7 @@ from libs.wire.frames import (
     Profile,
     PublishKeys,
     Revoke,
+    SealedFrame,
     Search,
     SignedIn,
     SignIn,
@@ -32,6 +33,7 @@ from libs.wire.frames import (
     Typing,
 )
 from services.router import answers, bodies
+from services.router.anonymity import Author
 from services.router.conversations import Conversations
 from services.router.due import DuePages
 from services.router.metrics import RouterMetrics
@@ -49,7 +51,7 @@ _SMALLEST_TIME_MS: Final = 100_000_000_000
 
 AboutConversation = Confirm | History | Join | Typing
 AboutUser = SignIn | Due | Search | PublishKeys | TakeKeys | Revoke
-Request = AboutUser | AboutConversation | Broadcast | Tally
+Request = AboutUser | AboutConversation | Broadcast | Tally | SealedFrame
 
 # The event that a frame's refusal names; a receipt, a join and typing name their own.
 _EVENT_OF: Final[dict[type[Request], str]] = {
@@ -82,12 +84,15 @@ class Requests:
             match frame:
                 case SignIn() | Due():
                     said = await (self._sign_in(frame) if isinstance(frame, SignIn) else self._pages.page(frame))
-                    return [ToSession(partition.number, frame.origin.gateway, said)]
+                    return [answers.to_origin(partition.number, frame.origin, said)]
                 case Confirm() | History() | Join():
                     group = await self._conversations.resolve(frame.bare_id)
                     if group is not None:
                         return msgspec.structs.replace(frame, conversation_id=group, bare_id=None)
                     return await self._answer_participant(partition, frame)
+                case SealedFrame():  # which no key of ours opened
+                    is_offered = self._conversations.anonymity is not None
+                    raise Refusal(Code.UNAVAILABLE if is_offered else Code.ANONYMOUS_UNAVAILABLE)
                 case _:
                     raise Refusal(Code.UNKNOWN_EVENT)
         except StoreAway:
@@ -112,7 +117,7 @@ class Requests:
             case History():
                 return await self._history(partition, frame)
             case Join():
-                await self._conversations.check_participant(frame.user_id, frame.conversation_id)
+                await self._conversations.standing(frame.user_id, frame.conversation_id)
                 group_id = names.group_of(frame.conversation_id) or frame.conversation_id
                 body = payloads.encode(payloads.GroupJoined(group_id))
                 return [answers.accepted(partition.number, frame.origin, payloads.Ok(), ("group_joined", body))]
@@ -127,7 +132,7 @@ class Requests:
 
     async def _history(self, partition: Partition, frame: History) -> Sequence[Saying]:
         conversation_id = frame.conversation_id
-        await self._conversations.check_participant(frame.user_id, conversation_id)
+        standing = await self._conversations.standing(frame.user_id, conversation_id)
         is_time = frame.before is not None and frame.before >= _SMALLEST_TIME_MS
         messages = await self._store.history(
             conversation_id,
@@ -139,21 +144,19 @@ class Requests:
         has_more = len(messages) > frame.limit
         if has_more:
             messages = messages[: frame.limit] if frame.after is not None else messages[-frame.limit :]
-        others = await self._conversations.counted(partition, conversation_id, frame.user_id)
-        rendered = [
-            msgspec.Raw(
-                bodies.new_message(
-                    message,
-                    self._conversations.status(partition, message, others)
-                    if message.sender_id == frame.user_id
-                    else None,
-                )
-            )
-            for message in messages
-        ]
+        others = await self._conversations.counted(partition, conversation_id, standing)
+        rendered = []
+        origin = frame.origin
+        for message in messages:
+            author = self._conversations.author(message)
+            is_own = author is not None and author.user_id == frame.user_id
+            status = self._conversations.status(partition, message, others) if is_own else None
+            rendered.append(msgspec.Raw(bodies.new_message(message, status)))
+            if author is not None and author.is_hidden:  # whose it is shows in who is given its status
+                origin = msgspec.structs.replace(origin, is_sealed=True)
         body = payloads.ConversationHistory(conversation_id, rendered, has_more)
         emit = ("conversation_history", payloads.encode(body))
-        return [answers.accepted(partition.number, frame.origin, body, emit)]
+        return [answers.accepted(partition.number, origin, body, emit)]
 
     # --- receipts ------------------------------------------------------------------------------
 
@@ -162,13 +165,13 @@ class Requests:
         if frame.message_id is not None:
             message = await self._named(partition, frame.message_id)
             conversation_id, seqs = message.conversation_id, (message.seq,)
-        await self._conversations.check_participant(frame.user_id, conversation_id)
+        user_id = await self._conversations.standing(frame.user_id, conversation_id)
         if up_to:
             up_to = min(up_to, await self._highest_seq(partition, conversation_id))
         with suppress(StoreAway):  # receipts merge: what is noted now joins the rest when the store is back
-            await self._conversations.load_receipts(partition, conversation_id, (frame.user_id,))
-            seqs += await self._unconfirmable(partition, conversation_id, frame.user_id, seqs)
-        change = partition.receipts.confirm(conversation_id, frame.user_id, seqs=seqs, up_to=up_to, read=frame.read)
+            await self._conversations.load_receipts(partition, conversation_id, (user_id,))
+            seqs += await self._unconfirmable(partition, conversation_id, user_id, seqs)
+        change = partition.receipts.confirm(conversation_id, user_id, seqs=seqs, up_to=up_to, read=frame.read)
         sayings = await self._say_change(partition, frame, change) if change is not None else []
         if frame.event is not None and frame.read:
             body = payloads.MessageReadConfirmed(frame.message_id, conversation_id, max(up_to, *seqs, 0))
@@ -213,23 +216,27 @@ class Requests:
     async def _say_change(self, partition: Partition, frame: Confirm, change: Change) -> list[Saying]:
         """The statuses that follow from a receipt, to the senders; and to the reader's other devices."""
         sayings: list[Saying] = []
-        newest_read: dict[str, Message] = {}
+        newest_read: dict[str, tuple[Author, Message]] = {}
         for message in await self._messages_of(partition, change):
             if message.key in partition.unsaved:
                 continue  # first it is `sent`; how far it has come is said with that
+            author = self._conversations.author(message)
+            if author is None or author.user_id == change.user_id:
+                continue
             is_read = message.seq in change.read
-            others = await self._conversations.counted(partition, message.conversation_id, message.sender_id)
+            senders = (message.sender_id, author.user_id)
+            others = await self._conversations.counted(partition, message.conversation_id, *senders)
             if others:
                 status = self._conversations.status(partition, message, others)
                 counts = self._conversations.counts(partition, message, others)
-            elif self._is_news(partition, message, change, is_read=is_read):
+            elif self._is_news(partition, message, (change.user_id, *senders), is_read=is_read):
                 status, counts = ("read" if is_read else "delivered"), None
             else:
                 continue
-            body = bodies.delivery_status(message, status, now_ms(), counts)
-            sayings.append(ToUsers(partition.number, (message.sender_id,), "message_delivery_status", body))
+            body = bodies.delivery_status(message, author, status, now_ms(), counts)
+            sayings.append(answers.to_author(partition.number, author, "message_delivery_status", body))
             if is_read:
-                newest_read[message.sender_id] = message
+                newest_read[message.sender_id] = author, message
         return sayings + _say_read(partition.number, frame, newest_read)
 
     async def _messages_of(self, partition: Partition, change: Change) -> list[Message]:
@@ -243,12 +250,12 @@ class Requests:
                 messages += await self._store.at(change.conversation_id, unknown)
         return sorted((m for m in messages if m.sender_id != change.user_id), key=lambda m: m.seq)
 
-    def _is_news(self, partition: Partition, message: Message, change: Change, *, is_read: bool) -> bool:
+    def _is_news(self, partition: Partition, message: Message, but: Collection[str], *, is_read: bool) -> bool:
         """In a group too large to count, the first member who has (or has read) a message is news."""
         return not any(
             receipt.read >= message.seq if is_read else receipt.has(message.seq)
             for user, receipt in partition.receipts.known(message.conversation_id).items()
-            if user not in (change.user_id, message.sender_id)
+            if user not in but
         )
 
     # --- refusals ------------------------------------------------------------------------------
@@ -268,7 +275,7 @@ class Requests:
                     unavailable=True,
                     walk=frame.walk,
                 )
-                return [ToSession(number, frame.origin.gateway, page)]
+                return [answers.to_origin(number, frame.origin, page)]
             case Confirm(event=None):
                 return []  # the acknowledgement of something we sent: it stays due
             case Confirm(event=str(event)) | Join(event=event) | Typing(event=event):
@@ -287,14 +294,15 @@ def _sign_in_refusal(user: User | None, issued_at_ms: int) -> Code | None:
     return Code.TOKEN_REVOKED if issued_at_ms < user.valid_after_ms else None
 
 
-def _say_read(number: int, frame: Confirm, newest: dict[str, Message]) -> list[Saying]:
+def _say_read(number: int, frame: Confirm, newest: dict[str, tuple[Author, Message]]) -> list[Saying]:
     """`message_read` to each sender about their newest message read, and to the reader's other devices."""
     if not newest:
         return []
     sayings: list[Saying] = [
-        ToUsers(number, (sender,), "message_read", _message_read(message, frame)) for sender, message in newest.items()
+        answers.to_author(number, author, "message_read", _message_read(message, frame))
+        for author, message in newest.values()
     ]
-    top = max(newest.values(), key=lambda message: message.seq)
+    top = max((message for _, message in newest.values()), key=lambda message: message.seq)
     sayings.append(
         ToUsers(number, (frame.user_id,), "message_read", _message_read(top, frame), skip_session=frame.origin.session)
     )

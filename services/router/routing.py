@@ -6,7 +6,7 @@ again by asking. Whether a gateway is alive is not asked: one that revives is se
 what is due, so what is located must be said; a dead one's downlink is cleared away with its seats.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from msgspec import Struct
 
@@ -19,6 +19,8 @@ class ToSession(Struct, frozen=True):
     partition: int
     gateway: str
     frame: Downlink
+    # It would tell who wrote anonymously.
+    is_sealed: bool = False
 
 
 class ToUsers(Struct, frozen=True):
@@ -31,6 +33,7 @@ class ToUsers(Struct, frozen=True):
     conversation_id: str = ""
     seq: int = 0
     skip_session: str | None = None
+    is_sealed: bool = False
 
 
 Saying = ToSession | ToUsers
@@ -41,29 +44,36 @@ def audience(sayings: Iterable[Saying]) -> set[str]:
     return {user for saying in sayings if isinstance(saying, ToUsers) for user in saying.users}
 
 
+def no_seal(frame: Downlink) -> Downlink:
+    """Where nothing is sealed, nothing asks for it: what does would otherwise tell who wrote anonymously."""
+    raise ValueError(f"no key to seal this {type(frame).__name__}")
+
+
 def plan(
     sayings: Iterable[Saying],
     seats: Mapping[str, Collection[str]],
     tokens: Mapping[int, int],
+    seal: Callable[[Downlink], Downlink] = no_seal,
 ) -> dict[str, tuple[Section, ...]]:
-    """The sections for each gateway: one a partition, under that partition's token."""
+    """The sections for each gateway: one a partition, under that partition's token. `seal` hides what must be."""
     frames: dict[str, dict[int, list[Downlink]]] = {}
     for saying in sayings:
         match saying:
             case ToSession(partition, gateway, frame):
-                frames.setdefault(gateway, {}).setdefault(partition, []).append(frame)
+                said = seal(frame) if saying.is_sealed else frame
+                frames.setdefault(gateway, {}).setdefault(partition, []).append(said)
             case ToUsers(partition):
                 for gateway, users in _by_gateway(saying.users, seats).items():
-                    frames.setdefault(gateway, {}).setdefault(partition, []).append(
-                        Emit(
-                            tuple(users),
-                            saying.event,
-                            saying.body,
-                            saying.conversation_id,
-                            saying.seq,
-                            saying.skip_session,
-                        )
+                    emit = Emit(
+                        tuple(users),
+                        saying.event,
+                        saying.body,
+                        saying.conversation_id,
+                        saying.seq,
+                        saying.skip_session,
                     )
+                    said = seal(emit) if saying.is_sealed else emit
+                    frames.setdefault(gateway, {}).setdefault(partition, []).append(said)
     return {
         gateway: tuple(Section(partition, tokens[partition], tuple(said)) for partition, said in partitions.items())
         for gateway, partitions in frames.items()

@@ -12,12 +12,13 @@ from libs.streams import consumer
 from libs.wire import names, payloads
 from libs.wire.frames import Answer, Confirm, History, Inbound, Join, Origin, Send, Typing
 from services.router import answers, bodies
+from services.router.anonymity import Author, author_of
 from services.router.batch import Verdict, Work
 from services.router.conversations import Conversations
 from services.router.metrics import RouterMetrics
 from services.router.partition import Partition
 from services.router.requests import Request, Requests
-from services.router.routing import Saying, ToSession, ToUsers
+from services.router.routing import Saying, ToUsers
 from services.router.store import Message, StoreAway
 
 
@@ -41,9 +42,10 @@ class Sayings:
     async def of_unparked(self, work: Work) -> list[Saying]:
         """The store has what was said to be queued: `sent` to the senders, and what could not be said before."""
         sayings: list[Saying] = []
-        for message in (v.message for v in work.verdicts if v.is_queued and v.message is not None):
-            sayings.append(_status(work.partition.number, message, "sent"))
-            sayings += await self._missed(work.partition, message)
+        for send, message in ((v.send, v.message) for v in work.verdicts if v.is_queued and v.message is not None):
+            author = self._author(send, message)
+            sayings.append(_status(work.partition.number, message, author, "sent"))
+            sayings += await self._missed(work.partition, message, author)
         return sayings
 
     async def _of_verdicts(self, work: Work, forwarded: list[tuple[int, Inbound]], *, is_saved: bool) -> list[Saying]:
@@ -55,17 +57,18 @@ class Sayings:
                 is_unsaved = verdict.message.key in work.partition.unsaved and not is_saved
                 status = "queued" if is_unsaved else "sent"
                 self._metrics.messages.labels(status if verdict.is_new else "repeat").inc()
+                author = self._author(send, verdict.message)
                 # An earlier owner of the partition may have answered `queued`, and a second answer is not read.
                 is_retold = work.is_replay and verdict.was_placed and status != "queued"
                 if verdict.is_new:
-                    sayings += _new(number, send.origin, verdict.message, status, to_all=is_retold)
+                    sayings += _new(number, send.origin, verdict.message, author, status, to_all=is_retold)
                 else:
-                    told = await self._how_far(work.partition, verdict.message, status)
-                    sayings.append(_again(number, send.origin, verdict.message, status, told))
+                    told = await self._how_far(work.partition, verdict.message, author, status)
+                    sayings.append(_again(number, send.origin, verdict.message, author, status, told))
                     if is_retold:
                         work.partition.untold.append(verdict.message)
                 if not verdict.is_recent:
-                    sayings += await self._message(work.partition, verdict, verdict.message, is_replay=work.is_replay)
+                    sayings += await self._message(work, verdict, verdict.message, author)
             elif verdict.forwarded is not None:
                 conversation_id = verdict.forwarded.draft.conversation_id
                 forwarded.append((names.partition_of(conversation_id, self._partitions), verdict.forwarded))
@@ -82,24 +85,32 @@ class Sayings:
         if not partition.untold or not consumer.is_up_to(partition.answered_up_to, work.last_id):
             return []
         untold, partition.untold = partition.untold, []
+        told = [(message, author) for message in untold if (author := self._conversations.author(message)) is not None]
         return [
-            _status(partition.number, message, await self._how_far(partition, message, "sent")) for message in untold
+            _status(partition.number, message, author, await self._how_far(partition, message, author, "sent"))
+            for message, author in told
         ]
 
-    async def _how_far(self, partition: Partition, message: Message, status: str) -> str:
+    def _author(self, send: Send, message: Message) -> Author:
+        """Whom to tell of a message that this sends (again)."""
+        return self._conversations.author(message) or author_of(send)
+
+    async def _how_far(self, partition: Partition, message: Message, author: Author, status: str) -> str:
         """How far a message that was sent before has come; `status` where that cannot be known."""
+        senders = (message.sender_id, author.user_id)
         try:
-            others = await self._conversations.counted(partition, message.conversation_id, message.sender_id)
+            others = await self._conversations.counted(partition, message.conversation_id, *senders)
         except StoreAway:
             return status
         told = self._conversations.status(partition, message, others)
         return told if told in ("delivered", "read") else status  # a batch that is being completed knows better
 
-    async def _message(
-        self, partition: Partition, verdict: Verdict, message: Message, *, is_replay: bool
-    ) -> list[Saying]:
+    async def _message(self, work: Work, verdict: Verdict, message: Message, author: Author) -> list[Saying]:
+        partition = work.partition
         try:
             recipients = await self._conversations.participants(message.conversation_id) - {message.sender_id}
+            # Without its hidden author, the list of a group's members would name them.
+            is_own_due = author.user_id in recipients
             if not verdict.is_new:
                 # Sent again, or replayed after a crash: only to those who have not confirmed it.
                 await self._conversations.load_receipts(partition, message.conversation_id, recipients)
@@ -109,17 +120,18 @@ class Sayings:
             recipients = _missing(partition, message, recipients)
         body = bodies.new_message(message)
         sayings = [_to(partition.number, message, recipients, body)]
-        if verdict.is_new or is_replay:
+        if (verdict.is_new or work.is_replay) and not is_own_due:
             skip = verdict.send.origin.session
-            sayings.append(ToUsers(partition.number, (message.sender_id,), "new_message", body, skip_session=skip))
+            sayings.append(answers.to_author(partition.number, author, "new_message", body, skip_session=skip))
         return sayings
 
-    async def _missed(self, partition: Partition, message: Message) -> list[Saying]:
+    async def _missed(self, partition: Partition, message: Message, author: Author) -> list[Saying]:
         """What could not be said of a message before it was saved: to who came meanwhile, and how far it has come."""
         try:
             recipients = await self._conversations.participants(message.conversation_id) - {message.sender_id}
             await self._conversations.load_receipts(partition, message.conversation_id, recipients)
-            others = await self._conversations.counted(partition, message.conversation_id, message.sender_id)
+            senders = (message.sender_id, author.user_id)
+            others = await self._conversations.counted(partition, message.conversation_id, *senders)
         except StoreAway:
             return []
         missing = _missing(partition, message, recipients)
@@ -127,7 +139,7 @@ class Sayings:
         status = self._conversations.status(partition, message, others)
         if status != "sent":
             counts = self._conversations.counts(partition, message, others)
-            sayings.append(_status(partition.number, message, status, counts))
+            sayings.append(_status(partition.number, message, author, status, counts))
         return sayings
 
     async def _of_requests(self, work: Work, forwarded: list[tuple[int, Inbound]]) -> list[Saying]:
@@ -143,22 +155,24 @@ class Sayings:
         return sayings
 
 
-def _new(number: int, origin: Origin, message: Message, status: str, *, to_all: bool) -> list[Saying]:
+def _new(number: int, origin: Origin, message: Message, author: Author, status: str, *, to_all: bool) -> list[Saying]:
     """The answer to the socket that sent it, and the status to the sender's other devices (or `to_all`)."""
-    body = bodies.delivery_status(message, status, now_ms())
+    body = bodies.delivery_status(message, author, status, now_ms())
     sayings: list[Saying] = []
     if origin.ack is not None:
-        answer = Answer(origin.session, origin.ack, bodies.accepted(message, status))
-        sayings.append(ToSession(number, origin.gateway, answer))
+        answer = Answer(origin.session, origin.ack, bodies.accepted(message, author, status))
+        sayings.append(answers.to_origin(number, origin, answer))
     skip = origin.session if origin.ack is not None and not to_all else None
-    sayings.append(ToUsers(number, (message.sender_id,), "message_delivery_status", body, skip_session=skip))
+    sayings.append(answers.to_author(number, author, "message_delivery_status", body, skip_session=skip))
     return sayings
 
 
-def _status(number: int, message: Message, status: str, recipients: payloads.Recipients | None = None) -> Saying:
+def _status(
+    number: int, message: Message, author: Author, status: str, recipients: payloads.Recipients | None = None
+) -> Saying:
     """How far a message has come, to all of its sender's devices."""
-    body = bodies.delivery_status(message, status, now_ms(), recipients)
-    return ToUsers(number, (message.sender_id,), "message_delivery_status", body)
+    body = bodies.delivery_status(message, author, status, now_ms(), recipients)
+    return answers.to_author(number, author, "message_delivery_status", body)
 
 
 def _missing(partition: Partition, message: Message, recipients: Iterable[str]) -> frozenset[str]:
@@ -172,11 +186,11 @@ def _to(number: int, message: Message, recipients: Iterable[str], body: bytes) -
     return ToUsers(number, tuple(sorted(recipients)), "new_message", body, message.conversation_id, message.seq)
 
 
-def _again(number: int, origin: Origin, message: Message, status: str, how_far: str) -> Saying:
+def _again(number: int, origin: Origin, message: Message, author: Author, status: str, how_far: str) -> Saying:
     """A message sent again is answered as it was; the other devices know, and perhaps more than this."""
     if origin.ack is not None:
-        answer = Answer(origin.session, origin.ack, bodies.accepted(message, status))
+        answer = Answer(origin.session, origin.ack, bodies.accepted(message, author, status))
     else:
-        told = ("message_delivery_status", bodies.delivery_status(message, how_far, now_ms()))
+        told = ("message_delivery_status", bodies.delivery_status(message, author, how_far, now_ms()))
         answer = Answer(origin.session, emits=(told,))
-    return ToSession(number, origin.gateway, answer)
+    return answers.to_origin(number, origin, answer)

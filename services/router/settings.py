@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from libs import settings
+from libs.identity import seals
 
 
 class RouterSettings(settings.PartitionedSettings, frozen=True, kw_only=True):
@@ -16,6 +17,27 @@ class RouterSettings(settings.PartitionedSettings, frozen=True, kw_only=True):
     store_patience_s: Annotated[
         float, Meta(gt=0, le=60, description="How long a store call may take before the store counts as away.")
     ] = 2.0
+
+    cluster_secret: Annotated[
+        str,
+        Meta(
+            description="The same on gateways and routers, at least 32 characters: seals what would name an anonymous "
+            "sender on its way. Several, with commas: the first seals, all open. Empty: no anonymous messages."
+        ),
+    ] = ""
+    anonymity_keys: Annotated[
+        str,
+        Meta(
+            description="At least 32 characters, on routers only: seals anonymous senders in the store. Several, with "
+            "commas: the first seals, all open. Empty: no anonymous messages."
+        ),
+    ] = ""
+    pseudonym_secret: Annotated[
+        str,
+        Meta(
+            description="At least 32 characters, on routers only: another one gives every anonymous sender a new name."
+        ),
+    ] = ""
 
     read_entries: Annotated[
         int, Meta(ge=1, le=10_000, description="Entries a read takes from one partition; bounds a batch.")
@@ -39,3 +61,20 @@ class RouterSettings(settings.PartitionedSettings, frozen=True, kw_only=True):
     page_bytes: Annotated[
         int, Meta(ge=4096, le=262_144, description="Bytes in a page of offline_messages; small for slow phones.")
     ] = 32_768
+
+    def problems(self) -> list[str]:
+        """What the fields cannot say one by one."""
+        found = []
+        for variable, setting in (
+            ("CLUSTER_SECRET", self.cluster_secret),
+            ("ANONYMITY_KEYS", self.anonymity_keys),
+            ("PSEUDONYM_SECRET", self.pseudonym_secret),
+        ):
+            found += seals.problems(variable, setting)
+        if bool(self.anonymity_keys) != bool(self.pseudonym_secret):
+            found.append("ANONYMITY_KEYS and PSEUDONYM_SECRET go together: set both, or neither.")
+        if self.anonymity_keys and not self.cluster_secret:
+            found.append(
+                "ANONYMITY_KEYS needs CLUSTER_SECRET, which hides senders on their way: set it, as on gateways."
+            )
+        return found

@@ -15,9 +15,11 @@ import structlog
 
 from libs import keys
 from libs.broker import AWAY, Broker
+from libs.identity import Envelopes, Unopenable
 from libs.streams import consumer
 from libs.streams.leases import Leases
 from libs.wire import codec
+from libs.wire.frames import Inbound, SealedFrame
 from services.router.batch import Work
 from services.router.delivery import Delivery
 from services.router.metrics import RouterMetrics
@@ -54,6 +56,7 @@ class Worker:
         linger_s: float,
         parked_frames_max: int,
         receipt_gather_s: float,
+        envelopes: Envelopes | None = None,
     ) -> None:
         self._broker = broker
         self._reader = reader
@@ -65,6 +68,7 @@ class Worker:
         self._linger_s = linger_s
         self._parked_frames_max = parked_frames_max
         self._receipt_gather_s = receipt_gather_s
+        self._envelopes = envelopes
         self._leases = Leases(broker, router, partitions, self)
         self._partitions: dict[int, Partition] = {}
         # Gained, but what the owner before left in the broker is still to be read.
@@ -175,18 +179,29 @@ class Worker:
         return works
 
     def _work(self, partition: Partition, entries: list[consumer.Entry]) -> Work:
-        frames = []
+        frames: list[Inbound] = []
         for entry in entries:
             if entry.frames is None:
                 continue
             read, unreadable = codec.unpack_inbound(entry.frames)
-            frames += read
+            frames += map(self._opened, read)
             self._metrics.unreadable.inc(unreadable)
         for frame in frames:
             self._metrics.frames.labels(type(frame).__name__.lower()).inc()
         partition.position = entries[-1].id
         is_replay = consumer.is_up_to(entries[0].id, partition.answered_up_to)
         return Work(partition, frames, entries[-1].id, is_replay=is_replay)
+
+    def _opened(self, frame: Inbound) -> Inbound:
+        """What is sealed, open; one that no key of ours opens is answered as it is."""
+        if not isinstance(frame, SealedFrame):
+            return frame
+        try:
+            if self._envelopes is not None:
+                return self._envelopes.opened(frame)
+        except Unopenable:
+            self._metrics.unopened.inc()
+        return frame
 
     async def _complete(self) -> None:
         while True:

@@ -61,7 +61,16 @@ _SPOILED_MESSAGES: Final[dict[str, tuple[dict[str, Any], str]]] = {
     "group is no id": ({"recipientId": ..., "groupId": "a:b"}, "invalid_payload"),
     "conversation is someone else's": ({"recipientId": ..., "conversationId": "direct:asha:bala"}, "access_denied"),
     "sender is a mere member": ({"type": "emergency"}, "role_required"),
-    "anonymous is not offered": ({"isAnonymous": True}, "anonymous_unavailable"),
+    "anonymous media names its sender": (
+        {"isAnonymous": True, "type": "image", "mediaUrl": "https://x/o/users%2Fmallu%2F1.jpg"},
+        "identity_exposed",
+    ),
+    "anonymous to nobody": ({"isAnonymous": True, "recipientId": "nobody"}, "recipient_not_found"),
+    "anonymous in a group of others": (
+        {"isAnonymous": True, "recipientId": ..., "groupId": "theirs"},
+        "access_denied",
+    ),
+    "a pseudonym is answered": ({"recipientId": f"anon-{'0' * 20}"}, "no_reply"),
     "anonymous is a word": ({"isAnonymous": "yes"}, "invalid_payload"),
     "encryption level is unknown": ({"encryptionLevel": "rot13"}, "invalid_payload"),
     "url is too long": ({"mediaUrl": "h" * 2_049}, "invalid_payload"),

@@ -91,6 +91,7 @@ async def test_a_saved_message_is_there_field_by_field(record: Record) -> None:
         media_metadata='{"title":"పాట","seconds":7}'.encode(),
         encryption_level="high_security",
         is_anonymous=True,
+        sealed="c2VhbGVk-_",
         timestamp_ms=(1 << 53) - 1,
         server_time_ms=1 << 53,
     )

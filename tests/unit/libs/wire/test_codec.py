@@ -20,6 +20,8 @@ from libs.wire.frames import (
     Join,
     Origin,
     Profile,
+    SealedFrame,
+    SealedReply,
     Section,
     Send,
     Sender,
@@ -29,7 +31,7 @@ from libs.wire.frames import (
 
 _SIZES = st.integers(min_value=0, max_value=1 << 53)
 _TEXTS = st.text(max_size=20)
-_ORIGINS = st.builds(Origin, _TEXTS, _TEXTS, st.none() | _SIZES)
+_ORIGINS = st.builds(Origin, _TEXTS, _TEXTS, st.none() | _SIZES, st.booleans())
 _DRAFTS = st.builds(
     Draft,
     *[_TEXTS] * 5,
@@ -50,6 +52,7 @@ INBOUND = st.one_of(
     st.builds(Due, _ORIGINS, _TEXTS, st.none() | _POSITIONS, _CURSORS, st.none() | _SIZES),
     st.builds(History, _ORIGINS, _TEXTS, _TEXTS, _SIZES, st.none() | _SIZES, st.none() | _SIZES, st.none() | _TEXTS),
     st.builds(Join, _ORIGINS, _TEXTS, _TEXTS, _TEXTS, st.none() | _TEXTS),
+    st.builds(SealedFrame, _ORIGINS, st.binary(max_size=40)),
 )
 _BODIES = st.binary(max_size=40)
 _DOWNLINK = st.one_of(
@@ -59,6 +62,7 @@ _DOWNLINK = st.one_of(
     st.builds(
         DuePage, _TEXTS, _BODIES, st.lists(st.tuples(_TEXTS, _SEQS), max_size=2).map(tuple), st.none() | _POSITIONS
     ),
+    st.builds(SealedReply, _BODIES),
 )
 SECTIONS = st.builds(Section, _SIZES, _SIZES, st.lists(_DOWNLINK, max_size=4).map(tuple))
 
@@ -105,3 +109,13 @@ def test_a_downlink_entry_that_cannot_be_read_says_so() -> None:
     """With the one exception that its reader counts."""
     with pytest.raises(codec.Unreadable):
         codec.unpack_downlink(b"\xc1")
+
+
+@given(INBOUND, _DOWNLINK)
+def test_a_frame_by_itself_comes_out_as_it_went_in(inbound: Any, downlink: Any) -> None:
+    """As it does to be sealed; what is no frame says so."""
+    assert codec.unpack_inbound_frame(codec.pack_frame(inbound)) == inbound
+    assert codec.unpack_downlink_frame(codec.pack_frame(downlink)) == downlink
+    for unpack in (codec.unpack_inbound_frame, codec.unpack_downlink_frame):
+        with pytest.raises(codec.Unreadable):
+            unpack(b"\xc1")

@@ -1,5 +1,6 @@
 """Names are derived: the same for everybody, telling apart what differs."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -79,3 +80,22 @@ def test_an_id_that_is_not_ours_has_no_partition(text: str) -> None:
     is_ours = len(text) == 36 and set(text) <= set("0123456789abcdef")
     assert (names.key_of(text) is not None) == is_ours
     assert (names.partition_of_message(text, 16) is not None) == is_ours
+
+
+@given(st.binary(min_size=10, max_size=32), IDS)
+def test_a_pseudonym_makes_a_conversation_pseudonymous(digest: bytes, other: str) -> None:
+    """It is an id like any other, and can be told from all that people have."""
+    pseudonym = names.pseudonym(digest)
+    assert names.is_id(pseudonym)
+    assert names.is_pseudonym(pseudonym)
+    assert names.is_pseudonymous(names.direct(pseudonym, other))
+    assert not names.is_pseudonymous(names.group(pseudonym))
+    assert names.is_pseudonymous(names.direct(other, other)) == names.is_pseudonym(other)
+
+
+@pytest.mark.parametrize("text", ["anon-", "anon-0123", f"anon-{'g' * 20}", f"anon-{'0' * 21}", f"x:anon-{'0' * 20}"])
+def test_what_only_looks_like_a_pseudonym_is_none(text: str) -> None:
+    """Nor is a conversation that is none."""
+    assert not names.is_pseudonym(text)
+    assert not names.is_pseudonymous(f"direct:{text}")
+    assert not names.is_pseudonymous(f"direct:asha:{text}")

@@ -5,9 +5,11 @@ import asyncio
 import pytest
 
 from libs import keys
+from libs.identity import Envelopes
 from libs.wire import names
 from libs.wire.codes import Code, Refusal
-from libs.wire.frames import Join, Origin
+from libs.wire.events import Draft
+from libs.wire.frames import Join, Origin, SealedFrame, Send, Sender
 from services.gateway.uplink import Lag
 from tests.unit.services.gateway.fakes import FakeBroker, uplink
 
@@ -65,3 +67,34 @@ def test_a_partition_that_is_far_behind_takes_no_more(lag: Lag) -> None:
     assert refused.value.code is Code.OVERLOADED
     up.note_lags({})
     up.publish_for_user("asha", _FRAME)
+
+
+_HIDDEN = Send(
+    _FRAME.origin, Sender("asha", "Asha", "member"), Draft("group:g", "c", "c", "text", "x", is_anonymous=True), 1
+)
+
+
+async def test_an_anonymous_message_leaves_sealed() -> None:
+    """Everything else as it is."""
+    broker = FakeBroker()
+    up = uplink(broker)
+    up._envelopes = Envelopes(["a-secret-of-the-cluster-thirty-two"])
+    up.publish_for_conversation("group:g", _HIDDEN)
+    up.publish_for_conversation("group:g", _FRAME)
+    async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+        work = tasks.create_task(up.run())
+        await up.wait_written()
+        work.cancel()
+    (_, sealed), (_, plain) = broker.frames
+    assert isinstance(sealed, SealedFrame)
+    assert up._envelopes.opened(sealed).origin.session == "socket"
+    assert plain == _FRAME
+
+
+def test_without_a_secret_an_anonymous_message_is_refused() -> None:
+    """It would lie on a stream under its sender's name."""
+    up = uplink(FakeBroker())
+    with pytest.raises(Refusal) as refused:
+        up.publish_for_conversation("group:g", _HIDDEN)
+    assert refused.value.code is Code.ANONYMOUS_UNAVAILABLE
+    assert len(up) == 0

@@ -27,6 +27,17 @@ def test_gateways_share_their_secrets(tmp_path: Path) -> None:
     assert "TICKET_SECRET" not in _plan(tmp_path).processes[1].environment
 
 
+def test_only_routers_can_tell_who_is_anonymous(tmp_path: Path) -> None:
+    """They share what seals frames with gateways, and keep the rest."""
+    _, one, other, presence, *gateways = (process.environment for process in _plan(tmp_path).processes)
+    for name in ("CLUSTER_SECRET", "ANONYMITY_KEYS", "PSEUDONYM_SECRET"):
+        assert one[name] == other[name] != ""
+        assert name not in presence
+    for gateway in gateways:
+        assert gateway["CLUSTER_SECRET"] == one["CLUSTER_SECRET"]
+        assert gateway.keys().isdisjoint({"ANONYMITY_KEYS", "PSEUDONYM_SECRET"})
+
+
 def test_a_broker_that_runs_already_is_used(tmp_path: Path) -> None:
     """And none is started."""
     plan = _plan(tmp_path, REDIS_URL="redis://example.org:6379")

@@ -7,6 +7,7 @@ import pytest
 from libs.wire import names, payloads
 from libs.wire.codes import Code, Refusal
 from services.router import bodies
+from services.router.anonymity import Author
 from tests.unit.services.router.fakes import FIELD, message
 
 
@@ -74,11 +75,11 @@ def test_a_status_stands_only_where_it_is_given() -> None:
 def test_the_answer_says_ok_and_where_the_message_stands() -> None:
     """Everything a client needs to know its message again."""
     one = message(3)
-    assert json.loads(bodies.accepted(one, "queued")) == {
+    assert json.loads(bodies.accepted(one, Author("rama", "mine", "local-7"), "queued")) == {
         "ok": True,
         "status": "queued",
         "messageId": one.id,
-        "clientId": one.client_id,
+        "clientId": "mine",
         "conversationId": one.conversation_id,
         "seq": 3,
         "serverTime": 1003,
@@ -87,7 +88,7 @@ def test_the_answer_says_ok_and_where_the_message_stands() -> None:
 
 def test_a_status_counts_recipients_where_they_are_counted() -> None:
     """`recipients` is left out where nobody counts."""
-    one = message(3, client_id="mine", client_message_id="local-7")
+    one, author = message(3), Author("rama", "mine", "local-7")
     plain = {
         "messageId": one.id,
         "clientMessageId": "local-7",
@@ -97,8 +98,8 @@ def test_a_status_counts_recipients_where_they_are_counted() -> None:
         "status": "delivered",
         "timestamp": 99,
     }
-    assert json.loads(bodies.delivery_status(one, "delivered", 99)) == plain
-    counted = json.loads(bodies.delivery_status(one, "delivered", 99, payloads.Recipients(3, 2, 1)))
+    assert json.loads(bodies.delivery_status(one, author, "delivered", 99)) == plain
+    counted = json.loads(bodies.delivery_status(one, author, "delivered", 99, payloads.Recipients(3, 2, 1)))
     assert counted == {**plain, "recipients": {"total": 3, "delivered": 2, "read": 1}}
 
 

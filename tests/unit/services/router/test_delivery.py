@@ -479,10 +479,10 @@ async def test_a_message_that_cannot_be_judged_harms_no_other(desk: Desk, monkey
     """A bug of ours is answered as `internal`, and the batch goes on."""
     check = permission.check_send
 
-    def failing(kind: str, role: str, *, is_anonymous: bool) -> None:
+    def failing(kind: str, role: str) -> None:
         if kind == "voice":
             raise RuntimeError
-        check(kind, role, is_anonymous=is_anonymous)
+        check(kind, role)
 
     monkeypatch.setattr(permission, "check_send", failing)
     partition = await desk.open()

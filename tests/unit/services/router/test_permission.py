@@ -14,28 +14,21 @@ TEAM = Group("field", "Field", frozenset({"rama", "sita"}))
 @pytest.mark.parametrize("role", ["coordinator", "admin", "founder"])
 def test_those_who_may_alarm_may_send_emergencies(role: str) -> None:
     """Coordinators, admins and founders."""
-    permission.check_send("emergency", role, is_anonymous=False)
+    permission.check_send("emergency", role)
 
 
 @pytest.mark.parametrize("role", ["member", "", "Admin", "anything"])
 def test_others_may_not_send_emergencies(role: str) -> None:
     """A role that is not known is no more than a member's."""
     with pytest.raises(Refusal) as refused:
-        permission.check_send("emergency", role, is_anonymous=False)
+        permission.check_send("emergency", role)
     assert refused.value.code is Code.ROLE_REQUIRED
 
 
 @pytest.mark.parametrize("kind", ["text", "image", "document", "voice", "location"])
 def test_everyone_may_send_the_rest(kind: str) -> None:
     """Emergencies are the only kind that needs a role."""
-    permission.check_send(kind, "member", is_anonymous=False)
-
-
-def test_an_anonymous_message_is_refused_rather_than_sent_under_a_name() -> None:
-    """As long as names cannot be hidden, nothing that was to be anonymous is sent."""
-    with pytest.raises(Refusal) as refused:
-        permission.check_send("text", "founder", is_anonymous=True)
-    assert refused.value.code is Code.ANONYMOUS_UNAVAILABLE
+    permission.check_send(kind, "member")
 
 
 def test_two_who_exist_may_write_to_each_other() -> None:

@@ -1,0 +1,64 @@
+"""What a router says reaches its socket, sealed or not."""
+
+from prometheus_client import CollectorRegistry
+
+from libs.broker import Broker
+from libs.identity import Envelopes
+from libs.wire.events import Draft
+from libs.wire.frames import Answer, Emit, Origin, SealedFrame, SealedReply, Send, Sender
+from services.gateway.catchup import CatchUp
+from services.gateway.downlink import DownlinkReader
+from services.gateway.metrics import GatewayMetrics
+from services.gateway.questions import Questions
+from services.gateway.sessions import Session, Sessions, State
+from tests.unit.services.gateway.fakes import FakeBroker, FakeSocket, session, uplink
+
+OURS = Envelopes(["a-secret-of-the-cluster-thirty-two"])
+OTHERS = Envelopes(["another-cluster's-secret-thirty-two"])
+STATUS = Emit(("asha",), "message_delivery_status", b'{"status":"read"}')
+
+
+def reader(envelopes: Envelopes | None = OURS) -> tuple[DownlinkReader, FakeSocket]:
+    """A gateway on which Asha has a socket."""
+    broker: Broker = FakeBroker()
+    sessions = Sessions()
+    asha: Session
+    asha, socket = session("asha", "ashas-socket")
+    asha.state = State.LIVE
+    sessions.add(asha)
+    catchup = CatchUp("g1", sessions, uplink(broker), page_timeout_s=1)
+    metrics = GatewayMetrics(CollectorRegistry())
+    return DownlinkReader(broker, "g1", sessions, catchup, Questions("g1"), metrics, envelopes), socket
+
+
+def test_a_sealed_event_reaches_who_it_is_for() -> None:
+    """As if it had not been sealed."""
+    down, socket = reader()
+    down._take(OURS.seal_reply(STATUS))
+    assert socket.emitted == [("message_delivery_status", {"status": "read"}, None)]
+
+
+def test_a_seal_that_is_not_ours_is_counted() -> None:
+    """And harms nothing."""
+    down, socket = reader()
+    for sealed in (OTHERS.seal_reply(STATUS), SealedReply(b"")):
+        down._take(sealed)
+    assert socket.emitted == []
+    assert down._metrics.unreadable._value.get() == 2
+
+
+def test_without_a_secret_nothing_sealed_is_read() -> None:
+    """There is nothing that was sealed for such a gateway."""
+    down, socket = reader(None)
+    down._take(OURS.seal_reply(STATUS))
+    assert socket.emitted == []
+
+
+def test_a_refusal_of_what_could_not_be_opened_reaches_its_socket() -> None:
+    """Its router knows neither who asked nor what: only where the answer goes."""
+    down, socket = reader()
+    draft = Draft("group:g", "c", "c", "text", "x", is_anonymous=True)
+    sealed = OURS.closed(Send(Origin("g1", "ashas-socket", 5), Sender("asha", "", ""), draft, 1))
+    assert isinstance(sealed, SealedFrame)
+    down._take(Answer(sealed.origin.session, sealed.origin.ack, b'{"ok":false}'))
+    assert socket.answered == [(5, {"ok": False})]
