@@ -10,12 +10,14 @@ from prometheus_client import CollectorRegistry
 
 from libs import broker, cluster, lifecycle, settings
 from libs.directory import Directory
+from libs.limits import Limiter
 from libs.telemetry import health, logs
 from services.router.conversations import Conversations
 from services.router.delivery import Delivery
 from services.router.due import DuePages
 from services.router.metrics import RouterMetrics
 from services.router.people import People
+from services.router.rates import Rates, per_minute
 from services.router.requests import Requests
 from services.router.sayings import Sayings
 from services.router.settings import RouterSettings
@@ -57,6 +59,7 @@ async def main(stop: asyncio.Event) -> None:
             commands,
             Sayings(conversations, requests, metrics, partitions=s.partitions),
             metrics,
+            Rates(Limiter(commands), per_minute(s)),
         )
         worker = Worker(
             commands,

@@ -3,7 +3,7 @@
 A batch is frames of several partitions, and goes through two stages. The next batch is decided while
 this one is completed; batches complete in order.
 
-    decide    may it be sent (`permission`) · was it sent before · its place (`order.lua`, fenced)
+    decide    may it be sent (`permission`, `rates`) · was it sent before · its place (`order.lua`, fenced)
     complete  save → say (`sayings`, `routing.plan`, `outbound`) → acknowledge (fenced)
 
 Once a message has a place, nothing refuses it any more: a replay after a crash finds the place and goes
@@ -11,8 +11,9 @@ on from there. While the store is away a batch is said as `queued` and *parked*:
 stream, and its `sent` follows when the store has it.
 """
 
+import asyncio
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -28,6 +29,7 @@ from services.router.batch import Verdict, Work
 from services.router.metrics import RouterMetrics
 from services.router.partition import Candidate, Partition
 from services.router.people import People
+from services.router.rates import Counted, Rates
 from services.router.routing import Saying
 from services.router.sayings import Sayings
 from services.router.store import Message, Saved, Store, StoreAway
@@ -49,6 +51,7 @@ class Delivery:
         broker: Broker,
         sayings: Sayings,
         metrics: RouterMetrics,
+        rates: Rates,
     ) -> None:
         self._store = store
         self._people = people
@@ -56,6 +59,7 @@ class Delivery:
         self._broker = broker
         self._sayings = sayings
         self._metrics = metrics
+        self._rates = rates
         self._parked: list[Work] = []
         self._parked_frames = 0
         self._retry_at = 0.0
@@ -75,16 +79,33 @@ class Delivery:
         await self._load_people(frame for _, frame in sends)
         keys = {names.message_key(send.sender.user_id, send.draft.client_id) for _, send in sends}
         waiting = {key: message for work in works for key, message in work.partition.unsaved.items() if key in keys}
+        for work, send in sends:
+            work.verdicts.append(self._judge(send, waiting))
+        verdicts = [verdict for work in works for verdict in work.verdicts]
+        counted = {_key(v.send): _counted(v.send) for v in verdicts if v.may_be_new}
         is_store_away = bool(self._parked)
+        # The broker counts while the store looks: a message waits for the slower of the two.
+        (found, is_found_out), (over, fresh) = await asyncio.gather(
+            self._look_up(sends, keys, keys - waiting.keys()), self._rates.count(list(counted.values()))
+        )
+        for verdict in verdicts:
+            _recognise(verdict, found, over)
+        await self._order(works, is_store_away=is_store_away or not is_found_out)
+        given = {_key(v.send) for v in verdicts if v.is_new and not v.was_placed}
+        repeats = {_key(v.send) for v in verdicts if v.was_placed or v.is_recent} - given
+        await self._rates.give_back([counted[key] for key in repeats & fresh])
+
+    async def _look_up(
+        self, sends: Sequence[tuple[Work, Send]], keys: set[str], unknown: set[str]
+    ) -> tuple[dict[str, Message], bool]:
+        """Which of the `unknown` are in the store, and whether it could say so."""
         found: dict[str, Message] = {}
         try:
-            found = await self._store.find(keys - waiting.keys())
+            found = await self._store.find(unknown)
             await self._learn_last_seqs(sends, keys)
         except StoreAway:
-            is_store_away = True
-        for work, send in sends:
-            work.verdicts.append(self._judge(send, waiting, found))
-        await self._order(works, is_store_away=is_store_away)
+            return found, False
+        return found, True
 
     async def _load_people(self, sends: Iterable[Send]) -> None:
         users: set[str] = set()
@@ -107,10 +128,10 @@ class Delivery:
             for conversation_id, seq in (await self._store.last_seqs(list(unknown))).items():
                 unknown[conversation_id].note_last_seq(conversation_id, seq)
 
-    def _judge(self, send: Send, waiting: dict[str, Message], found: dict[str, Message]) -> Verdict:
+    def _judge(self, send: Send, waiting: dict[str, Message]) -> Verdict:
         verdict = Verdict(send)
-        key = names.message_key(send.sender.user_id, send.draft.client_id)
-        verdict.message = waiting.get(key) or found.get(key)
+        key = _key(send)
+        verdict.message = waiting.get(key)
         verdict.was_placed = verdict.message is not None
         if verdict.message is None:
             try:
@@ -293,6 +314,26 @@ class Delivery:
         for work, reply in zip(works, replies, strict=True):
             if reply is None:
                 work.partition.is_lost = True
+
+
+def _key(send: Send) -> str:
+    return names.message_key(send.sender.user_id, send.draft.client_id)
+
+
+def _counted(send: Send) -> Counted:
+    return Counted(send.sender.user_id, send.draft.type, _key(send))
+
+
+def _recognise(verdict: Verdict, found: Mapping[str, Message], over: Mapping[str, Refusal]) -> None:
+    """What is in the store already is answered as it was; what is new may be too much."""
+    if verdict.message is not None:
+        return
+    key = _key(verdict.send)
+    verdict.message = found.get(key)
+    if verdict.message is not None:
+        verdict.was_placed, verdict.refusal, verdict.forwarded = True, None, None
+    elif verdict.forwarded is None:
+        verdict.refusal = verdict.refusal or over.get(key)
 
 
 def _message(send: Send, conversation_id: str, seq: int, at_ms: int) -> Message:
