@@ -23,6 +23,7 @@ from services.router.sayings import Sayings
 from services.router.settings import RouterSettings
 from services.router.sqlite import open_store
 from services.router.store import Store, StoreAway
+from services.router.typing_notices import TypingNotices
 from services.router.worker import BLOCK_MS, Worker
 
 log = structlog.get_logger(__name__)
@@ -51,7 +52,8 @@ async def main(stop: asyncio.Event) -> None:
         people = People(store, s.people_cache_s)
         conversations = Conversations(store, people, s.counted_members_max)
         pages = DuePages(store, commands, partitions=s.partitions, messages=s.page_messages, bytes_=s.page_bytes)
-        requests = Requests(store, people, conversations, pages, metrics)
+        typing = TypingNotices(people, conversations, members_max=s.counted_members_max)
+        requests = Requests(store, people, conversations, pages, metrics, typing)
         delivery = Delivery(
             store,
             people,

@@ -29,6 +29,7 @@ from services.router.people import People
 from services.router.rates import Rates
 from services.router.requests import Requests
 from services.router.sayings import Sayings
+from services.router.typing_notices import TypingNotices
 from services.router.worker import Worker
 from tests.support.broker import running_broker
 from tests.support.waiting import until
@@ -165,7 +166,8 @@ def _worker(broker: Broker, reader: Broker, store: FakeStore) -> Worker:
     people = People(store, 5.0)
     conversations = Conversations(store, people, 100)
     pages = DuePages(store, broker, partitions=PARTITIONS, messages=50, bytes_=32_768)
-    requests = Requests(store, people, conversations, pages, metrics)
+    typing = TypingNotices(people, conversations, members_max=100)
+    requests = Requests(store, people, conversations, pages, metrics, typing)
     sayings = Sayings(conversations, requests, metrics, partitions=PARTITIONS)
     rates = Rates(Limiter(broker), dict.fromkeys(("text", "image", "document", "voice", "emergency"), 3))
     delivery = Delivery(store, people, Directory(broker), broker, sayings, metrics, rates)

@@ -32,6 +32,7 @@ from services.router.rates import Rates
 from services.router.requests import Requests
 from services.router.sayings import Sayings
 from services.router.store import Receipt, ReceiptRow
+from services.router.typing_notices import TypingNotices
 from tests.unit.services.router.fakes import EVERYTHING, FIELD, RAMA_SITA, FakeStore, message
 
 PARTITIONS = 1
@@ -60,7 +61,9 @@ class Desk:
             broker,
             Sayings(
                 conversations,
-                Requests(store, people, conversations, pages, metrics),
+                Requests(
+                    store, people, conversations, pages, metrics, TypingNotices(people, conversations, members_max=3)
+                ),
                 metrics,
                 partitions=PARTITIONS,
             ),
