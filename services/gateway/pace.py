@@ -4,7 +4,6 @@ Two numbers a socket, and none for one that sends nothing. Who goes on when refu
 forgiven.
 """
 
-import math
 import time
 from typing import Final, Protocol
 
@@ -14,16 +13,18 @@ from libs.wire.codes import Code, Refusal
 _ACKS_TO_A_FRAME: Final = 10
 # Refused so many times its burst without a pause, a socket is closed.
 _REFUSALS_TO_A_BURST: Final = 10
+_S_NS: Final = 1_000_000_000
+_MS_NS: Final = 1_000_000
 
 
 class Pace:
-    """What one socket has used. `full_at`: when its burst will be whole again, in seconds of the monotonic clock."""
+    """What one socket has used: when its bursts will be whole again, in ns of the monotonic clock."""
 
-    __slots__ = ("acks_full_at", "full_at", "refusals")
+    __slots__ = ("acks_whole_at", "refusals", "whole_at")
 
     def __init__(self) -> None:
-        self.full_at = 0.0
-        self.acks_full_at = 0.0
+        self.whole_at = 0
+        self.acks_whole_at = 0
         self.refusals = 0
 
 
@@ -41,37 +42,39 @@ class Paces:
     """Holds sockets to `per_second` frames and `burst` at once; 0 a second: any number."""
 
     def __init__(self, per_second: int, burst: int) -> None:
-        self._per_second = per_second
-        self._burst = burst
+        self._frame_ns = _S_NS // per_second if per_second else 0
+        self._burst_ns = self._frame_ns * burst
+        self._refusals_max = burst * _REFUSALS_TO_A_BURST
 
     def frame(self, socket: Paced) -> None:
         """Count a frame. Raises `Refusal` with `rate_limited`."""
-        if not self._per_second:
+        if not self._frame_ns:
             return
-        now, pace = time.monotonic(), _of(socket)
-        if pace.full_at <= now:
-            pace.full_at, pace.refusals = now, 0
-        over_s = pace.full_at + 1 / self._per_second - now - self._burst / self._per_second
-        if over_s > 0:
+        now, pace = time.monotonic_ns(), _of(socket)
+        if pace.whole_at <= now:
+            pace.whole_at = now
+            pace.refusals = pace.refusals if pace.acks_whole_at > now else 0
+        over_ns = pace.whole_at + self._frame_ns - self._burst_ns - now
+        if over_ns > 0:
             self._refused(socket, pace)
-            raise Refusal(Code.RATE_LIMITED, retry_after_ms=math.ceil(over_s * 1000))
-        pace.full_at += 1 / self._per_second
+            raise Refusal(Code.RATE_LIMITED, retry_after_ms=-(-over_ns // _MS_NS))
+        pace.whole_at += self._frame_ns
 
     def acknowledgement(self, socket: Paced) -> bool:
         """Count an acknowledgement; False for one too many, which is not taken: what it confirms stays due."""
-        if not self._per_second:
+        if not self._frame_ns:
             return True
-        now, pace = time.monotonic(), _of(socket)
-        pace.acks_full_at = max(pace.acks_full_at, now)
-        if pace.acks_full_at - now > self._burst / self._per_second:
+        now, pace, ack_ns = time.monotonic_ns(), _of(socket), self._frame_ns // _ACKS_TO_A_FRAME
+        pace.acks_whole_at = max(pace.acks_whole_at, now)
+        if pace.acks_whole_at + ack_ns - self._burst_ns > now:
             self._refused(socket, pace)
             return False
-        pace.acks_full_at += 1 / (self._per_second * _ACKS_TO_A_FRAME)
+        pace.acks_whole_at += ack_ns
         return True
 
     def _refused(self, socket: Paced, pace: Pace) -> None:
         pace.refusals += 1
-        if pace.refusals > self._burst * _REFUSALS_TO_A_BURST:
+        if pace.refusals > self._refusals_max:
             socket.close_for_breach()
 
 
