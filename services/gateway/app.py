@@ -101,7 +101,9 @@ async def main(stop: asyncio.Event) -> None:
                 token_warning_s=s.token_warning_s,
                 token_grace_s=s.token_grace_s,
             )
-            frames = DownlinkReader(reader, gateway, sessions, catchup, questions, Typists(sessions), metrics)
+            frames = DownlinkReader(
+                reader, gateway, sessions, catchup, questions, Typists(sessions, typing_s=s.typing_s), metrics
+            )
             requests = Requests(
                 gateway,
                 door,
@@ -112,7 +114,7 @@ async def main(stop: asyncio.Event) -> None:
                 tasks.create_task,
                 paces,
                 Minutes(minutes.per_minute(s)),
-                Keystrokes(uplink),
+                Keystrokes(uplink, typing_s=s.typing_s),
             )
             proxies = addresses.networks(s.trusted_proxies)
             server = Server(

@@ -14,7 +14,6 @@ from libs.wire import events, frames
 from libs.wire.codes import Refusal
 from libs.wire.frames import Origin
 from services.gateway.sessions import Session
-from services.gateway.typists import TYPING_S
 from services.gateway.uplink import Uplink
 
 # Nobody types in more conversations at once; what is forgotten stops by itself.
@@ -26,8 +25,9 @@ Typed = OrderedDict[str, tuple[float, frames.Typing]]
 class Keystrokes:
     """Passes on who starts and stops typing."""
 
-    def __init__(self, uplink: Uplink) -> None:
+    def __init__(self, uplink: Uplink, *, typing_s: float) -> None:
         self._uplink = uplink
+        self._typing_s = typing_s
         # By session, then conversation: when it was said last, and how.
         self._typed: dict[str, Typed] = {}
 
@@ -47,7 +47,7 @@ class Keystrokes:
     def closed(self, session: Session) -> None:
         """The socket is gone: whatever it typed in stops."""
         for typed_at, frame in self._typed.pop(session.id, Typed()).values():
-            if time.monotonic() - typed_at >= TYPING_S:
+            if time.monotonic() - typed_at >= self._typing_s:
                 continue
             origin = Origin(frame.origin.gateway, frame.origin.session)
             stop = msgspec.structs.replace(frame, origin=origin, is_typing=False, event="typing_stop", at_ms=now_ms())

@@ -56,6 +56,10 @@ class GatewaySettings(settings.PartitionedSettings, frozen=True, kw_only=True):
         float, Meta(gt=0, le=120, description="A page not confirmed by then: live messages wait no longer for it.")
     ] = 10.0
 
+    typing_s: Annotated[
+        float, Meta(gt=0, le=60, description="Typing that is not said again for so long has stopped.")
+    ] = 10.0
+
     frame_max_bytes: Annotated[int, Meta(ge=1024, le=1 << 20, description="A larger frame is refused.")] = 65_536
     outbox_max_bytes: Annotated[
         int, Meta(ge=65_536, description="Bytes that wait for one socket; beyond it, it is closed and all stays due.")

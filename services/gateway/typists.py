@@ -12,9 +12,7 @@ from libs.wire import payloads
 from libs.wire.frames import TypingNotice
 from services.gateway.sessions import Session, Sessions, State
 
-# Typing that is not said again for so long has stopped.
-TYPING_S: Final = 10.0
-# Each ends within TYPING_S, so this many are started in that time; beyond it nobody is told.
+# Each ends within seconds, so this many are started in that time; beyond it nobody is told.
 _TYPISTS_MAX: Final = 50_000
 
 
@@ -36,8 +34,9 @@ class _Typist:
 class Typists:
     """Tells sockets who starts and stops typing."""
 
-    def __init__(self, sessions: Sessions) -> None:
+    def __init__(self, sessions: Sessions, *, typing_s: float) -> None:
         self._sessions = sessions
+        self._typing_s = typing_s
         self._typists: dict[tuple[str, str], _Typist] = {}
 
     def __len__(self) -> int:
@@ -58,7 +57,7 @@ class Typists:
                 return
             typist = self._typists[key] = _Typist()
         typist.stop_timer()
-        typist.timer = asyncio.get_running_loop().call_later(TYPING_S, self._stop, notice)
+        typist.timer = asyncio.get_running_loop().call_later(self._typing_s, self._stop, notice)
         here = [session for user in notice.users for session in self._sessions.of_user(user)]
         untold = [one for one in here if one.id not in typist.told and one.state is not State.JOINING]
         typist.told.update(session.id for session in untold)

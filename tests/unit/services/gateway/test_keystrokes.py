@@ -36,7 +36,7 @@ class Desk:
 
     def __init__(self) -> None:
         self.uplink = FakeUplink()
-        self.keystrokes = Keystrokes(self.uplink)
+        self.keystrokes = Keystrokes(self.uplink, typing_s=10.0)
         self.session: Session = session("asha")[0]
         self.session.name = "Asha"
 

@@ -17,9 +17,9 @@ from tests.unit.services.gateway.fakes import FakeSocket, session
 class Room:
     """Sessions on one gateway, and what they are told."""
 
-    def __init__(self) -> None:
+    def __init__(self, typing_s: float = 10.0) -> None:
         self.sessions = Sessions()
-        self.typists = Typists(self.sessions)
+        self.typists = Typists(self.sessions, typing_s=typing_s)
 
     def enter(self, user: str, socket_id: str = "", state: State = State.LIVE) -> tuple[Session, FakeSocket]:
         """A device of `user`."""
@@ -35,12 +35,6 @@ class Room:
 
 def _told(socket: FakeSocket) -> list[bool]:
     return [body["isTyping"] for event, body, _ in socket.emitted if event == "typing_indicator"]
-
-
-@pytest.fixture
-def brief(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Typing ends after a moment."""
-    monkeypatch.setattr(typists, "TYPING_S", 0.05)
 
 
 async def test_each_start_and_stop_is_told_once_to_all_devices() -> None:
@@ -84,10 +78,9 @@ async def test_who_comes_later_is_told_with_the_next_start_and_only_they() -> No
     assert (_told(bala), _told(chitra), _told(dina)) == ([True, False], [True], [True, False])
 
 
-@pytest.mark.usefixtures("brief")
 async def test_typing_ends_by_itself() -> None:
     """Though nobody says so: the typist's gateway or the router may be gone."""
-    room = Room()
+    room = Room(typing_s=0.05)
     _, bala = room.enter("bala")
     room.say("bala")
     assert _told(bala) == [True]
