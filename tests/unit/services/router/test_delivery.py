@@ -13,13 +13,27 @@ from prometheus_client import CollectorRegistry
 
 from libs import keys
 from libs.broker import Broker, Script
+from libs.clock import now_ms
 from libs.directory import Directory
 from libs.limits import Limiter
 from libs.streams import consumer, producer
 from libs.wire import codec, names
 from libs.wire.codes import Code
 from libs.wire.events import Draft
-from libs.wire.frames import Answer, Confirm, Due, DuePage, Emit, History, Inbound, Origin, Section, Send, Sender
+from libs.wire.frames import (
+    Answer,
+    Confirm,
+    Due,
+    DuePage,
+    Emit,
+    History,
+    Inbound,
+    Origin,
+    Section,
+    Send,
+    Sender,
+    Typing,
+)
 from services.router import permission
 from services.router.batch import Work
 from services.router.conversations import Conversations
@@ -759,3 +773,24 @@ async def test_what_is_refused_for_another_reason_does_not_count(store: FakeStor
     await desk.answers()
     await desk.deliver(partition, *(send(f"d{n}", type="document", ack=n) for n in range(4)))
     assert [_code(answer) for answer in (await desk.answers()).values()] == ["ok"] * 3 + ["rate_limited"]
+
+
+async def test_typing_is_dropped_rather_than_queued(store: FakeStore, broker: Broker) -> None:
+    """At once it is told; what waited, or was read before by a router that died, is refused and told to nobody."""
+    desk = Desk(store, broker)
+    partition = await desk.open()
+
+    def typing(ack: int, at_ms: int) -> Typing:
+        return Typing(Origin("g1", "rama-socket", ack), "rama", "Rama", RAMA_SITA, True, "typing_start", at_ms)
+
+    await desk.deliver(partition, typing(1, now_ms()), typing(2, now_ms() - 3500))
+    assert [frame.users for frame in await desk.heard("g2")] == [("sita",)]
+    answers = await desk.answers()
+    assert {ack: _code(answer) for ack, answer in answers.items()} == {1: "ok", 2: "overloaded"}
+    await desk.take(partition, typing(3, now_ms()))
+    await broker.command("DEL", keys.lease(0))
+    successor = Desk(store, broker, router="r2")
+    replayed = await successor.read(await successor.own())
+    await successor.delivery.complete([replayed])
+    assert await desk.heard("g2") == []
+    assert _code((await desk.answers())[3]) == "overloaded"
