@@ -11,6 +11,8 @@ _PREFIX: Final = "talowa"
 # Seats are spread over a few hashes, so that locating a batch of users is one HMGET a hash, and a
 # cluster of brokers can share them. Fixed: changing it means forgetting who is where.
 DIRECTORY_SHARDS: Final = 8
+# What is counted lately is spread likewise: one script a shard counts a batch.
+LIMIT_SHARDS: Final = 8
 
 
 def partitions() -> str:
@@ -89,6 +91,11 @@ def seated(shard: int, gateway: str) -> str:
     return f"{_PREFIX}:{{d{shard}}}:seated:{gateway}"
 
 
+def taken(limit_shard: int, limit: str, digest: str) -> str:
+    """What was counted lately for one person or address (by a hash of whom), under the limit of this name."""
+    return f"{_PREFIX}:{{r{limit_shard}}}:{limit}:{digest}"
+
+
 class Key(NamedTuple):
     """A row of the catalogue."""
 
@@ -129,4 +136,5 @@ CATALOGUE: Final = (
     ),
     Key("talowa:{dN}:seats", "hash", "until dropped or reaped", ("gateway", "presence"), ("router", "gateway")),
     Key("talowa:{dN}:seated:G", "set", "until dropped or reaped", ("gateway", "presence"), ("presence", "gateway")),
+    Key("talowa:{rN}:L:H", "sorted set", "60 s after the last", ("router", "gateway"), ("router", "gateway")),
 )

@@ -20,12 +20,18 @@ class Producer:
 
     def __init__(self, broker: Broker, *, limit: int, linger_s: float) -> None:
         self._broker = broker
+        self._limit = limit
         self._commit: GroupCommit[tuple[int, Inbound]] = GroupCommit(
             self._flush, limit=limit, linger_s=linger_s, batch=4000
         )
 
     def __len__(self) -> int:
         return len(self._commit)
+
+    @property
+    def is_half_full(self) -> bool:
+        """What is put now waits a while."""
+        return 2 * len(self) >= self._limit
 
     def publish_nowait(self, partition: int, frame: Inbound) -> None:
         """Take a frame for `partition`. Raises `Full`."""

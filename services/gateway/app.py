@@ -9,22 +9,28 @@ from prometheus_client import CollectorRegistry
 from libs import broker, cluster, lifecycle, settings
 from libs.directory import Directory
 from libs.identity import Envelopes, Tickets, seals
+from libs.limits import Limiter
 from libs.operators import Operators
 from libs.streams.producer import Producer
 from libs.telemetry import health, logs
-from services.gateway import downlink, http
+from services.gateway import addresses, downlink, http, minutes
 from services.gateway.auth import Authenticator, LocalVerifier
 from services.gateway.catchup import CatchUp
 from services.gateway.door import Door
 from services.gateway.downlink import DownlinkReader
 from services.gateway.drain import drain
 from services.gateway.heartbeat import Heartbeat
+from services.gateway.keystrokes import Keystrokes
 from services.gateway.metrics import GatewayMetrics
+from services.gateway.minutes import Minutes
+from services.gateway.pace import Paces
 from services.gateway.questions import Questions
 from services.gateway.requests import Requests
 from services.gateway.sessions import Sessions
 from services.gateway.settings import GatewaySettings
 from services.gateway.sockets import Server
+from services.gateway.turnstile import Turnstile
+from services.gateway.typists import Typists
 from services.gateway.uplink import Uplink
 
 log = structlog.get_logger(__name__)
@@ -76,9 +82,16 @@ async def main(stop: asyncio.Event) -> None:
                 figures=lambda: http.figures(len(server.sockets), len(sessions)),
             )
             questions = Questions(gateway)
+            turnstile = Turnstile(
+                Limiter(commands, s.ticket_secret.encode()),
+                connects=s.connects_per_minute,
+                sign_ins=s.sign_ins_per_minute,
+            )
+            paces = Paces(s.frames_per_s, s.frames_burst)
             door = Door(
                 gateway,
                 authenticator,
+                turnstile,
                 questions,
                 sessions,
                 heartbeat,
@@ -90,8 +103,29 @@ async def main(stop: asyncio.Event) -> None:
                 token_warning_s=s.token_warning_s,
                 token_grace_s=s.token_grace_s,
             )
-            frames = DownlinkReader(reader, gateway, sessions, catchup, questions, metrics, envelopes)
-            requests = Requests(gateway, door, sessions, uplink, catchup, metrics, tasks.create_task)
+            frames = DownlinkReader(
+                reader,
+                gateway,
+                sessions,
+                catchup,
+                questions,
+                Typists(sessions, typing_s=s.typing_s),
+                metrics,
+                envelopes,
+            )
+            requests = Requests(
+                gateway,
+                door,
+                sessions,
+                uplink,
+                catchup,
+                metrics,
+                tasks.create_task,
+                paces,
+                Minutes(minutes.per_minute(s)),
+                Keystrokes(uplink, typing_s=s.typing_s),
+            )
+            proxies = addresses.networks(s.trusted_proxies)
             server = Server(
                 requests,
                 tasks,
@@ -103,6 +137,11 @@ async def main(stop: asyncio.Event) -> None:
                 allowed_origins=s.allowed_origins,
                 connect_timeout_s=s.sign_in_timeout_s,
                 overflowed=metrics.outbox_overflows.inc,
+                came_from=lambda request: addresses.client(
+                    request.remote, request.headers.getall("X-Forwarded-For", ()), proxies
+                ),
+                admit=turnstile.connect,
+                wasted=paces.frame,
             )
             metrics.connections.set_function(lambda: len(server.sockets))
             metrics.sessions.set_function(lambda: len(sessions))
@@ -118,7 +157,9 @@ async def main(stop: asyncio.Event) -> None:
             operators = Operators(s.admin_token, door.role_of)
             http.add_operators(internal, operators, commands, directory, partitions=s.partitions)
 
-            running = [tasks.create_task(work) for work in (uplink.run(), heartbeat.run(), frames.run())]
+            running = [
+                tasks.create_task(work) for work in (uplink.run(), heartbeat.run(), frames.run(), turnstile.run())
+            ]
             async with (
                 health.serve(internal, s.internal_host, s.internal_port, "INTERNAL_PORT") as internal_port,
                 health.serve(public, s.websocket_host, s.websocket_port, "WEBSOCKET_PORT") as port,

@@ -23,6 +23,7 @@ from services.gateway.heartbeat import Heartbeat
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.questions import Questions
 from services.gateway.sessions import Session, Sessions, Socket, State
+from services.gateway.turnstile import Turnstile
 from services.gateway.uplink import Uplink
 
 log = structlog.get_logger(__name__)
@@ -37,6 +38,7 @@ class Door:
         self,
         gateway: str,
         authenticator: Authenticator,
+        turnstile: Turnstile,
         questions: Questions,
         sessions: Sessions,
         heartbeat: Heartbeat,
@@ -51,6 +53,7 @@ class Door:
     ) -> None:
         self._gateway = gateway
         self._authenticator = authenticator
+        self._turnstile = turnstile
         self._questions = questions
         self._sessions = sessions
         self._heartbeat = heartbeat
@@ -68,6 +71,7 @@ class Door:
     async def handshake(self, socket: Socket, auth: Mapping[str, Any]) -> None:
         """A client connects, perhaps with a token. Raises `Refusal`."""
         if offers_anything(auth):
+            await self._turnstile.sign_in(socket.address)
             await self._sign_in(socket, auth)
 
     def opened(self, socket: Socket) -> None:
@@ -84,9 +88,13 @@ class Door:
         """The event `authenticate`: a first sign-in, or a fresh token on a live socket."""
         if socket.id in self._busy:
             return self._refuse(socket, ack, Refusal(Code.NOT_AUTHENTICATED, "The sign-in before is under way."))
-        self._busy.add(socket.id)
+        socket_id = socket.id
+        self._busy.add(socket_id)
         session = self._sessions.by_socket(socket.id)
         try:
+            await self._turnstile.sign_in(socket.address)
+            if session.is_gone if session is not None else socket_id not in self._strangers:
+                raise Refusal(Code.UNAVAILABLE)  # the client left meanwhile; nobody hears this
             if session is None:
                 session = await self._sign_in(socket, offered)
             else:
@@ -96,7 +104,7 @@ class Door:
             self._send_away(socket, session, refusal)
             return None
         finally:
-            self._busy.discard(socket.id)
+            self._busy.discard(socket_id)
         if ack is not None:
             socket.answer(ack, payloads.encode(payloads.Ok()))
         return self._welcome(session)

@@ -16,11 +16,12 @@ from libs.broker import AWAY, Broker
 from libs.identity import Envelopes, Unopenable
 from libs.streams import consumer
 from libs.wire import codec
-from libs.wire.frames import Answer, Downlink, DuePage, Emit, SealedReply, Section, SignedIn
+from libs.wire.frames import Answer, Downlink, DuePage, Emit, SealedReply, Section, SignedIn, TypingNotice
 from services.gateway.catchup import CatchUp
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.questions import Questions
 from services.gateway.sessions import Session, Sessions, State
+from services.gateway.typists import Typists
 
 log = structlog.get_logger(__name__)
 
@@ -39,6 +40,7 @@ class DownlinkReader:
         sessions: Sessions,
         catchup: CatchUp,
         questions: Questions,
+        typists: Typists,
         metrics: GatewayMetrics,
         envelopes: Envelopes | None = None,
     ) -> None:
@@ -47,6 +49,7 @@ class DownlinkReader:
         self._sessions = sessions
         self._catchup = catchup
         self._questions = questions
+        self._typists = typists
         self._metrics = metrics
         self._envelopes = envelopes
         self._tokens: dict[int, int] = {}
@@ -106,6 +109,8 @@ class DownlinkReader:
                 self._questions.answered(frame)
             case SealedReply():
                 self._open(frame)
+            case TypingNotice():
+                self._typists.notice(frame)
         self._metrics.downlink_frames.labels(type(frame).__name__.lower()).inc()
 
     def _emit(self, frame: Emit) -> None:

@@ -25,7 +25,7 @@ class GatewayMetrics:
         self.refusals = Counter("talowa_gateway_refusals_total", "Refusals by code.", ["code"], registry=registry)
         self.confirms_dropped = Counter(
             "talowa_gateway_confirms_dropped_total",
-            "Acknowledgements dropped because the uplink was full; what they confirmed stays due.",
+            "Acknowledgements dropped: the uplink was full, or they were too many. What they confirmed stays due.",
             registry=registry,
         )
         self.uplink_frames = Gauge(

@@ -16,7 +16,10 @@ from libs.wire.frames import Confirm, History, Join, Origin, Send
 from services.gateway import anonymity
 from services.gateway.catchup import CatchUp
 from services.gateway.door import Door
+from services.gateway.keystrokes import Keystrokes
 from services.gateway.metrics import GatewayMetrics
+from services.gateway.minutes import Minutes
+from services.gateway.pace import Paces
 from services.gateway.sessions import Session, Sessions, Socket, State
 from services.gateway.uplink import Uplink
 
@@ -35,6 +38,9 @@ class Requests:
         catchup: CatchUp,
         metrics: GatewayMetrics,
         spawn: Spawn,
+        paces: Paces,
+        minutes: Minutes,
+        keystrokes: Keystrokes,
     ) -> None:
         self._gateway = gateway
         self._door = door
@@ -43,6 +49,9 @@ class Requests:
         self._catchup = catchup
         self._metrics = metrics
         self._spawn = spawn
+        self._paces = paces
+        self._minutes = minutes
+        self._keystrokes = keystrokes
 
     # --- services.gateway.sockets.Application --------------------------------------------------
 
@@ -56,6 +65,9 @@ class Requests:
 
     def closed(self, socket: Socket) -> None:
         """The socket is gone."""
+        session = self._sessions.by_socket(socket.id)
+        if session is not None:
+            self._keystrokes.closed(session)
         self._door.closed(socket)
 
     def event(self, socket: Socket, ack: int | None, text: str) -> None:
@@ -64,6 +76,7 @@ class Requests:
         known = name if name in events.type_of_event else "unknown"
         self._metrics.events.labels(known).inc()
         try:
+            self._paces.frame(socket)
             event = events.read(name, argument) if name == "authenticate" else self._read(socket, name, argument)
             if isinstance(event, events.Authenticate):
                 offered = {"token": event.token, "resumeTicket": event.resume_ticket}
@@ -77,6 +90,9 @@ class Requests:
 
     def acknowledged(self, socket: Socket, ack: int) -> None:
         """The client has something we sent. An uplink that is full loses nothing: it stays due."""
+        if not self._paces.acknowledgement(socket):
+            self._metrics.confirms_dropped.inc()
+            return
         session = self._sessions.by_socket(socket.id)
         expected = session.take_expected(ack) if session is not None else None
         if session is None or expected is None:
@@ -101,6 +117,7 @@ class Requests:
         return events.read(name, argument)
 
     def _take(self, session: Session, ack: int | None, name: str, event: msgspec.Struct) -> None:
+        self._minutes.count(session, name)
         origin = Origin(self._gateway, session.id, ack)
         match event:
             case events.SendMessage():
@@ -117,6 +134,8 @@ class Requests:
                 self._leave(session, ack, event)
             case events.JoinGroup():
                 self._join(session, origin, name, event)
+            case events.Typing():
+                self._keystrokes.typed(session, origin, name, event)
             case events.Sync():
                 cursors = {events.target(key, session.user_id)[0]: seq for key, seq in event.cursors.items()}
                 self._catchup.sync(session, cursors, event.budget_bytes)

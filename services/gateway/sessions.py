@@ -12,6 +12,8 @@ from typing import Final, Protocol
 
 from libs.identity import Claims
 from libs.wire.frames import DuePosition, Sender
+from services.gateway.minutes import Minute
+from services.gateway.pace import Pace
 
 # Unanswered emits that are remembered per socket; what is forgotten stays due.
 _ACKS_MAX: Final = 1024
@@ -23,11 +25,14 @@ class Socket(Protocol):
     """What a session needs of its socket."""
 
     id: str
+    address: str
+    pace: Pace | None
 
     def emit(self, event: str, body: bytes, ack: int | None = None) -> None: ...
     def answer(self, ack: int, body: bytes) -> None: ...
     def close_for_retry(self) -> None: ...
     def close_for_good(self) -> None: ...
+    def close_for_breach(self) -> None: ...
 
 
 class State(IntEnum):
@@ -88,6 +93,7 @@ class Session:
         "claims",
         "expiry",
         "is_gone",
+        "minutes",
         "name",
         "page_timer",
         "role",
@@ -105,6 +111,7 @@ class Session:
         self.role = ""
         self.state = State.JOINING
         self.is_gone = False
+        self.minutes: dict[str, Minute] | None = None
         self.walk: Walk | None = Walk()
         self.page_timer: asyncio.TimerHandle | None = None
         self.expiry: asyncio.TimerHandle | None = None

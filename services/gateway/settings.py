@@ -8,6 +8,7 @@ from msgspec import Meta
 
 from libs import settings
 from libs.identity import seals
+from services.gateway import addresses
 
 _MIN_SECRET = 32
 
@@ -63,6 +64,10 @@ class GatewaySettings(settings.PartitionedSettings, frozen=True, kw_only=True):
         float, Meta(gt=0, le=120, description="A page not confirmed by then: live messages wait no longer for it.")
     ] = 10.0
 
+    typing_s: Annotated[
+        float, Meta(gt=0, le=60, description="Typing that is not said again for so long has stopped.")
+    ] = 10.0
+
     frame_max_bytes: Annotated[int, Meta(ge=1024, le=1 << 20, description="A larger frame is refused.")] = 65_536
     outbox_max_bytes: Annotated[
         int, Meta(ge=65_536, description="Bytes that wait for one socket; beyond it, it is closed and all stays due.")
@@ -79,6 +84,43 @@ class GatewaySettings(settings.PartitionedSettings, frozen=True, kw_only=True):
     overload_entries: Annotated[
         int, Meta(ge=100, description="Entries on one inbound stream; beyond it, clients are refused.")
     ] = 50_000
+    frames_per_s: Annotated[
+        int, Meta(ge=0, le=100_000, description="Events a socket may send a second, in the long run; 0: any number.")
+    ] = 50
+    frames_burst: Annotated[int, Meta(ge=1, le=100_000, description="Events a socket may send at once.")] = 200
+    trusted_proxies: Annotated[
+        str,
+        Meta(
+            description="Proxies whose X-Forwarded-For is believed: networks, separated by commas, such as 10.0.0.0/8."
+        ),
+    ] = ""
+    connects_per_minute: Annotated[
+        int, Meta(ge=0, le=1_000_000, description="Connections an address may open in any minute; 0: any number.")
+    ] = 600
+    sign_ins_per_minute: Annotated[
+        int, Meta(ge=0, le=1_000_000, description="Sign-ins an address may try in any minute; 0: any number.")
+    ] = 300
+    subscriptions_per_minute: Annotated[
+        int, Meta(ge=0, le=10_000, description="Presence a session may ask or set in any minute; 0: any number.")
+    ] = 60
+    joins_per_minute: Annotated[
+        int, Meta(ge=0, le=10_000, description="Joins and leaves a session may ask in any minute; 0: any number.")
+    ] = 120
+    typing_per_minute: Annotated[
+        int, Meta(ge=0, le=10_000, description="Typing events of a session in any minute; 0: any number.")
+    ] = 120
+    get_keys_per_minute: Annotated[
+        int, Meta(ge=0, le=10_000, description="Users whose keys a session may ask in any minute; 0: any number.")
+    ] = 30
+    publish_keys_per_minute: Annotated[
+        int, Meta(ge=0, le=10_000, description="Key bundles a session may publish in any minute; 0: any number.")
+    ] = 20
+    searches_per_minute: Annotated[
+        int, Meta(ge=0, le=10_000, description="Searches a session may ask in any minute; 0: any number.")
+    ] = 30
+    history_per_minute: Annotated[
+        int, Meta(ge=0, le=10_000, description="Histories and syncs a session may ask in any minute; 0: any number.")
+    ] = 240
     drain_window_s: Annotated[
         float, Meta(ge=0, le=600, description="Leaving sockets are closed spread over this time.")
     ] = 3.0
@@ -107,6 +149,13 @@ class GatewaySettings(settings.PartitionedSettings, frozen=True, kw_only=True):
             found.append(
                 f"TOKEN_KEY_FILE={self.token_key_file}: there is no such file. "
                 "Give the issuer's public key; `talowa up` makes one for local use."
+            )
+        try:
+            addresses.networks(self.trusted_proxies)
+        except ValueError as error:
+            found.append(
+                f"TRUSTED_PROXIES={self.trusted_proxies!r}: {error}. "
+                "Give networks such as 10.0.0.0/8, separated by commas, or nothing if clients connect directly."
             )
         if "FIREBASE_AUTH_EMULATOR_HOST" in os.environ:
             found.append(

@@ -16,6 +16,7 @@ import logging
 import re
 import secrets
 from base64 import b64decode
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, Final, Protocol
 
@@ -30,6 +31,7 @@ from engineio.async_drivers import aiohttp as driver
 from libs.wire import events, payloads
 from libs.wire.codes import Code, Refusal
 from services.gateway.outbox import Outbox, Overflow
+from services.gateway.pace import Pace
 
 log = structlog.get_logger(__name__)
 
@@ -85,6 +87,8 @@ class Socket(async_socket.AsyncSocket):  # type: ignore[misc] # the library is u
         super().__init__(server, sid)
         self.queue = Outbox(server.outbox_max_bytes)
         self.id = ""
+        self.address = ""
+        self.pace: Pace | None = None
         self.is_open = False
         self.is_connecting = False
         self._websocket: web.WebSocketResponse | None = None
@@ -114,6 +118,10 @@ class Socket(async_socket.AsyncSocket):  # type: ignore[misc] # the library is u
         """Tell the client not to come back by itself, and close."""
         self._say("1")
         self._leave(WSCloseCode.OK)
+
+    def close_for_breach(self) -> None:
+        """Close on a client that goes on breaking the rules."""
+        self._leave(WSCloseCode.POLICY_VIOLATION)
 
     def _say(self, text: str) -> None:
         if self.closed or self._is_leaving:
@@ -339,6 +347,8 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc] # the library is
     tasks: asyncio.TaskGroup
     overflowed: Any
     is_accepting: bool
+    came_from: Callable[[web.Request], str]
+    admit: Callable[[str], Awaitable[int]]
 
     def generate_id(self) -> str:
         """Names the gateway, so that any other knows whom a poll is for; the rest is a secret."""
@@ -364,7 +374,12 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc] # the library is
             return self._bad_request("Invalid websocket upgrade")
         if not self.is_accepting:
             return {"status": "503 Service Unavailable", "headers": [("Retry-After", "1")], "response": b"draining"}
+        address = self.came_from(environ["aiohttp.request"])
+        if wait_ms := await self.admit(address):
+            after_s = str(-(-wait_ms // 1000))
+            return {"status": "429 Too Many Requests", "headers": [("Retry-After", after_s)], "response": b"too many"}
         socket = Socket(self, self.generate_id())
+        socket.address = address
         self.sockets[socket.sid] = socket
         hello = {
             "sid": socket.sid,
@@ -385,6 +400,10 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc] # the library is
         return self._ok(await socket.poll(), jsonp_index=jsonp_index)
 
 
+async def _let_in(_: str) -> int:
+    return 0
+
+
 class Server(socketio.AsyncServer):  # type: ignore[misc] # the library is untyped
     """Socket.IO on one namespace, for one application."""
 
@@ -401,6 +420,9 @@ class Server(socketio.AsyncServer):  # type: ignore[misc] # the library is untyp
         allowed_origins: str,
         connect_timeout_s: float,
         overflowed: Any = lambda: None,
+        came_from: Callable[[web.Request], str] = lambda _: "",
+        admit: Callable[[str], Awaitable[int]] = _let_in,
+        wasted: Callable[[Socket], None] = lambda _: None,
     ) -> None:
         super().__init__(
             async_mode="aiohttp",
@@ -420,6 +442,10 @@ class Server(socketio.AsyncServer):  # type: ignore[misc] # the library is untyp
         self.eio.outbox_max_bytes = outbox_max_bytes
         self.eio.overflowed = overflowed
         self.eio.is_accepting = True
+        self.eio.came_from = came_from
+        self.eio.admit = admit
+        # Told of each frame that is none of the application's; it may raise `Refusal`.
+        self._wasted = wasted
         self._application = application
         self._connect_timeout_s = connect_timeout_s
         self.on("connect", self._handshake)
@@ -459,6 +485,7 @@ class Server(socketio.AsyncServer):  # type: ignore[misc] # the library is untyp
         try:
             if isinstance(data, bytes):
                 if not socket.expects_attachment():
+                    self._wasted(socket)
                     self._refuse_binary(socket, None)
                 return
             match = _PACKET.fullmatch(data)
@@ -473,6 +500,7 @@ class Server(socketio.AsyncServer):  # type: ignore[misc] # the library is untyp
         self, socket: Socket, kind: str, attachments: str | None, namespace: str | None, ack: str | None, text: str
     ) -> None:
         if kind == "0":
+            self._wasted(socket)
             await self._handle_connect(socket.sid, namespace, _auth(text))
         elif namespace not in (None, "/") or not socket.is_open:
             raise Refusal(Code.MALFORMED)
@@ -484,6 +512,7 @@ class Server(socketio.AsyncServer):  # type: ignore[misc] # the library is untyp
         elif kind == "3" and ack and text.startswith("["):
             self._application.acknowledged(socket, int(ack))
         elif kind in "56" and attachments:
+            self._wasted(socket)
             socket.expect_attachments(int(attachments))
             self._refuse_binary(socket, int(ack) if ack and kind == "5" else None)
         else:
@@ -523,9 +552,10 @@ class Server(socketio.AsyncServer):  # type: ignore[misc] # the library is untyp
             await self._application.handshake(socket, auth or {})
         except Refusal as refusal:
             why = payloads.auth_failed(refusal)
-            raise socketio.exceptions.ConnectionRefusedError(
-                why.message, {"code": why.code, "retryable": why.retryable}
-            ) from refusal
+            data: dict[str, Any] = {"code": why.code, "retryable": why.retryable}
+            if refusal.retry_after_ms is not None:
+                data["retryAfterMs"] = refusal.retry_after_ms
+            raise socketio.exceptions.ConnectionRefusedError(why.message, data) from refusal
         if socket.closed:  # polled in beside the CONNECT, or timed out: who is gone has no session
             self._application.closed(socket)
             raise socketio.exceptions.ConnectionRefusedError("The connection is closed.")

@@ -17,6 +17,8 @@ from libs.wire.codes import Code, Refusal
 from libs.wire.frames import Inbound, Send
 
 _RETRY_AFTER_MS: Final = 2000
+# A second of real lag: owners note how far they have read once a second, so up to one more is seen where there is none.
+_PROMPT_LAG_S: Final = 2.0
 
 
 class Lag(Struct, frozen=True):
@@ -55,6 +57,14 @@ class Uplink:
     def publish_for_conversation(self, conversation_id: str, frame: Inbound) -> None:
         """To the partition that orders a conversation. Raises `Refusal`."""
         self._publish(names.partition_of(conversation_id, self._partitions), frame)
+
+    def publish_if_prompt(self, conversation_id: str, frame: Inbound) -> None:
+        """To the partition of a conversation, for what is worth nothing late. Raises `Refusal` if it would be."""
+        partition = names.partition_of(conversation_id, self._partitions)
+        lag = self._lags.get(partition)
+        if self._producer.is_half_full or (lag is not None and lag.age_s > _PROMPT_LAG_S):
+            raise Refusal(Code.OVERLOADED, retry_after_ms=_RETRY_AFTER_MS)
+        self._publish(partition, frame)
 
     def publish_for_user(self, user_id: str, frame: Inbound) -> None:
         """To the partition that answers for a user. Raises `Refusal`."""

@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 from libs import broker, cluster, lifecycle, settings
 from libs.directory import Directory
 from libs.identity import Envelopes, seals
+from libs.limits import Limiter
 from libs.telemetry import health, logs
 from services.router.anonymity import Anonymity
 from services.router.conversations import Conversations
@@ -18,11 +19,13 @@ from services.router.delivery import Delivery
 from services.router.due import DuePages
 from services.router.metrics import RouterMetrics
 from services.router.people import People
+from services.router.rates import Rates, per_minute
 from services.router.requests import Requests
 from services.router.sayings import Sayings
 from services.router.settings import RouterSettings
 from services.router.sqlite import open_store
 from services.router.store import Store, StoreAway
+from services.router.typing_notices import TypingNotices
 from services.router.worker import BLOCK_MS, Worker
 
 log = structlog.get_logger(__name__)
@@ -57,7 +60,8 @@ async def main(stop: asyncio.Event) -> None:
         )
         conversations = Conversations(store, people, s.counted_members_max, anonymity)
         pages = DuePages(store, commands, partitions=s.partitions, messages=s.page_messages, bytes_=s.page_bytes)
-        requests = Requests(store, people, conversations, pages, metrics)
+        typing = TypingNotices(people, conversations, members_max=s.counted_members_max)
+        requests = Requests(store, people, conversations, pages, metrics, typing)
         delivery = Delivery(
             store,
             people,
@@ -65,6 +69,7 @@ async def main(stop: asyncio.Event) -> None:
             commands,
             Sayings(conversations, requests, metrics, partitions=s.partitions),
             metrics,
+            Rates(Limiter(commands), per_minute(s)),
             anonymity,
             envelopes,
         )

@@ -28,6 +28,11 @@ class Verdict:
         # It had its place before this batch: its sender may have heard of it, or not.
         self.was_placed = False
 
+    @property
+    def may_be_new(self) -> bool:
+        """Whether it will have a place of its own here, unless it was sent before."""
+        return self.message is None and self.refusal is None and self.forwarded is None
+
 
 class Work:
     """The frames of one partition in a batch, and what was decided about them."""

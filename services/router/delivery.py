@@ -3,7 +3,7 @@
 A batch is frames of several partitions, and goes through two stages. The next batch is decided while
 this one is completed; batches complete in order.
 
-    decide    may it be sent (`permission`) · was it sent before · its place (`order.lua`, fenced)
+    decide    may it be sent (`permission`, `rates`) · was it sent before · its place (`order.lua`, fenced)
     complete  save → say (`sayings`, `routing.plan`, `outbound`) → acknowledge (fenced)
 
 Once a message has a place, nothing refuses it any more: a replay after a crash finds the place and goes
@@ -11,8 +11,9 @@ on from there. While the store is away a batch is said as `queued` and *parked*:
 stream, and its `sent` follows when the store has it.
 """
 
+import asyncio
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -30,6 +31,7 @@ from services.router.batch import Verdict, Work
 from services.router.metrics import RouterMetrics
 from services.router.partition import Candidate, Partition
 from services.router.people import People
+from services.router.rates import Counted, Rates
 from services.router.routing import Saying
 from services.router.sayings import Sayings
 from services.router.store import Message, Saved, Store, StoreAway
@@ -51,6 +53,7 @@ class Delivery:
         broker: Broker,
         sayings: Sayings,
         metrics: RouterMetrics,
+        rates: Rates,
         anonymity: Anonymity | None = None,
         envelopes: Envelopes | None = None,
     ) -> None:
@@ -60,6 +63,7 @@ class Delivery:
         self._broker = broker
         self._sayings = sayings
         self._metrics = metrics
+        self._rates = rates
         self._anonymity = anonymity
         self._envelopes = envelopes
         self._seal = envelopes.seal_reply if envelopes is not None else routing.no_seal
@@ -83,16 +87,34 @@ class Delivery:
         keyed = [(work, send, self._key(send)) for work, send in sends]
         keys = {key for _, _, key in keyed if key is not None}
         waiting = {key: message for work in works for key, message in work.partition.unsaved.items() if key in keys}
+        for work, send, key in keyed:
+            work.verdicts.append(self._judge(Verdict(send, key), waiting))
+        verdicts = [verdict for work in works for verdict in work.verdicts]
+        counted = {v.key: _counted(v.send, v.key) for v in verdicts if v.key is not None and v.may_be_new}
         is_store_away = bool(self._parked)
+        # The broker counts while the store looks: a message waits for the slower of the two.
+        (found, is_found_out), (over, fresh) = await asyncio.gather(
+            self._look_up([(work, send) for work, send, key in keyed if key is not None], keys - waiting.keys()),
+            self._rates.count(list(counted.values())),
+        )
+        for verdict in verdicts:
+            _recognise(verdict, found, over)
+        await self._order(works, is_store_away=is_store_away or not is_found_out)
+        given = {v.key for v in verdicts if v.is_new and not v.was_placed}
+        repeats = {v.key for v in verdicts if v.key is not None and (v.was_placed or v.is_recent)} - given
+        await self._rates.give_back([counted[key] for key in repeats & fresh])
+
+    async def _look_up(
+        self, sends: Sequence[tuple[Work, Send]], unknown: Collection[str]
+    ) -> tuple[dict[str, Message], bool]:
+        """Which of the `unknown` are in the store, and whether it could say so."""
         found: dict[str, Message] = {}
         try:
-            found = await self._store.find(keys - waiting.keys())
-            await self._learn_last_seqs([(work, send) for work, send, key in keyed if key is not None])
+            found = await self._store.find(unknown)
+            await self._learn_last_seqs(sends)
         except StoreAway:
-            is_store_away = True
-        for work, send, key in keyed:
-            work.verdicts.append(self._judge(Verdict(send, key), waiting, found))
-        await self._order(works, is_store_away=is_store_away)
+            return found, False
+        return found, True
 
     def _key(self, send: Send) -> str | None:
         """The key by which a message is known; None while an anonymous one is not in its own conversation yet."""
@@ -123,9 +145,9 @@ class Delivery:
             for conversation_id, seq in (await self._store.last_seqs(list(unknown))).items():
                 unknown[conversation_id].note_last_seq(conversation_id, seq)
 
-    def _judge(self, verdict: Verdict, waiting: dict[str, Message], found: dict[str, Message]) -> Verdict:
+    def _judge(self, verdict: Verdict, waiting: Mapping[str, Message]) -> Verdict:
         key = verdict.key or ""
-        verdict.message = waiting.get(key) or found.get(key)
+        verdict.message = waiting.get(key)
         verdict.was_placed = verdict.message is not None
         if verdict.message is None:
             try:
@@ -330,6 +352,21 @@ class Delivery:
         for work, reply in zip(works, replies, strict=True):
             if reply is None:
                 work.partition.is_lost = True
+
+
+def _counted(send: Send, key: str) -> Counted:
+    return Counted(send.sender.user_id, send.draft.type, key)
+
+
+def _recognise(verdict: Verdict, found: Mapping[str, Message], over: Mapping[str, Refusal]) -> None:
+    """What is in the store already is answered as it was; what is new may be too much."""
+    if verdict.message is not None or verdict.key is None:
+        return
+    verdict.message = found.get(verdict.key)
+    if verdict.message is not None:
+        verdict.was_placed, verdict.refusal, verdict.forwarded = True, None, None
+    elif verdict.forwarded is None:
+        verdict.refusal = verdict.refusal or over.get(verdict.key)
 
 
 def _message(send: Send, key: str, conversation_id: str, seq: int, at_ms: int) -> Message:

@@ -42,6 +42,7 @@ from services.router.people import People
 from services.router.receipts import Change
 from services.router.routing import Saying, ToSession, ToUsers
 from services.router.store import Message, Store, StoreAway, User
+from services.router.typing_notices import TypingNotices
 
 log = structlog.get_logger(__name__)
 
@@ -67,15 +68,24 @@ class Requests:
     """Answers requests, one frame at a time."""
 
     def __init__(
-        self, store: Store, people: People, conversations: Conversations, pages: DuePages, metrics: RouterMetrics
+        self,
+        store: Store,
+        people: People,
+        conversations: Conversations,
+        pages: DuePages,
+        metrics: RouterMetrics,
+        typing: TypingNotices,
     ) -> None:
         self._store = store
         self._people = people
         self._conversations = conversations
         self._pages = pages
+        self._typing = typing
         self._metrics = metrics
 
-    async def answer(self, partition: Partition, frame: Request) -> Sequence[Saying] | AboutConversation:
+    async def answer(
+        self, partition: Partition, frame: Request, *, is_replay: bool = False
+    ) -> Sequence[Saying] | AboutConversation:
         """What is said to a frame; or the frame to pass on, for it is about a conversation elsewhere.
 
         Raises `libs.broker.AWAY`; the store's absence is said with `unavailable`.
@@ -85,11 +95,11 @@ class Requests:
                 case SignIn() | Due():
                     said = await (self._sign_in(frame) if isinstance(frame, SignIn) else self._pages.page(frame))
                     return [answers.to_origin(partition.number, frame.origin, said)]
-                case Confirm() | History() | Join():
+                case Confirm() | History() | Join() | Typing():
                     group = await self._conversations.resolve(frame.bare_id)
                     if group is not None:
                         return msgspec.structs.replace(frame, conversation_id=group, bare_id=None)
-                    return await self._answer_participant(partition, frame)
+                    return await self._answer_participant(partition, frame, is_replay=is_replay)
                 case SealedFrame():  # which no key of ours opened
                     is_offered = self._conversations.anonymity is not None
                     raise Refusal(Code.UNAVAILABLE if is_offered else Code.ANONYMOUS_UNAVAILABLE)
@@ -110,12 +120,16 @@ class Requests:
             )
             return self._refuse(partition.number, frame, Refusal(Code.INTERNAL))
 
-    async def _answer_participant(self, partition: Partition, frame: Confirm | History | Join) -> Sequence[Saying]:
+    async def _answer_participant(
+        self, partition: Partition, frame: AboutConversation, *, is_replay: bool
+    ) -> Sequence[Saying]:
         match frame:
             case Confirm():
                 return await self._confirm(partition, frame)
             case History():
                 return await self._history(partition, frame)
+            case Typing():
+                return await self._typing.say(partition.number, frame, is_replay=is_replay)
             case Join():
                 await self._conversations.standing(frame.user_id, frame.conversation_id)
                 group_id = names.group_of(frame.conversation_id) or frame.conversation_id

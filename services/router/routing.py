@@ -8,9 +8,10 @@ what is due, so what is located must be said; a dead one's downlink is cleared a
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 
+import msgspec
 from msgspec import Struct
 
-from libs.wire.frames import Downlink, Emit, Section
+from libs.wire.frames import Downlink, Emit, Section, TypingNotice
 
 
 class ToSession(Struct, frozen=True):
@@ -36,12 +37,20 @@ class ToUsers(Struct, frozen=True):
     is_sealed: bool = False
 
 
-Saying = ToSession | ToUsers
+class ToReaders(Struct, frozen=True):
+    """Tell these users that somebody types, or stopped; `notice` is without them."""
+
+    partition: int
+    users: tuple[str, ...]
+    notice: TypingNotice
+
+
+Saying = ToSession | ToUsers | ToReaders
 
 
 def audience(sayings: Iterable[Saying]) -> set[str]:
     """Everyone who has to be located before `plan`."""
-    return {user for saying in sayings if isinstance(saying, ToUsers) for user in saying.users}
+    return {user for saying in sayings if isinstance(saying, ToUsers | ToReaders) for user in saying.users}
 
 
 def no_seal(frame: Downlink) -> Downlink:
@@ -74,6 +83,10 @@ def plan(
                     )
                     said = seal(emit) if saying.is_sealed else emit
                     frames.setdefault(gateway, {}).setdefault(partition, []).append(said)
+            case ToReaders(partition, readers, notice):
+                for gateway, users in _by_gateway(readers, seats).items():
+                    told = msgspec.structs.replace(notice, users=tuple(users))
+                    frames.setdefault(gateway, {}).setdefault(partition, []).append(told)
     return {
         gateway: tuple(Section(partition, tokens[partition], tuple(said)) for partition, said in partitions.items())
         for gateway, partitions in frames.items()

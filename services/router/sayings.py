@@ -146,7 +146,8 @@ class Sayings:
         """Everything in the batch that is not a message."""
         rest: list[Request] = [frame for frame in work.frames if not isinstance(frame, Send)]
         sayings: list[Saying] = []
-        for result in await asyncio.gather(*(self._requests.answer(work.partition, frame) for frame in rest)):
+        answering = (self._requests.answer(work.partition, frame, is_replay=work.is_replay) for frame in rest)
+        for result in await asyncio.gather(*answering):
             match result:
                 case Confirm() | History() | Join() | Typing():
                     forwarded.append((names.partition_of(result.conversation_id, self._partitions), result))

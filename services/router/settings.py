@@ -62,6 +62,23 @@ class RouterSettings(settings.PartitionedSettings, frozen=True, kw_only=True):
         int, Meta(ge=4096, le=262_144, description="Bytes in a page of offline_messages; small for slow phones.")
     ] = 32_768
 
+    text_per_minute: Annotated[
+        int, Meta(ge=0, le=100_000, description="Texts and locations a user may send in any minute; 0: any number.")
+    ] = 60
+    image_per_minute: Annotated[
+        int, Meta(ge=0, le=100_000, description="Images a user may send in any minute; 0: any number.")
+    ] = 10
+    document_per_minute: Annotated[
+        int, Meta(ge=0, le=100_000, description="Documents a user may send in any minute; 0: any number.")
+    ] = 5
+    voice_per_minute: Annotated[
+        int, Meta(ge=0, le=100_000, description="Voice messages a user may send in any minute; 0: any number.")
+    ] = 20
+    emergency_per_minute: Annotated[
+        int,
+        Meta(ge=0, le=100_000, description="Emergencies and broadcasts a user may send in any minute; 0: any number."),
+    ] = 3
+
     def problems(self) -> list[str]:
         """What the fields cannot say one by one."""
         found = []

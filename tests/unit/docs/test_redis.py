@@ -14,6 +14,7 @@ from libs import cluster, keys, lifecycle
 from libs.broker import Broker, connect
 from libs.directory import Directory
 from libs.keys import CATALOGUE, Key
+from libs.limits import Limiter
 from libs.streams.producer import Producer
 from libs.wire.events import Draft
 from libs.wire.frames import Confirm, Origin, Send, Sender
@@ -25,8 +26,10 @@ from services.router.delivery import Delivery
 from services.router.due import DuePages
 from services.router.metrics import RouterMetrics
 from services.router.people import People
+from services.router.rates import Rates
 from services.router.requests import Requests
 from services.router.sayings import Sayings
+from services.router.typing_notices import TypingNotices
 from services.router.worker import Worker
 from tests.support.broker import running_broker
 from tests.support.waiting import until
@@ -38,11 +41,21 @@ PARTITIONS: Final = 4
 _PLACEHOLDERS: Final = (
     ("{pNN}", r"\{p\d\d\}"),
     ("{dN}", r"\{d\d\}"),
+    ("{rN}", r"\{r\d\}"),
     ("{gw:G}", r"\{gw:[^}]+\}"),
+    (":L:H", r":[a-z_]+:[0-9a-f]{24}"),
     (":G", r":.+"),
     (":B", r":\d+"),
 )
-_ARGUMENTS: Final[dict[str, int | str]] = {"partition": 7, "bucket": 2_999_999, "shard": 3, "gateway": "gateway-1-ab12"}
+_ARGUMENTS: Final[dict[str, int | str]] = {
+    "partition": 7,
+    "bucket": 2_999_999,
+    "shard": 3,
+    "gateway": "gateway-1-ab12",
+    "limit_shard": 5,
+    "limit": "sign_ins",
+    "digest": "0123456789ab" * 2,
+}
 
 
 def expression(pattern: str) -> re.Pattern[str]:
@@ -120,6 +133,9 @@ def test_keys_of_one_script_share_a_hash_tag() -> None:
         elif "gateway" in parameters:
             assert tag, name
             assert tag[1] == "gw:gateway-1-ab12"
+        elif "limit_shard" in parameters:
+            assert tag, name
+            assert tag[1] == "r5"
 
 
 @pytest.mark.parametrize(
@@ -150,9 +166,11 @@ def _worker(broker: Broker, reader: Broker, store: FakeStore) -> Worker:
     people = People(store, 5.0)
     conversations = Conversations(store, people, 100)
     pages = DuePages(store, broker, partitions=PARTITIONS, messages=50, bytes_=32_768)
-    requests = Requests(store, people, conversations, pages, metrics)
+    typing = TypingNotices(people, conversations, members_max=100)
+    requests = Requests(store, people, conversations, pages, metrics, typing)
     sayings = Sayings(conversations, requests, metrics, partitions=PARTITIONS)
-    delivery = Delivery(store, people, Directory(broker), broker, sayings, metrics)
+    rates = Rates(Limiter(broker), dict.fromkeys(("text", "image", "document", "voice", "emergency"), 3))
+    delivery = Delivery(store, people, Directory(broker), broker, sayings, metrics, rates)
     given: dict[str, Any] = {"read_entries": 100, "linger_s": 0.0, "receipt_gather_s": 0.1, "parked_frames_max": 100}
     return Worker(broker, reader, delivery, store, metrics, router="r1", partitions=PARTITIONS, **given)
 

@@ -9,6 +9,7 @@ from libs.identity import Claims
 from libs.streams.producer import Producer
 from libs.wire import codec
 from libs.wire.frames import Inbound
+from services.gateway.pace import Pace
 from services.gateway.sessions import Session
 from services.gateway.uplink import Uplink
 
@@ -20,6 +21,8 @@ class FakeSocket:
 
     def __init__(self, socket_id: str = "socket") -> None:
         self.id = socket_id
+        self.address = "203.0.113.7"
+        self.pace: Pace | None = None
         self.emitted: list[tuple[str, Any, int | None]] = []
         self.answered: list[tuple[int, Any]] = []
         self.closed = ""
@@ -39,6 +42,10 @@ class FakeSocket:
     def close_for_good(self) -> None:
         """A close."""
         self.closed = "good"
+
+    def close_for_breach(self) -> None:
+        """A close."""
+        self.closed = "breach"
 
 
 class FakeBroker(Broker):

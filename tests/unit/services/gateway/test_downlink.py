@@ -11,6 +11,7 @@ from services.gateway.downlink import DownlinkReader
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.questions import Questions
 from services.gateway.sessions import Session, Sessions, State
+from services.gateway.typists import Typists
 from tests.unit.services.gateway.fakes import FakeBroker, FakeSocket, session, uplink
 
 OURS = Envelopes(["a-secret-of-the-cluster-thirty-two"])
@@ -28,7 +29,9 @@ def reader(envelopes: Envelopes | None = OURS) -> tuple[DownlinkReader, FakeSock
     sessions.add(asha)
     catchup = CatchUp("g1", sessions, uplink(broker), page_timeout_s=1)
     metrics = GatewayMetrics(CollectorRegistry())
-    return DownlinkReader(broker, "g1", sessions, catchup, Questions("g1"), metrics, envelopes), socket
+    return DownlinkReader(
+        broker, "g1", sessions, catchup, Questions("g1"), Typists(sessions, typing_s=10), metrics, envelopes
+    ), socket
 
 
 def test_a_sealed_event_reaches_who_it_is_for() -> None:

@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 from libs.broker import Broker
 from libs.directory import Directory
 from libs.identity import Envelopes
+from libs.limits import Limiter
 from libs.wire import names
 from libs.wire.codes import Code
 from libs.wire.frames import Answer, Confirm, Emit, History, Inbound, Join, Origin, SealedFrame, SealedReply, Send
@@ -22,12 +23,14 @@ from services.router.due import DuePages
 from services.router.metrics import RouterMetrics
 from services.router.partition import Partition
 from services.router.people import People
+from services.router.rates import Rates
 from services.router.requests import Requests
 from services.router.sayings import Sayings
 from services.router.store import Message, Receipt
+from services.router.typing_notices import TypingNotices
 from services.router.worker import Worker
 from tests.unit.services.router.fakes import EVERYTHING, FIELD, RAMA_SITA, FakeStore
-from tests.unit.services.router.test_delivery import PARTITIONS, Desk, emits, send, told
+from tests.unit.services.router.test_delivery import PARTITIONS, PER_MINUTE, Desk, emits, send, told
 
 ENVELOPES: Final = Envelopes(["a-secret-of-the-cluster-thirty-two"])
 OLD: Final = "an-old-key-of-thirty-two-letters"
@@ -48,11 +51,16 @@ class HiddenDesk(Desk):
         pages = DuePages(store, broker, partitions=PARTITIONS, messages=50, bytes_=32_768)
         sayings = Sayings(
             conversations,
-            Requests(store, people, conversations, pages, metrics),
+            Requests(
+                store, people, conversations, pages, metrics, TypingNotices(people, conversations, members_max=counted)
+            ),
             metrics,
             partitions=PARTITIONS,
         )
-        self.delivery = Delivery(store, people, Directory(broker), broker, sayings, metrics, anonymity, ENVELOPES)
+        rates = Rates(Limiter(broker), PER_MINUTE)
+        self.delivery = Delivery(
+            store, people, Directory(broker), broker, sayings, metrics, rates, anonymity, ENVELOPES
+        )
         given: dict[str, Any] = {"read_entries": 9, "linger_s": 0, "receipt_gather_s": 1, "parked_frames_max": 9}
         self.worker = Worker(
             broker, broker, self.delivery, store, metrics, router="r1", partitions=1, envelopes=ENVELOPES, **given

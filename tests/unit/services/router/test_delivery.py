@@ -13,12 +13,27 @@ from prometheus_client import CollectorRegistry
 
 from libs import keys
 from libs.broker import Broker, Script
+from libs.clock import now_ms
 from libs.directory import Directory
+from libs.limits import Limiter
 from libs.streams import consumer, producer
 from libs.wire import codec, names
 from libs.wire.codes import Code
 from libs.wire.events import Draft
-from libs.wire.frames import Answer, Confirm, Due, DuePage, Emit, History, Inbound, Origin, Section, Send, Sender
+from libs.wire.frames import (
+    Answer,
+    Confirm,
+    Due,
+    DuePage,
+    Emit,
+    History,
+    Inbound,
+    Origin,
+    Section,
+    Send,
+    Sender,
+    Typing,
+)
 from services.router import permission
 from services.router.batch import Work
 from services.router.conversations import Conversations
@@ -27,12 +42,15 @@ from services.router.due import DuePages
 from services.router.metrics import RouterMetrics
 from services.router.partition import Partition
 from services.router.people import People
+from services.router.rates import Rates
 from services.router.requests import Requests
 from services.router.sayings import Sayings
 from services.router.store import Receipt, ReceiptRow
+from services.router.typing_notices import TypingNotices
 from tests.unit.services.router.fakes import EVERYTHING, FIELD, RAMA_SITA, FakeStore, message
 
 PARTITIONS = 1
+PER_MINUTE = {"text": 60, "image": 10, "document": 5, "voice": 20, "emergency": 3}
 GATEWAY_OF = {"rama": "g1", "sita": "g2", "lata": "g2"}
 
 _lease = Script("libs.streams", "lease.lua")
@@ -57,11 +75,14 @@ class Desk:
             broker,
             Sayings(
                 conversations,
-                Requests(store, people, conversations, pages, metrics),
+                Requests(
+                    store, people, conversations, pages, metrics, TypingNotices(people, conversations, members_max=3)
+                ),
                 metrics,
                 partitions=PARTITIONS,
             ),
             metrics,
+            Rates(Limiter(broker), PER_MINUTE),
         )
 
     async def open(self) -> Partition:
@@ -655,3 +676,121 @@ async def test_a_void_place_does_not_hold_the_watermark_up(desk: Desk) -> None:
     desk.store.put(message(1, client_id="a"), message(2, is_void=True, client_id="void"), message(3, client_id="c"))
     await desk.deliver(partition, confirm("sita", 1), confirm("sita", 3))
     assert partition.receipts.receipt(RAMA_SITA, "sita") == Receipt(3)
+
+
+# --- how much -----------------------------------------------------------------------------------
+
+
+def _code(answer: dict[str, Any]) -> str:
+    return "ok" if answer["ok"] else answer["error"]["code"]
+
+
+async def test_a_message_beyond_the_limit_is_refused_and_takes_no_place(store: FakeStore, broker: Broker) -> None:
+    """With the time to come back, also to who waits for no acknowledgement; the order has no gap."""
+    desk = Desk(store, broker)
+    partition = await desk.open()
+    work = await desk.deliver(partition, *(send(f"c{n}", type="voice", ack=n) for n in range(21)))
+    assert len(store.log()) == 20
+    answers = await desk.answers()
+    assert [_code(answers[n]) for n in range(21)] == ["ok"] * 20 + ["rate_limited"]
+    error = answers[20]["error"]
+    assert error["retryable"]
+    assert 59_000 < error["retryAfterMs"] <= 60_000
+    assert [v.message is None for v in work.verdicts] == [False] * 20 + [True]
+    await desk.deliver(partition, send("next", ack=30))
+    assert (await desk.answers())[30]["seq"] == 21
+
+
+async def test_types_and_senders_are_counted_apart_and_a_location_as_text(store: FakeStore, broker: Broker) -> None:
+    """Documents are used up; texts are not, nor another's documents; locations and texts share."""
+    desk = Desk(store, broker)
+    partition = await desk.open()
+    await desk.deliver(partition, *(send(f"d{n}", type="document", ack=None) for n in range(5)))
+    await desk.deliver(partition, *(send(f"t{n}", type="location", ack=None) for n in range(59)))
+    await desk.answers()
+    await desk.deliver(
+        partition,
+        send("d5", type="document", ack=1),
+        send("t59", ack=2),
+        send("t60", type="location", ack=3),
+        send("d0", sender="sita", type="document", ack=4),
+    )
+    answers = await desk.answers() | await desk.answers("g2")
+    assert {ack: _code(answer) for ack, answer in answers.items()} == {
+        1: "rate_limited",
+        2: "ok",
+        3: "rate_limited",
+        4: "ok",
+    }
+
+
+async def test_a_message_sent_again_does_not_count_again(store: FakeStore, broker: Broker) -> None:
+    """In the same batch, saved, or saved so long ago that its count is forgotten: also by who is at the limit."""
+    desk = Desk(store, broker)
+    partition = await desk.open()
+    await desk.deliver(partition, *(send(f"d{n % 5}", type="document", ack=None) for n in range(10)))
+    assert len(store.log()) == 5
+    await desk.answers()
+    await desk.deliver(partition, send("d0", type="document", ack=1), send("d5", type="document", ack=2))
+    answers = await desk.answers()
+    assert (_code(answers[1]), _code(answers[2])) == ("ok", "rate_limited")
+    for key in await broker.command("KEYS", "talowa:{r*"):
+        await broker.command("DEL", key)  # a minute later
+    await desk.deliver(partition, *(send(f"d{n}", type="document", ack=None) for n in range(5)))
+    await desk.deliver(partition, *(send(f"e{n}", type="document", ack=n) for n in range(6)))
+    answers = await desk.answers()
+    assert [_code(answers[n]) for n in range(6)] == ["ok"] * 5 + ["rate_limited"]
+
+
+async def test_a_replay_does_not_count_again(store: FakeStore, broker: Broker) -> None:
+    """A router that takes over finds the places; its predecessor counted them, even if long ago."""
+    desk = Desk(store, broker)
+    partition = await desk.open()
+    work = await desk.take(partition, *(send(f"d{n}", type="document", ack=n) for n in range(5)))
+    await desk.delivery.decide([work])
+    for key in await broker.command("KEYS", "talowa:{r*"):
+        await broker.command("DEL", key)
+    successor = Desk(store, broker, router="r2")
+    await broker.command("DEL", keys.lease(0))
+    partition = await successor.own()
+    replayed = await successor.read(partition)
+    await successor.delivery.decide([replayed])
+    await successor.delivery.complete([replayed])
+    assert len(store.log()) == 5
+    await successor.answers()
+    await successor.deliver(partition, *(send(f"e{n}", type="document", ack=n) for n in range(5)))
+    assert [_code(answer) for answer in (await successor.answers()).values()] == ["ok"] * 5
+
+
+async def test_what_is_refused_for_another_reason_does_not_count(store: FakeStore, broker: Broker) -> None:
+    """And what is passed on to the group that a bare id meant counts there, once."""
+    desk = Desk(store, broker)
+    partition = await desk.open()
+    elsewhere = names.direct("rama", "nobody")
+    await desk.deliver(partition, *(send(f"x{n}", elsewhere, type="document") for n in range(9)))
+    group = names.direct("rama", "field")
+    await desk.deliver(partition, *(send(f"y{n}", group, type="document", bare_id="field") for n in range(2)))
+    await desk.answers()
+    await desk.deliver(partition, *(send(f"d{n}", type="document", ack=n) for n in range(4)))
+    assert [_code(answer) for answer in (await desk.answers()).values()] == ["ok"] * 3 + ["rate_limited"]
+
+
+async def test_typing_is_dropped_rather_than_queued(store: FakeStore, broker: Broker) -> None:
+    """At once it is told; what waited, or was read before by a router that died, is refused and told to nobody."""
+    desk = Desk(store, broker)
+    partition = await desk.open()
+
+    def typing(ack: int, at_ms: int) -> Typing:
+        return Typing(Origin("g1", "rama-socket", ack), "rama", "Rama", RAMA_SITA, True, "typing_start", at_ms)
+
+    await desk.deliver(partition, typing(1, now_ms()), typing(2, now_ms() - 3500))
+    assert [frame.users for frame in await desk.heard("g2")] == [("sita",)]
+    answers = await desk.answers()
+    assert {ack: _code(answer) for ack, answer in answers.items()} == {1: "ok", 2: "overloaded"}
+    await desk.take(partition, typing(3, now_ms()))
+    await broker.command("DEL", keys.lease(0))
+    successor = Desk(store, broker, router="r2")
+    replayed = await successor.read(await successor.own())
+    await successor.delivery.complete([replayed])
+    assert await desk.heard("g2") == []
+    assert _code((await desk.answers())[3]) == "overloaded"
