@@ -241,6 +241,13 @@ class BroadcastTally(Struct, rename="camel", frozen=True):
     locations: list[PlaceTally]
 
 
+class KeysPublished(Struct, rename="camel", frozen=True):
+    """The answer to `publish_keys`: how many one-time keys of the device are not handed out."""
+
+    device_id: str
+    remaining: int
+
+
 class DeviceKeys(Struct, rename="camel", frozen=True):
     """The public keys of one device, as `get_keys` hands them out; the one-time key is handed out once."""
 

@@ -31,7 +31,7 @@ from libs.wire.frames import (
     Tally,
     Typing,
 )
-from services.router import answers, bodies
+from services.router import answers, bodies, keys
 from services.router.conversations import Conversations
 from services.router.due import DuePages
 from services.router.metrics import RouterMetrics
@@ -80,9 +80,8 @@ class Requests:
         """
         try:
             match frame:
-                case SignIn() | Due():
-                    said = await (self._sign_in(frame) if isinstance(frame, SignIn) else self._pages.page(frame))
-                    return [ToSession(partition.number, frame.origin.gateway, said)]
+                case SignIn() | Due() | PublishKeys() | TakeKeys():
+                    return await self._answer_user(partition, frame)
                 case Confirm() | History() | Join():
                     group = await self._conversations.resolve(frame.bare_id)
                     if group is not None:
@@ -104,6 +103,18 @@ class Requests:
                 error=type(error).__name__,
             )
             return self._refuse(partition.number, frame, Refusal(Code.INTERNAL))
+
+    async def _answer_user(
+        self, partition: Partition, frame: SignIn | Due | PublishKeys | TakeKeys
+    ) -> Sequence[Saying]:
+        match frame:
+            case SignIn() | Due():
+                said = await (self._sign_in(frame) if isinstance(frame, SignIn) else self._pages.page(frame))
+                return [ToSession(partition.number, frame.origin.gateway, said)]
+            case PublishKeys():
+                return await keys.publish(self._store, partition.number, frame)
+            case TakeKeys():
+                return await keys.take(self._store, self._people, partition.number, frame)
 
     async def _answer_participant(self, partition: Partition, frame: Confirm | History | Join) -> Sequence[Saying]:
         match frame:

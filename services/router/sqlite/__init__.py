@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from libs.storage.sqlite import Lane, open_lane
+from services.router.sqlite.keys import Keys
 from services.router.sqlite.messages import Messages
 from services.router.sqlite.people import GroupRow, People, UserRow
 from services.router.sqlite.schema import SCHEMA
@@ -16,7 +17,7 @@ from services.router.sqlite.schema import SCHEMA
 __all__ = ["GroupRow", "SqliteStore", "UserRow", "open_store"]
 
 
-class SqliteStore(Messages, People):
+class SqliteStore(Messages, People, Keys):
     """`store.Store` on one SQLite file, and the writes of operators."""
 
     def __init__(self, writer: Lane, reader: Lane) -> None:
