@@ -13,7 +13,7 @@ import msgspec
 from libs.clock import now_ms
 from libs.wire import events, names, payloads
 from libs.wire.codes import Code, Refusal
-from libs.wire.frames import Confirm, History, Join, Origin, PublishKeys, Send, TakeKeys
+from libs.wire.frames import Confirm, History, Join, Origin, PublishKeys, Search, Send, TakeKeys
 from services.gateway import bundles
 from services.gateway.catchup import CatchUp
 from services.gateway.door import Door
@@ -131,7 +131,7 @@ class Requests:
                 session.socket.emit("heartbeat_ack", payloads.encode(beat))
                 if ack is not None:
                     session.socket.answer(ack, payloads.accepted_with(beat))
-            case events.PublishKeys() | events.GetKeys():
+            case events.PublishKeys() | events.GetKeys() | events.SearchMessages():
                 self._take_for_user(session, origin, event)
             case _:
                 raise Refusal(Code.UNKNOWN_EVENT)
@@ -185,7 +185,9 @@ class Requests:
         session.socket.emit("group_left", payloads.encode(left))
         self._answer(session, ack)
 
-    def _take_for_user(self, session: Session, origin: Origin, event: events.PublishKeys | events.GetKeys) -> None:
+    def _take_for_user(
+        self, session: Session, origin: Origin, event: events.PublishKeys | events.GetKeys | events.SearchMessages
+    ) -> None:
         """What the partition of a user answers."""
         user_id = session.user_id
         match event:
@@ -198,6 +200,11 @@ class Requests:
                 if origin.ack is None:  # one-time keys must not go where nobody waits for them
                     raise Refusal(Code.INVALID_PAYLOAD, "get_keys is answered by acknowledgement: ask for one.")
                 self._uplink.publish_for_user(owner_id, TakeKeys(origin, user_id, owner_id, self._request()))
+            case events.SearchMessages(query=query, conversation_id=place):
+                event.check()
+                conversation_id, bare_id = events.target(place, user_id) if place is not None else (None, None)
+                frame = Search(origin, user_id, query, event.limit, conversation_id, bare_id)
+                self._uplink.publish_for_user(user_id, frame)
 
     def _request(self) -> str:
         """A name for a request, which no other has: gateways have a new name with every start."""

@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 from libs import broker, cluster, lifecycle, settings
 from libs.directory import Directory
 from libs.telemetry import health, logs
+from services.router.aside import Aside
 from services.router.conversations import Conversations
 from services.router.delivery import Delivery
 from services.router.due import DuePages
@@ -50,12 +51,13 @@ async def main(stop: asyncio.Event) -> None:
         conversations = Conversations(store, people, s.counted_members_max)
         pages = DuePages(store, commands, partitions=s.partitions, messages=s.page_messages, bytes_=s.page_bytes)
         requests = Requests(store, people, conversations, pages, metrics)
+        aside = Aside(requests, commands, metrics)
         delivery = Delivery(
             store,
             people,
             Directory(commands),
             commands,
-            Sayings(conversations, requests, metrics, partitions=s.partitions),
+            Sayings(conversations, requests, aside, metrics, partitions=s.partitions),
             metrics,
         )
         worker = Worker(
@@ -77,11 +79,11 @@ async def main(stop: asyncio.Event) -> None:
             asyncio.TaskGroup() as tasks,
         ):
             log.info("started", internal_port=port, partitions=s.partitions, store=s.store)
-            working = tasks.create_task(worker.run())
+            working = [tasks.create_task(work) for work in (worker.run(), aside.run())]
             await stop.wait()
             log.info("draining")
             await worker.drain()
-            await lifecycle.cancel([working])
+            await lifecycle.cancel(working)
         log.info("stopped")
 
 

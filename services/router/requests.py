@@ -31,7 +31,7 @@ from libs.wire.frames import (
     Tally,
     Typing,
 )
-from services.router import answers, bodies, keys
+from services.router import answers, bodies, keys, search
 from services.router.conversations import Conversations
 from services.router.due import DuePages
 from services.router.metrics import RouterMetrics
@@ -45,6 +45,7 @@ log = structlog.get_logger(__name__)
 
 # A number this large is a time in milliseconds (1973 and later), a smaller one is a seq.
 _SMALLEST_TIME_MS: Final = 100_000_000_000
+_RETRY_AFTER_MS: Final = 1000
 
 
 AboutConversation = Confirm | History | Join | Typing
@@ -80,7 +81,7 @@ class Requests:
         """
         try:
             match frame:
-                case SignIn() | Due() | PublishKeys() | TakeKeys():
+                case SignIn() | Due() | PublishKeys() | TakeKeys() | Search():
                     return await self._answer_user(partition, frame)
                 case Confirm() | History() | Join():
                     group = await self._conversations.resolve(frame.bare_id)
@@ -104,8 +105,12 @@ class Requests:
             )
             return self._refuse(partition.number, frame, Refusal(Code.INTERNAL))
 
+    def overloaded(self, partition: Partition, frame: Request) -> Sequence[Saying]:
+        """What is said to a frame that cannot be answered soon enough."""
+        return self._refuse(partition.number, frame, Refusal(Code.OVERLOADED, retry_after_ms=_RETRY_AFTER_MS))
+
     async def _answer_user(
-        self, partition: Partition, frame: SignIn | Due | PublishKeys | TakeKeys
+        self, partition: Partition, frame: SignIn | Due | PublishKeys | TakeKeys | Search
     ) -> Sequence[Saying]:
         match frame:
             case SignIn() | Due():
@@ -115,6 +120,8 @@ class Requests:
                 return await keys.publish(self._store, partition.number, frame)
             case TakeKeys():
                 return await keys.take(self._store, self._people, partition.number, frame)
+            case Search():
+                return await search.answer(self._store, self._conversations, partition.number, frame)
 
     async def _answer_participant(self, partition: Partition, frame: Confirm | History | Join) -> Sequence[Saying]:
         match frame:

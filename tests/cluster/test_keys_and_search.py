@@ -147,6 +147,71 @@ async def test_nothing_but_the_two_phones_can_read_a_high_security_message(clust
     assert _SEALED_TEXT.encode() not in told
 
 
+# Search
+
+
+async def test_words_are_found_where_one_may_read_and_nowhere_else(cluster: LiveCluster) -> None:
+    """In two scripts, from both gateways, newest first; not in sealed content, nor by outsiders, nor after leaving."""
+    history = History()
+    await cluster.people(["q.asha", "q.bala", "q.dora"], {"q.sangham": ["q.asha", "q.bala"]})
+    async with (
+        await _open(cluster, history, "q.asha") as asha,
+        await _open(cluster, history, "q.bala", gateway=1) as bala,
+        await _open(cluster, history, "q.dora") as dora,
+    ):
+        said = [
+            {"recipientId": "q.bala", "content": "భూమి సర్వే సోమవారం"},
+            {"groupId": "q.sangham", "content": "Survey: భూమి మాది"},
+            {"recipientId": "q.bala", "content": "భూమి", "encryptionLevel": "high_security"},
+            {"recipientId": "q.bala", "content": "Nothing of it"},
+        ]
+        ids = [(await asha.send_message(one | {"clientId": f"c{n}"}))["messageId"] for n, one in enumerate(said)]
+        assert await _found(bala, "భూమి") == [ids[1], ids[0]]
+        assert await _found(asha, "surv") == [ids[1]]
+        assert await _found(asha, "భూమి సర్", conversationId="q.bala") == [ids[0]]
+        assert await _found(bala, "భూమి", conversationId="q.sangham") == [ids[1]]
+        assert await _found(bala, "భూమి", limit=1) == [ids[1]]
+        assert await _found(dora, "భూమి") == []
+        event = (await bala.wait_for("search_results")).data
+        assert (event["query"], event["conversationId"], len(event["results"])) == ("భూమి", None, 2)
+        message = (await bala.wait_for("new_message", lambda e: e.data["id"] == ids[1])).data
+        assert event["results"][0] == message
+        for place in ("q.sangham", "group:q.sangham", "direct:q.asha:q.bala", "group:nothing"):
+            refused = await dora.emit("search_messages", {"query": "భూమి", "conversationId": place})
+            assert refused["error"]["code"] == "access_denied", place
+        await cluster.people([], {"q.sangham": ["q.asha"]})
+        assert await _found(bala, "భూమి") == [ids[0]]
+
+
+async def test_a_query_that_cannot_be_searched_for_is_refused(cluster: LiveCluster) -> None:
+    """Each with its code; signs that are an operator somewhere are none here."""
+    await cluster.people(["w.asha"])
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({"query": "a"}, "query_too_short"),
+        ({"query": '*** " -'}, "query_too_short"),
+        ({"query": "x" * 201}, "invalid_payload"),
+        ({"query": 5}, "invalid_payload"),
+        ({}, "invalid_payload"),
+        ({"query": "land", "limit": 0}, "invalid_payload"),
+        ({"query": "land", "limit": 101}, "invalid_payload"),
+        ({"query": "land", "conversationId": "two words"}, "invalid_payload"),
+    ]
+    async with await _open(cluster, History(), "w.asha") as asha:
+        for payload, code in cases:
+            answer = await asha.emit("search_messages", payload)
+            assert answer["error"]["code"] == code, payload
+        for query in ('la" OR "nd', "land*", "NEAR(la nd)", "(((land", "text:land", "land \0 right"):
+            assert await _found(asha, query) == []
+
+
+async def _found(client: Client, query: str, **asked: Any) -> list[str]:
+    """The ids of the messages that a search finds, in its order."""
+    answer = await client.emit("search_messages", {"query": query, **asked})
+    assert answer["ok"], answer
+    assert answer["query"] == query
+    return [one["id"] for one in answer["results"]]
+
+
 async def _open(cluster: LiveCluster, history: History, user: str, gateway: int = 0) -> PythonClient:
     """A phone that is signed in."""
     client = await PythonClient.open(

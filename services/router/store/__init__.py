@@ -3,6 +3,7 @@
     people.py      users, groups
     messages.py    messages and receipts
     keys.py        public keys of devices
+    search.py      messages by their words
 
 What is promised to callers, and checked by `tests/contracts` on every implementation:
 
@@ -18,6 +19,7 @@ from libs.storage import StoreAway
 from services.router.store.keys import Keys, Outcome, Published, TakenKeys
 from services.router.store.messages import Message, Messages, Receipt, ReceiptRow, Saved, position_of
 from services.router.store.people import Group, People, User
+from services.router.store.search import Search
 
 __all__ = [
     "Group",
@@ -35,5 +37,5 @@ __all__ = [
 ]
 
 
-class Store(Messages, People, Keys, Protocol):
+class Store(Messages, People, Keys, Search, Protocol):
     """The record."""

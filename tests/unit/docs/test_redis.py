@@ -20,6 +20,7 @@ from libs.wire.frames import Confirm, Origin, Send, Sender
 from services.gateway.heartbeat import Heartbeat
 from services.gateway.sessions import Sessions
 from services.gateway.uplink import Uplink
+from services.router.aside import Aside
 from services.router.conversations import Conversations
 from services.router.delivery import Delivery
 from services.router.due import DuePages
@@ -151,7 +152,8 @@ def _worker(broker: Broker, reader: Broker, store: FakeStore) -> Worker:
     conversations = Conversations(store, people, 100)
     pages = DuePages(store, broker, partitions=PARTITIONS, messages=50, bytes_=32_768)
     requests = Requests(store, people, conversations, pages, metrics)
-    sayings = Sayings(conversations, requests, metrics, partitions=PARTITIONS)
+    aside = Aside(requests, broker, metrics)
+    sayings = Sayings(conversations, requests, aside, metrics, partitions=PARTITIONS)
     delivery = Delivery(store, people, Directory(broker), broker, sayings, metrics)
     given: dict[str, Any] = {"read_entries": 100, "linger_s": 0.0, "receipt_gather_s": 0.1, "parked_frames_max": 100}
     return Worker(broker, reader, delivery, store, metrics, router="r1", partitions=PARTITIONS, **given)

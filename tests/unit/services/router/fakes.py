@@ -67,6 +67,9 @@ class FakeStore:
         self.keys_asked: list[tuple[object, ...]] = []
         self.published = Published(Outcome.KEPT)
         self.taken: list[TakenKeys] = []
+        # What a search finds next, and what was searched for.
+        self.found: list[Message] = []
+        self.searched: list[tuple[object, ...]] = []
 
     def put(self, *messages: Message) -> None:
         """Have these as if they had been saved."""
@@ -169,6 +172,13 @@ class FakeStore:
         self.keys_asked.append((owner_id, request))
         return self.taken
 
+    async def search(
+        self, user_id: str, query: str, limit: int, *, conversation_id: str | None = None
+    ) -> list[Message]:
+        self._ask("search")
+        self.searched.append((user_id, query, limit, conversation_id))
+        return self.found
+
     def _ask(self, method: str) -> None:
         self.asked.append(method)
         if method in self.broken:
@@ -179,7 +189,7 @@ class FakeStore:
 
 EVERYTHING = {
     "users", "groups", "find", "last_seqs", "save", "history", "at", "receipts", "save_receipts", "due",
-    "publish_keys", "take_keys",
+    "publish_keys", "take_keys", "search",
 }  # fmt: skip
 
 

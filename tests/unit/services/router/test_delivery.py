@@ -20,6 +20,7 @@ from libs.wire.codes import Code
 from libs.wire.events import Draft
 from libs.wire.frames import Answer, Confirm, Due, DuePage, Emit, History, Inbound, Origin, Section, Send, Sender
 from services.router import permission
+from services.router.aside import Aside
 from services.router.batch import Work
 from services.router.conversations import Conversations
 from services.router.delivery import Delivery
@@ -49,18 +50,15 @@ class Desk:
         people = People(store, 0.0)
         conversations = Conversations(store, people, 100)
         pages = DuePages(store, broker, partitions=PARTITIONS, messages=50, bytes_=32_768)
+        requests = Requests(store, people, conversations, pages, metrics)
+        self.aside = Aside(requests, broker, metrics)
         self.directory = Directory(broker)
         self.delivery = Delivery(
             store,
             people,
             self.directory,
             broker,
-            Sayings(
-                conversations,
-                Requests(store, people, conversations, pages, metrics),
-                metrics,
-                partitions=PARTITIONS,
-            ),
+            Sayings(conversations, requests, self.aside, metrics, partitions=PARTITIONS),
             metrics,
         )
 
