@@ -41,11 +41,13 @@ _encoder: Final = msgspec.json.Encoder()
 class Schema(Struct, frozen=True):
     """What a file holds. `steps` lead from each version to the next; a new file takes all of them.
 
-    `views` are of a connection and not of the file, so that they can change without a step.
+    `views` are of a connection and not of the file, so that they can change without a step; so are `functions`,
+    which steps may call.
     """
 
     steps: tuple[tuple[str, ...], ...]
     views: tuple[str, ...] = ()
+    functions: Mapping[str, Callable[..., Any]] = {}
 
 
 class Lane:
@@ -156,6 +158,8 @@ def _open(path: Path, schema: Schema, patience_s: float) -> sqlite3.Connection:
             db = sqlite3.connect(path, timeout=patience_s, isolation_level=None)
             try:
                 _enter_wal(db, time.monotonic() + patience_s)
+                for name, function in schema.functions.items():
+                    db.create_function(name, -1, function, deterministic=True)
                 _bring_up_to_date(db, schema)
                 for view in schema.views:
                     db.execute(view)

@@ -7,6 +7,7 @@ read by the same type.
 """
 
 import json
+import unicodedata
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 
@@ -22,6 +23,9 @@ MAX_CLIENT_ID_CHARS: Final = 128
 MAX_METADATA_BYTES: Final = 8 * 1024
 MAX_URL_CHARS: Final = 2048
 MAX_QUERY_CHARS: Final = 200
+MIN_QUERY_LETTERS: Final = 2
+# Letters, digits and the signs that belong to them, in any script.
+_OF_WORDS: Final = ("L", "N", "M")
 MAX_TITLE_CHARS: Final = 200
 MAX_PLACES: Final = 10_000
 MAX_PRESENCE_IDS: Final = 500
@@ -207,6 +211,12 @@ class SearchMessages(Struct, rename="camel", frozen=True):
     query: Annotated[str, Meta(max_length=MAX_QUERY_CHARS)]
     conversation_id: str | None = None
     limit: Annotated[int, Meta(ge=1, le=100)] = 50
+
+    def check(self) -> None:
+        """Raises `Refusal`."""
+        letters = (char for char in self.query if unicodedata.category(char).startswith(_OF_WORDS))
+        if sum(1 for _ in letters) < MIN_QUERY_LETTERS:
+            raise Refusal(Code.QUERY_TOO_SHORT)
 
 
 class EmergencyBroadcast(Struct, rename="camel", frozen=True):

@@ -176,6 +176,8 @@ class PublishKeys(Struct, array_like=True, tag="publishkeys", frozen=True):
     origin: Origin
     user_id: str
     bundle: KeyBundle
+    # The same when the frame is read again: what it did is then known to be done.
+    request: str = ""
 
 
 class TakeKeys(Struct, array_like=True, tag="takekeys", frozen=True):
@@ -184,6 +186,8 @@ class TakeKeys(Struct, array_like=True, tag="takekeys", frozen=True):
     origin: Origin
     user_id: str
     owner_id: str
+    # The same when the frame is read again: it is then answered with the same keys.
+    request: str = ""
 
 
 class Revoke(Struct, array_like=True, tag="revoke", frozen=True):

@@ -5,6 +5,7 @@ This is the `Application` behind the sockets. It takes nothing on trust: who ask
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from itertools import count
 from typing import Any
 
 import msgspec
@@ -12,8 +13,8 @@ import msgspec
 from libs.clock import now_ms
 from libs.wire import events, names, payloads
 from libs.wire.codes import Code, Refusal
-from libs.wire.frames import Confirm, History, Join, Origin, Send
-from services.gateway import anonymity
+from libs.wire.frames import Confirm, History, Join, Origin, PublishKeys, Search, Send, TakeKeys
+from services.gateway import anonymity, bundles
 from services.gateway.catchup import CatchUp
 from services.gateway.door import Door
 from services.gateway.keystrokes import Keystrokes
@@ -52,6 +53,7 @@ class Requests:
         self._paces = paces
         self._minutes = minutes
         self._keystrokes = keystrokes
+        self._numbers = count(1)
 
     # --- services.gateway.sockets.Application --------------------------------------------------
 
@@ -145,6 +147,8 @@ class Requests:
                 session.socket.emit("heartbeat_ack", payloads.encode(beat))
                 if ack is not None:
                     session.socket.answer(ack, payloads.accepted_with(beat))
+            case events.PublishKeys() | events.GetKeys() | events.SearchMessages():
+                self._take_for_user(session, origin, event)
             case _:
                 raise Refusal(Code.UNKNOWN_EVENT)
 
@@ -206,6 +210,31 @@ class Requests:
         left = payloads.GroupJoined(bare_id or names.group_of(conversation_id) or conversation_id)
         session.socket.emit("group_left", payloads.encode(left))
         self._answer(session, ack)
+
+    def _take_for_user(
+        self, session: Session, origin: Origin, event: events.PublishKeys | events.GetKeys | events.SearchMessages
+    ) -> None:
+        """What the partition of a user answers."""
+        user_id = session.user_id
+        match event:
+            case events.PublishKeys():
+                bundles.check(event)
+                self._uplink.publish_for_user(user_id, PublishKeys(origin, user_id, event, self._request()))
+            case events.GetKeys(user_id=owner_id):
+                if not names.is_id(owner_id):
+                    raise Refusal(Code.INVALID_PAYLOAD, "This is not the id of a user.")
+                if origin.ack is None:  # one-time keys must not go where nobody waits for them
+                    raise Refusal(Code.INVALID_PAYLOAD, "get_keys is answered by acknowledgement: ask for one.")
+                self._uplink.publish_for_user(owner_id, TakeKeys(origin, user_id, owner_id, self._request()))
+            case events.SearchMessages(query=query, conversation_id=place):
+                event.check()
+                conversation_id, bare_id = events.target(place, user_id) if place is not None else (None, None)
+                frame = Search(origin, user_id, query, event.limit, conversation_id, bare_id)
+                self._uplink.publish_for_user(user_id, frame)
+
+    def _request(self) -> str:
+        """A name for a request, which no other has: gateways have a new name with every start."""
+        return f"{self._gateway}:{next(self._numbers)}"
 
     def _answer(self, session: Session, ack: int | None) -> None:
         if ack is not None:

@@ -13,7 +13,9 @@ from libs.directory import Directory
 from libs.identity import Envelopes, seals
 from libs.limits import Limiter
 from libs.telemetry import health, logs
+from services.router import routing
 from services.router.anonymity import Anonymity
+from services.router.aside import Aside
 from services.router.conversations import Conversations
 from services.router.delivery import Delivery
 from services.router.due import DuePages
@@ -62,12 +64,14 @@ async def main(stop: asyncio.Event) -> None:
         pages = DuePages(store, commands, partitions=s.partitions, messages=s.page_messages, bytes_=s.page_bytes)
         typing = TypingNotices(people, conversations, members_max=s.counted_members_max)
         requests = Requests(store, people, conversations, pages, metrics, typing)
+        seal = envelopes.seal_reply if envelopes is not None else routing.no_seal
+        aside = Aside(requests, commands, metrics, seal)
         delivery = Delivery(
             store,
             people,
             Directory(commands),
             commands,
-            Sayings(conversations, requests, metrics, partitions=s.partitions),
+            Sayings(conversations, requests, aside, metrics, partitions=s.partitions),
             metrics,
             Rates(Limiter(commands), per_minute(s)),
             anonymity,
@@ -93,11 +97,11 @@ async def main(stop: asyncio.Event) -> None:
             asyncio.TaskGroup() as tasks,
         ):
             log.info("started", internal_port=port, partitions=s.partitions, store=s.store)
-            working = tasks.create_task(worker.run())
+            working = [tasks.create_task(work) for work in (worker.run(), aside.run())]
             await stop.wait()
             log.info("draining")
             await worker.drain()
-            await lifecycle.cancel([working])
+            await lifecycle.cancel(working)
         log.info("stopped")
 
 

@@ -32,7 +32,7 @@ from libs.wire.frames import (
     Tally,
     Typing,
 )
-from services.router import answers, bodies
+from services.router import answers, bodies, keys, search
 from services.router.anonymity import Author
 from services.router.conversations import Conversations
 from services.router.due import DuePages
@@ -48,6 +48,7 @@ log = structlog.get_logger(__name__)
 
 # A number this large is a time in milliseconds (1973 and later), a smaller one is a seq.
 _SMALLEST_TIME_MS: Final = 100_000_000_000
+_RETRY_AFTER_MS: Final = 1000
 
 
 AboutConversation = Confirm | History | Join | Typing
@@ -92,9 +93,8 @@ class Requests:
         """
         try:
             match frame:
-                case SignIn() | Due():
-                    said = await (self._sign_in(frame) if isinstance(frame, SignIn) else self._pages.page(frame))
-                    return [answers.to_origin(partition.number, frame.origin, said)]
+                case SignIn() | Due() | PublishKeys() | TakeKeys() | Search():
+                    return await self._answer_user(partition, frame)
                 case Confirm() | History() | Join() | Typing():
                     group = await self._conversations.resolve(frame.bare_id)
                     if group is not None:
@@ -119,6 +119,24 @@ class Requests:
                 error=type(error).__name__,
             )
             return self._refuse(partition.number, frame, Refusal(Code.INTERNAL))
+
+    def overloaded(self, partition: Partition, frame: Request) -> Sequence[Saying]:
+        """What is said to a frame that cannot be answered soon enough."""
+        return self._refuse(partition.number, frame, Refusal(Code.OVERLOADED, retry_after_ms=_RETRY_AFTER_MS))
+
+    async def _answer_user(
+        self, partition: Partition, frame: SignIn | Due | PublishKeys | TakeKeys | Search
+    ) -> Sequence[Saying]:
+        match frame:
+            case SignIn() | Due():
+                said = await (self._sign_in(frame) if isinstance(frame, SignIn) else self._pages.page(frame))
+                return [answers.to_origin(partition.number, frame.origin, said)]
+            case PublishKeys():
+                return await keys.publish(self._store, partition.number, frame)
+            case TakeKeys():
+                return await keys.take(self._store, self._people, partition.number, frame)
+            case Search():
+                return await search.answer(self._store, self._conversations, partition.number, frame)
 
     async def _answer_participant(
         self, partition: Partition, frame: AboutConversation, *, is_replay: bool

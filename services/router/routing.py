@@ -53,6 +53,9 @@ def audience(sayings: Iterable[Saying]) -> set[str]:
     return {user for saying in sayings if isinstance(saying, ToUsers | ToReaders) for user in saying.users}
 
 
+Seal = Callable[[Downlink], Downlink]
+
+
 def no_seal(frame: Downlink) -> Downlink:
     """Where nothing is sealed, nothing asks for it: what does would otherwise tell who wrote anonymously."""
     raise ValueError(f"no key to seal this {type(frame).__name__}")
@@ -62,7 +65,7 @@ def plan(
     sayings: Iterable[Saying],
     seats: Mapping[str, Collection[str]],
     tokens: Mapping[int, int],
-    seal: Callable[[Downlink], Downlink] = no_seal,
+    seal: Seal = no_seal,
 ) -> dict[str, tuple[Section, ...]]:
     """The sections for each gateway: one a partition, under that partition's token. `seal` hides what must be."""
     frames: dict[str, dict[int, list[Downlink]]] = {}

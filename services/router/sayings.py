@@ -10,9 +10,10 @@ from collections.abc import Iterable
 from libs.clock import now_ms
 from libs.streams import consumer
 from libs.wire import names, payloads
-from libs.wire.frames import Answer, Confirm, History, Inbound, Join, Origin, Send, Typing
+from libs.wire.frames import Answer, Confirm, History, Inbound, Join, Origin, Search, Send, Typing
 from services.router import answers, bodies
 from services.router.anonymity import Author, author_of
+from services.router.aside import Aside
 from services.router.batch import Verdict, Work
 from services.router.conversations import Conversations
 from services.router.metrics import RouterMetrics
@@ -26,10 +27,17 @@ class Sayings:
     """Finds out what is to be said."""
 
     def __init__(
-        self, conversations: Conversations, requests: Requests, metrics: RouterMetrics, *, partitions: int
+        self,
+        conversations: Conversations,
+        requests: Requests,
+        aside: Aside,
+        metrics: RouterMetrics,
+        *,
+        partitions: int,
     ) -> None:
         self._conversations = conversations
         self._requests = requests
+        self._aside = aside
         self._metrics = metrics
         self._partitions = partitions
 
@@ -144,8 +152,13 @@ class Sayings:
 
     async def _of_requests(self, work: Work, forwarded: list[tuple[int, Inbound]]) -> list[Saying]:
         """Everything in the batch that is not a message."""
-        rest: list[Request] = [frame for frame in work.frames if not isinstance(frame, Send)]
         sayings: list[Saying] = []
+        rest: list[Request] = []
+        for frame in work.frames:
+            if isinstance(frame, Search):
+                sayings += self._aside.ask_nowait(work.partition, frame)
+            elif not isinstance(frame, Send):
+                rest.append(frame)
         answering = (self._requests.answer(work.partition, frame, is_replay=work.is_replay) for frame in rest)
         for result in await asyncio.gather(*answering):
             match result:

@@ -9,23 +9,32 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from libs.storage.sqlite import Lane, open_lane
+from services.router.sqlite.keys import Keys
 from services.router.sqlite.messages import Messages
 from services.router.sqlite.people import GroupRow, People, UserRow
 from services.router.sqlite.schema import SCHEMA
+from services.router.sqlite.search import Search
+from services.router.sqlite.words import check
 
 __all__ = ["GroupRow", "SqliteStore", "UserRow", "open_store"]
 
 
-class SqliteStore(Messages, People):
+class SqliteStore(Messages, People, Keys, Search):
     """`store.Store` on one SQLite file, and the writes of operators."""
 
-    def __init__(self, writer: Lane, reader: Lane) -> None:
+    def __init__(self, writer: Lane, reader: Lane, searcher: Lane) -> None:
         self._writer = writer
         self._reader = reader
+        self._searcher = searcher
 
 
 @asynccontextmanager
 async def open_store(path: Path, *, patience_s: float = 2.0) -> AsyncIterator[SqliteStore]:
     """The store in the file at `path`; see `open_lane` for what it raises."""
-    async with open_lane(path, SCHEMA, patience_s) as writer, open_lane(path, SCHEMA, patience_s) as reader:
-        yield SqliteStore(writer, reader)
+    check()
+    async with (
+        open_lane(path, SCHEMA, patience_s) as writer,
+        open_lane(path, SCHEMA, patience_s) as reader,
+        open_lane(path, SCHEMA, patience_s) as searcher,
+    ):
+        yield SqliteStore(writer, reader, searcher)

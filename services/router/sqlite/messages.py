@@ -9,6 +9,7 @@ import msgspec
 from libs.storage.sqlite import Lane, json_of, read, transaction, write_rows
 from libs.wire import names
 from libs.wire.frames import DuePosition
+from services.router.sqlite.words import index
 from services.router.store import Message, Receipt, ReceiptRow, Saved, position_of
 
 _FIND: Final = "SELECT shape FROM shown WHERE key IN (SELECT value FROM json_each(?))"
@@ -150,6 +151,7 @@ class Messages:
 def _save(db: sqlite3.Connection, messages: Sequence[Message]) -> list[Saved]:
     with transaction(db):
         written = write_rows(db, _INSERT_MESSAGES, [msgspec.structs.astuple(message) for message in messages])
+        index(db, written)
         outcomes = [Saved.SAVED] * len(messages) if written == len(messages) else _outcomes(db, messages)
         saved = {m.conversation_id for m, outcome in zip(messages, outcomes, strict=True) if outcome is Saved.SAVED}
         pairs = [(id_, user_id) for id_ in saved for user_id in names.direct_pair(id_) or ()]
@@ -195,7 +197,12 @@ def _save_receipts(db: sqlite3.Connection, rows: Sequence[ReceiptRow]) -> None:
 
 
 def _in_order(text: str) -> list[Message]:
-    return sorted(map(_message, _shapes.decode(text)), key=lambda message: message.seq)
+    return sorted(messages_of(text), key=lambda message: message.seq)
+
+
+def messages_of(text: str) -> list[Message]:
+    """The messages whose shapes a query gathered."""
+    return list(map(_message, _shapes.decode(text)))
 
 
 def _message(shape: list[Any]) -> Message:

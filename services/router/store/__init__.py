@@ -2,6 +2,8 @@
 
     people.py      users, groups
     messages.py    messages and receipts
+    keys.py        public keys of devices
+    search.py      messages by their words
 
 What is promised to callers, and checked by `tests/contracts` on every implementation:
 
@@ -14,21 +16,26 @@ What is promised to callers, and checked by `tests/contracts` on every implement
 from typing import Protocol
 
 from libs.storage import StoreAway
+from services.router.store.keys import Keys, Outcome, Published, TakenKeys
 from services.router.store.messages import Message, Messages, Receipt, ReceiptRow, Saved, position_of
 from services.router.store.people import Group, People, User
+from services.router.store.search import Search
 
 __all__ = [
     "Group",
     "Message",
+    "Outcome",
+    "Published",
     "Receipt",
     "ReceiptRow",
     "Saved",
     "Store",
     "StoreAway",
+    "TakenKeys",
     "User",
     "position_of",
 ]
 
 
-class Store(Messages, People, Protocol):
+class Store(Messages, People, Keys, Search, Protocol):
     """The record."""

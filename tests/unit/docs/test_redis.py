@@ -21,6 +21,7 @@ from libs.wire.frames import Confirm, Origin, Send, Sender
 from services.gateway.heartbeat import Heartbeat
 from services.gateway.sessions import Sessions
 from services.gateway.uplink import Uplink
+from services.router.aside import Aside
 from services.router.conversations import Conversations
 from services.router.delivery import Delivery
 from services.router.due import DuePages
@@ -168,7 +169,8 @@ def _worker(broker: Broker, reader: Broker, store: FakeStore) -> Worker:
     pages = DuePages(store, broker, partitions=PARTITIONS, messages=50, bytes_=32_768)
     typing = TypingNotices(people, conversations, members_max=100)
     requests = Requests(store, people, conversations, pages, metrics, typing)
-    sayings = Sayings(conversations, requests, metrics, partitions=PARTITIONS)
+    aside = Aside(requests, broker, metrics)
+    sayings = Sayings(conversations, requests, aside, metrics, partitions=PARTITIONS)
     rates = Rates(Limiter(broker), dict.fromkeys(("text", "image", "document", "voice", "emergency"), 3))
     delivery = Delivery(store, people, Directory(broker), broker, sayings, metrics, rates)
     given: dict[str, Any] = {"read_entries": 100, "linger_s": 0.0, "receipt_gather_s": 0.1, "parked_frames_max": 100}

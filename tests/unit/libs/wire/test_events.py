@@ -243,3 +243,17 @@ def _checked(name: str, payload: dict[str, Any]) -> None:
     event = events.read(name, msgspec.Raw(json.dumps(payload).encode()))
     if isinstance(event, events.EmergencyBroadcast | events.GetPresence):
         event.check()
+
+
+@pytest.mark.parametrize("query", ["ab", "12", "కీ", "క్ష", " a-b ", "भू"])
+def test_a_query_has_two_letters(query: str) -> None:
+    """Digits and vowel signs count, spaces and signs do not."""
+    events.SearchMessages(query).check()
+
+
+@pytest.mark.parametrize("query", ["", "a", "క", "  a  ", "***", '"a"', "❤❤", "\u200d\u200da"])
+def test_a_shorter_query_is_refused(query: str) -> None:
+    """It would find next to everything."""
+    with pytest.raises(Refusal) as refused:
+        events.SearchMessages(query).check()
+    assert refused.value.code is Code.QUERY_TOO_SHORT

@@ -3,14 +3,18 @@
 from collections.abc import Collection, Mapping, Sequence
 
 from libs.wire import names
+from libs.wire.events import KeyBundle
 from libs.wire.frames import DuePosition
 from services.router.store import (
     Group,
     Message,
+    Outcome,
+    Published,
     Receipt,
     ReceiptRow,
     Saved,
     StoreAway,
+    TakenKeys,
     User,
     position_of,
 )
@@ -59,6 +63,13 @@ class FakeStore:
         self.teams = {"field": Group("field", "Field", frozenset({"rama", "sita", "lata"}))}
         self.messages: dict[tuple[str, int], Message] = {}
         self.marks: dict[tuple[str, str], Receipt] = {}
+        # What the key directory says next, and what it was asked.
+        self.keys_asked: list[tuple[object, ...]] = []
+        self.published = Published(Outcome.KEPT)
+        self.taken: list[TakenKeys] = []
+        # What a search finds next, and what was searched for.
+        self.found: list[Message] = []
+        self.searched: list[tuple[object, ...]] = []
 
     def put(self, *messages: Message) -> None:
         """Have these as if they had been saved."""
@@ -151,6 +162,23 @@ class FakeStore:
                 owed.append((one, mark))
         return sorted(owed, key=lambda row: _key(position_of(row[0])))[:limit]
 
+    async def publish_keys(self, user_id: str, bundle: KeyBundle, request: str, now_ms: int) -> Published:
+        self._ask("publish_keys")
+        self.keys_asked.append((user_id, bundle, request, now_ms))
+        return self.published
+
+    async def take_keys(self, owner_id: str, request: str) -> list[TakenKeys]:
+        self._ask("take_keys")
+        self.keys_asked.append((owner_id, request))
+        return self.taken
+
+    async def search(
+        self, user_id: str, query: str, limit: int, *, conversation_id: str | None = None
+    ) -> list[Message]:
+        self._ask("search")
+        self.searched.append((user_id, query, limit, conversation_id))
+        return self.found
+
     def _ask(self, method: str) -> None:
         self.asked.append(method)
         if method in self.broken:
@@ -161,6 +189,7 @@ class FakeStore:
 
 EVERYTHING = {
     "users", "groups", "find", "last_seqs", "save", "history", "at", "receipts", "save_receipts", "due",
+    "publish_keys", "take_keys", "search",
 }  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from libs.wire import names
 from libs.wire.codes import Code
 from libs.wire.frames import Answer, Confirm, Emit, History, Inbound, Join, Origin, SealedFrame, SealedReply, Send
 from services.router.anonymity import Anonymity
+from services.router.aside import Aside
 from services.router.batch import Work
 from services.router.conversations import Conversations
 from services.router.delivery import Delivery
@@ -49,14 +50,10 @@ class HiddenDesk(Desk):
         anonymity = Anonymity(keys or [OLD], NAMING, metrics.unopened.inc)
         conversations = Conversations(store, people, counted, anonymity)
         pages = DuePages(store, broker, partitions=PARTITIONS, messages=50, bytes_=32_768)
-        sayings = Sayings(
-            conversations,
-            Requests(
-                store, people, conversations, pages, metrics, TypingNotices(people, conversations, members_max=counted)
-            ),
-            metrics,
-            partitions=PARTITIONS,
-        )
+        typing = TypingNotices(people, conversations, members_max=counted)
+        requests = Requests(store, people, conversations, pages, metrics, typing)
+        self.aside = Aside(requests, broker, metrics, ENVELOPES.seal_reply)
+        sayings = Sayings(conversations, requests, self.aside, metrics, partitions=PARTITIONS)
         rates = Rates(Limiter(broker), PER_MINUTE)
         self.delivery = Delivery(
             store, people, Directory(broker), broker, sayings, metrics, rates, anonymity, ENVELOPES

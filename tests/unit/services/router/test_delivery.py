@@ -35,6 +35,7 @@ from libs.wire.frames import (
     Typing,
 )
 from services.router import permission
+from services.router.aside import Aside
 from services.router.batch import Work
 from services.router.conversations import Conversations
 from services.router.delivery import Delivery
@@ -67,20 +68,16 @@ class Desk:
         people = People(store, 0.0)
         conversations = Conversations(store, people, 100)
         pages = DuePages(store, broker, partitions=PARTITIONS, messages=50, bytes_=32_768)
+        typing = TypingNotices(people, conversations, members_max=3)
+        requests = Requests(store, people, conversations, pages, metrics, typing)
+        self.aside = Aside(requests, broker, metrics)
         self.directory = Directory(broker)
         self.delivery = Delivery(
             store,
             people,
             self.directory,
             broker,
-            Sayings(
-                conversations,
-                Requests(
-                    store, people, conversations, pages, metrics, TypingNotices(people, conversations, members_max=3)
-                ),
-                metrics,
-                partitions=PARTITIONS,
-            ),
+            Sayings(conversations, requests, self.aside, metrics, partitions=PARTITIONS),
             metrics,
             Rates(Limiter(broker), PER_MINUTE),
         )
