@@ -84,6 +84,7 @@ async def main(stop: asyncio.Event) -> None:
             questions = Questions(gateway)
             turnstile = Turnstile(
                 Limiter(commands, s.ticket_secret.encode()),
+                metrics,
                 connects=s.connects_per_minute,
                 sign_ins=s.sign_ins_per_minute,
             )

@@ -500,7 +500,8 @@ class Server(socketio.AsyncServer):  # type: ignore[misc] # the library is untyp
         self, socket: Socket, kind: str, attachments: str | None, namespace: str | None, ack: str | None, text: str
     ) -> None:
         if kind == "0":
-            self._wasted(socket)
+            if socket.id or namespace not in (None, "/"):  # the first is what a socket is for
+                self._wasted(socket)
             await self._handle_connect(socket.sid, namespace, _auth(text))
         elif namespace not in (None, "/") or not socket.is_open:
             raise Refusal(Code.MALFORMED)

@@ -13,6 +13,7 @@ import structlog
 from libs.broker import AWAY
 from libs.limits import Limiter, Take
 from libs.wire.codes import Code, Refusal
+from services.gateway.metrics import GatewayMetrics
 
 log = structlog.get_logger(__name__)
 
@@ -27,8 +28,9 @@ _MEMBER_BYTES: Final = 8
 class Turnstile:
     """Counts who comes."""
 
-    def __init__(self, limiter: Limiter, *, connects: int, sign_ins: int) -> None:
+    def __init__(self, limiter: Limiter, metrics: GatewayMetrics, *, connects: int, sign_ins: int) -> None:
         self._limiter = limiter
+        self._metrics = metrics
         self._connects = connects
         self._sign_ins = sign_ins
         self._waiting: list[tuple[Take, asyncio.Future[int]]] = []
@@ -36,12 +38,16 @@ class Turnstile:
 
     async def connect(self, address: str) -> int:
         """A new connection: 0 to let it in, else the milliseconds until it may be tried again."""
-        return await self._count("connects", address, self._connects)
+        wait_ms = await self._count("connects", address, self._connects)
+        if wait_ms > 0:
+            self._metrics.refusals.labels(Code.RATE_LIMITED.value).inc()
+        return wait_ms
 
     async def sign_in(self, address: str) -> None:
         """An attempt to sign in. Raises `Refusal` with `rate_limited`."""
         wait_ms = await self._count("sign_ins", address, self._sign_ins)
         if wait_ms > 0:
+            self._metrics.sign_ins.labels(Code.RATE_LIMITED.value).inc()
             raise Refusal(Code.RATE_LIMITED, retry_after_ms=wait_ms)
 
     async def run(self) -> None:

@@ -46,14 +46,15 @@ class Rates:
 
     async def count(self, batch: Sequence[Counted]) -> tuple[dict[str, Refusal], frozenset[str]]:
         """Count a batch, in one round trip: the refusals by key, and the keys that were not counted before."""
-        waits = await self._limiter.take([self._take(one) for one in batch])
+        takes = [self._take(one) for one in batch]
+        waits = await self._limiter.take(takes)
         refused = {
             one.key: Refusal(Code.RATE_LIMITED, retry_after_ms=wait_ms)
             for one, wait_ms in zip(batch, waits, strict=True)
             if wait_ms > 0
         }
-        fresh = {one.key for one, wait_ms in zip(batch, waits, strict=True) if wait_ms == 0}
-        return refused, frozenset(fresh - refused.keys())
+        counted = zip(batch, takes, waits, strict=True)
+        return refused, frozenset(one.key for one, take, wait_ms in counted if wait_ms == 0 and take.most)
 
     async def give_back(self, batch: Collection[Counted]) -> None:
         """These turned out to be messages of long ago, sent again."""

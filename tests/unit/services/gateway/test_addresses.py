@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.gateway import addresses
+from services.gateway.settings import GatewaySettings
 
 _TRUSTED = addresses.networks("10.0.0.0/8, fd00::/8")
 
@@ -68,3 +69,11 @@ def test_nothing_that_is_said_raises(peer: str, forwarded: list[str]) -> None:
     """Nonsense is no address."""
     addresses.client(peer, forwarded, _TRUSTED)
     addresses.client("10.0.0.1", forwarded, _TRUSTED)
+
+
+def test_a_gateway_does_not_start_with_a_network_that_is_none() -> None:
+    """The variable, the value and the remedy are said."""
+    settings = GatewaySettings(redis_url="", ticket_secret="x" * 32, trusted_proxies="10.0.0.0/8, 10.0.0.300/32")
+    (problem,) = [one for one in settings.problems() if one.startswith("TRUSTED_PROXIES")]
+    assert "10.0.0.300/32" in problem
+    assert "Give networks" in problem

@@ -188,6 +188,47 @@ async def test_a_namespace_that_does_not_exist_is_refused_under_its_own_name() -
         assert wire.socket.is_open
 
 
+async def test_what_asks_nothing_of_the_application_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Binary packets, namespaces that do not exist, connecting again; a first connect, events and answers are not."""
+    async with connection(connected=False) as wire:
+        counted = 0
+
+        def count(_: Socket) -> None:
+            nonlocal counted
+            counted += 1
+            if counted > 4:
+                raise Refusal(Code.RATE_LIMITED)
+
+        monkeypatch.setattr(wire.server, "_wasted", count)
+        await wire.say("0", '2["one"]', "30[]")
+        assert counted == 0
+        await wire.say(b"x", "0/admin,", '51-["x",{}]', b"y", "1", "0")
+        assert counted == 4
+        wire.heard()
+        with pytest.raises(exceptions.EngineIOError):
+            await wire.say(b"x")
+        assert '"rate_limited"' in wire.heard()[-1]
+
+
+@pytest.mark.parametrize(("wait_ms", "status"), [(0, "200 OK"), (1, "429 Too Many Requests")])
+async def test_a_connection_that_is_not_admitted_has_no_socket(wait_ms: int, status: str) -> None:
+    """It is answered 429, with the whole seconds to wait; who is admitted is known by the address it came from."""
+    async with connection() as wire:
+
+        async def admit(address: str) -> int:
+            assert address == "203.0.113.7"
+            return wait_ms
+
+        wire.server.eio.came_from, wire.server.eio.admit = (lambda _: "203.0.113.7"), admit
+        before = set(wire.server.sockets)
+        answer = await wire.server.eio._handle_connect({"aiohttp.request": None}, "polling")
+        assert answer["status"] == status
+        made = [wire.server.sockets[sid] for sid in wire.server.sockets.keys() - before]
+        assert [socket.address for socket in made] == ([] if wait_ms else ["203.0.113.7"])
+        assert (("Retry-After", "1") in answer["headers"]) == bool(wait_ms)
+        assert all(socket.pace is None for socket in made)
+
+
 async def test_a_session_id_names_its_gateway_and_is_not_guessed() -> None:
     """Any other gateway knows whom a poll is for."""
     async with connection() as wire:

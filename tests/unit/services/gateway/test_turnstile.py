@@ -5,11 +5,13 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
+from prometheus_client import CollectorRegistry
 from redis import exceptions
 
 from libs.limits import Limiter, Take
 from libs.wire.codes import Code, Refusal
 from services.gateway import turnstile
+from services.gateway.metrics import GatewayMetrics
 from services.gateway.turnstile import Turnstile
 
 
@@ -37,7 +39,7 @@ class FakeLimiter(Limiter):
 
 @asynccontextmanager
 async def running(limiter: FakeLimiter, *, connects: int = 100, sign_ins: int = 100) -> AsyncIterator[Turnstile]:
-    made = Turnstile(limiter, connects=connects, sign_ins=sign_ins)
+    made = Turnstile(limiter, GatewayMetrics(CollectorRegistry()), connects=connects, sign_ins=sign_ins)
     async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
         work = tasks.create_task(made.run())
         yield made
@@ -76,7 +78,7 @@ async def test_a_broker_that_is_away_keeps_nobody_out() -> None:
 async def test_who_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond it, nobody is counted."""
     monkeypatch.setattr(turnstile, "_WAITING_MAX", 2)
-    gate = Turnstile(FakeLimiter(), connects=1, sign_ins=1)  # nobody runs it
+    gate = Turnstile(FakeLimiter(), GatewayMetrics(CollectorRegistry()), connects=1, sign_ins=1)  # nobody runs it
     async with asyncio.TaskGroup() as tasks:
         held = [tasks.create_task(gate.connect("a")) for _ in range(2)]
         await asyncio.sleep(0)
