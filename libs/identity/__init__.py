@@ -1,4 +1,4 @@
-"""Who a client is: claims from a token, and the cluster's own resume tickets.
+"""Who a client is: claims from a token that was checked, and the cluster's own resume tickets.
 
 Must not know Firebase, sockets or the store.
 """

@@ -7,13 +7,14 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from libs import broker, cluster, lifecycle, settings
-from libs.directory import Directory
+from libs.directory import Directory, Watchers
 from libs.identity import Tickets
+from libs.identity.verifier import LocalVerifier
 from libs.operators import Operators
 from libs.streams.producer import Producer
 from libs.telemetry import health, logs
 from services.gateway import downlink, http
-from services.gateway.auth import Authenticator, LocalVerifier
+from services.gateway.auth import Authenticator
 from services.gateway.catchup import CatchUp
 from services.gateway.door import Door
 from services.gateway.downlink import DownlinkReader
@@ -25,7 +26,9 @@ from services.gateway.requests import Requests
 from services.gateway.sessions import Sessions
 from services.gateway.settings import GatewaySettings
 from services.gateway.sockets import Server
+from services.gateway.standings import Standings
 from services.gateway.uplink import Uplink
+from services.gateway.watching import Watching
 
 log = structlog.get_logger(__name__)
 
@@ -56,6 +59,9 @@ async def main(stop: asyncio.Event) -> None:
             overload_entries=s.overload_entries,
         )
         catchup = CatchUp(gateway, sessions, uplink, page_timeout_s=s.page_timeout_s)
+        linger_s = s.linger_ms / 1000
+        watching = Watching(Watchers(commands), gateway, metrics, linger_s=linger_s, watches_max=s.presence_watches_max)
+        standings = Standings(commands, watching, linger_s=linger_s)
 
         async with asyncio.TaskGroup() as tasks:
             verifier = LocalVerifier(s.token_key_file, issuer=s.token_issuer, audience=s.token_audience)
@@ -67,10 +73,11 @@ async def main(stop: asyncio.Event) -> None:
                 sessions,
                 uplink,
                 partitions=s.partitions,
-                linger_s=s.linger_ms / 1000,
+                linger_s=linger_s,
+                presence_grace_s=s.presence_grace_s,
                 read_up_to=lambda: frames.position,
                 reviving=catchup.hold_all,
-                revived=lambda: revive(frames, catchup, metrics),
+                revived=lambda: revive(frames, catchup, watching, metrics),
                 figures=lambda: http.figures(len(server.sockets), len(sessions)),
             )
             questions = Questions(gateway)
@@ -88,8 +95,10 @@ async def main(stop: asyncio.Event) -> None:
                 token_warning_s=s.token_warning_s,
                 token_grace_s=s.token_grace_s,
             )
-            frames = DownlinkReader(reader, gateway, sessions, catchup, questions, metrics)
-            requests = Requests(gateway, door, sessions, uplink, catchup, metrics, tasks.create_task)
+            frames = DownlinkReader(reader, gateway, sessions, catchup, questions, watching, metrics)
+            requests = Requests(
+                gateway, door, sessions, uplink, catchup, watching, standings, metrics, tasks.create_task
+            )
             server = Server(
                 requests,
                 tasks,
@@ -104,6 +113,7 @@ async def main(stop: asyncio.Event) -> None:
             )
             metrics.connections.set_function(lambda: len(server.sockets))
             metrics.sessions.set_function(lambda: len(sessions))
+            metrics.watched.set_function(lambda: len(watching))
             metrics.uplink_frames.set_function(lambda: len(uplink))
 
             checks = {
@@ -116,7 +126,7 @@ async def main(stop: asyncio.Event) -> None:
             operators = Operators(s.admin_token, door.role_of)
             http.add_operators(internal, operators, commands, directory, partitions=s.partitions)
 
-            running = [tasks.create_task(work) for work in (uplink.run(), heartbeat.run(), frames.run())]
+            running = [tasks.create_task(work.run()) for work in (uplink, heartbeat, frames, watching, standings)]
             async with (
                 health.serve(internal, s.internal_host, s.internal_port, "INTERNAL_PORT") as internal_port,
                 health.serve(public, s.websocket_host, s.websocket_port, "WEBSOCKET_PORT") as port,
@@ -128,8 +138,9 @@ async def main(stop: asyncio.Event) -> None:
         log.info("stopped")
 
 
-def revive(frames: DownlinkReader, catchup: CatchUp, metrics: GatewayMetrics) -> None:
+def revive(frames: DownlinkReader, catchup: CatchUp, watching: Watching, metrics: GatewayMetrics) -> None:
     """The cluster had forgotten this gateway, and remembers it again."""
     frames.rewind()
     catchup.restart_all()
+    watching.rewatch()
     metrics.revivals.inc()

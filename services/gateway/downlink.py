@@ -15,11 +15,12 @@ from libs import keys
 from libs.broker import AWAY, Broker
 from libs.streams import consumer
 from libs.wire import codec
-from libs.wire.frames import Answer, Downlink, DuePage, Emit, Section, SignedIn
+from libs.wire.frames import Answer, Downlink, DuePage, Emit, PresenceChanges, Section, SignedIn
 from services.gateway.catchup import CatchUp
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.questions import Questions
 from services.gateway.sessions import Session, Sessions, State
+from services.gateway.watching import Watching
 
 log = structlog.get_logger(__name__)
 
@@ -38,6 +39,7 @@ class DownlinkReader:
         sessions: Sessions,
         catchup: CatchUp,
         questions: Questions,
+        watching: Watching,
         metrics: GatewayMetrics,
     ) -> None:
         self._reader = reader
@@ -45,6 +47,7 @@ class DownlinkReader:
         self._sessions = sessions
         self._catchup = catchup
         self._questions = questions
+        self._watching = watching
         self._metrics = metrics
         self._tokens: dict[int, int] = {}
         self.position = consumer.BEGINNING
@@ -99,6 +102,8 @@ class DownlinkReader:
                 session = self._sessions.by_socket(frame.session)
                 if session is not None:
                     self._catchup.page(session, frame)
+            case PresenceChanges():
+                self._watching.take(frame)
             case SignedIn():
                 self._questions.answered(frame)
         self._metrics.downlink_frames.labels(type(frame).__name__.lower()).inc()

@@ -25,6 +25,8 @@ log = structlog.get_logger(__name__)
 _BEAT_S: Final = 2.0
 # A broker that has not answered for so long is away, for readiness.
 _STALE_S: Final = 3 * _BEAT_S
+# Clients of a gateway that leaves are told to come back, and take a second or two: they do not flicker.
+_LEAVING_GRACE_MS: Final = 5000
 # Far more than sockets come and go while a write is in flight; full means the broker is away.
 _SEAT_CHANGES_MAX: Final = 100_000
 
@@ -42,6 +44,7 @@ class Heartbeat:
         *,
         partitions: int,
         linger_s: float,
+        presence_grace_s: float,
         read_up_to: Callable[[], str],
         reviving: Callable[[], None],
         revived: Callable[[], None],
@@ -58,6 +61,9 @@ class Heartbeat:
         self._revived = revived
         self._must_revive = True
         self._figures = figures
+        self._presence_grace_ms = round(presence_grace_s * 1000)
+        # While draining, who goes comes back: their absence is noticed later.
+        self.is_draining = False
         self._seats: GroupCommit[tuple[str, bool]] = GroupCommit(
             self._change, limit=_SEAT_CHANGES_MAX, linger_s=linger_s
         )
@@ -112,7 +118,7 @@ class Heartbeat:
 
     async def leave(self) -> None:
         """Nobody is here any more. Raises `AWAY`."""
-        await self._directory.reap(self._gateway)
+        await self._directory.reap(self._gateway, _LEAVING_GRACE_MS)
         await self._broker.command("HDEL", keys.figures(), self._gateway)
 
     async def _revive(self, stream: str) -> None:
@@ -133,7 +139,8 @@ class Heartbeat:
             log.warning("too many changes of seats wait for the broker")
 
     async def _change(self, items: list[tuple[str, bool]]) -> None:
-        await self._directory.change(self._gateway, dict(items))
+        grace_ms = _LEAVING_GRACE_MS if self.is_draining else self._presence_grace_ms
+        await self._directory.change(self._gateway, dict(items), grace_ms)
 
 
 async def lags(broker: Broker, partitions: int) -> Mapping[int, Lag]:

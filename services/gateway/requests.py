@@ -4,7 +4,7 @@ This is the `Application` behind the sockets. It takes nothing on trust: who ask
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import msgspec
@@ -17,7 +17,9 @@ from services.gateway.catchup import CatchUp
 from services.gateway.door import Door
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.sessions import Session, Sessions, Socket, State
+from services.gateway.standings import Standings
 from services.gateway.uplink import Uplink
+from services.gateway.watching import Watching
 
 Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
 
@@ -32,6 +34,8 @@ class Requests:
         sessions: Sessions,
         uplink: Uplink,
         catchup: CatchUp,
+        watching: Watching,
+        standings: Standings,
         metrics: GatewayMetrics,
         spawn: Spawn,
     ) -> None:
@@ -40,6 +44,8 @@ class Requests:
         self._sessions = sessions
         self._uplink = uplink
         self._catchup = catchup
+        self._watching = watching
+        self._standings = standings
         self._metrics = metrics
         self._spawn = spawn
 
@@ -55,6 +61,9 @@ class Requests:
 
     def closed(self, socket: Socket) -> None:
         """The socket is gone."""
+        session = self._sessions.by_socket(socket.id)
+        if session is not None:
+            self._watching.forget(session)
         self._door.closed(socket)
 
     def event(self, socket: Socket, ack: int | None, text: str) -> None:
@@ -128,6 +137,8 @@ class Requests:
                 session.socket.emit("heartbeat_ack", payloads.encode(beat))
                 if ack is not None:
                     session.socket.answer(ack, payloads.accepted_with(beat))
+            case events.GetPresence() | events.UpdatePresence():
+                self._take_presence(session, ack, name, event)
             case _:
                 raise Refusal(Code.UNKNOWN_EVENT)
 
@@ -179,6 +190,32 @@ class Requests:
         left = payloads.GroupJoined(bare_id or names.group_of(conversation_id) or conversation_id)
         session.socket.emit("group_left", payloads.encode(left))
         self._answer(session, ack)
+
+    def _take_presence(
+        self, session: Session, ack: int | None, name: str, event: events.GetPresence | events.UpdatePresence
+    ) -> None:
+        match event:
+            case events.SubscribePresence():
+                self._watching.watch(session, event.check())
+                self._answer(session, ack)
+            case events.UnsubscribePresence():
+                self._watching.unwatch(session, event.check())
+                self._answer(session, ack)
+            case events.GetPresence():
+                self._spawn(self._answer_later(session, ack, name, self._standings.presence(event.check())))
+            case events.UpdatePresence():
+                chosen = self._standings.choose(session.user_id, event.status)
+                self._spawn(self._answer_later(session, ack, name, chosen))
+
+    async def _answer_later(self, session: Session, ack: int | None, name: str, answer: Awaitable[bytes]) -> None:
+        """What this gateway answers by itself, once the broker has been asked."""
+        try:
+            body = await answer
+        except Refusal as refusal:
+            self._refuse(session.socket, ack, name, msgspec.Raw(), refusal)
+        else:
+            if ack is not None:
+                session.socket.answer(ack, body)
 
     def _answer(self, session: Session, ack: int | None) -> None:
         if ack is not None:
