@@ -30,7 +30,7 @@ _LEASE_MS: Final = 1000
 # Users a shard and turn: 1.5 ms of the broker's time. With more to do the next turn follows at once.
 _BATCH: Final = 200
 # After a wipe gateways seat their users again with their next beat, 2 s later at most.
-_SETTLED_AFTER_MS: Final = 3000
+_SETTLED_AFTER_MS: Final = 2500
 # Forgotten after a week: the store has them, and answers when somebody asks.
 _KEPT_MS: Final = 7 * 24 * 3_600_000
 _SWEEP_EVERY: Final = 10

@@ -29,7 +29,7 @@ class SqliteLastSeen:
         self._reader = reader
 
     async def seen(self, users: Collection[str]) -> dict[str, int]:
-        return dict(_rows.decode(await self._reader.read(_SEEN, json_of(users))))
+        return dict(_rows.decode(await self._reader.read(_SEEN, json_of(list(users)))))
 
     async def save(self, seen: Mapping[str, int]) -> None:
         await self._writer.run(lambda db: _save(db, seen))
