@@ -24,7 +24,7 @@ from typing import Final, NamedTuple
 from libs import broker as brokers
 from libs import keys, membership
 from libs.broker import Broker
-from libs.directory import Directory, Watchers
+from libs.directory import Directory, Seat, Watchers
 from libs.streams import consumer
 from libs.wire import codec
 from libs.wire.frames import PresenceChanges
@@ -129,7 +129,9 @@ async def _change(directory: Directory, names: list[str], rate: int, seconds: fl
         is_coming = number % 2 == 1
         user = gone.popleft() if is_coming else here.pop()
         downlinks.changed_at[names[user]] = time.monotonic()
-        await directory.change(_GATEWAYS[user % len(_GATEWAYS)], {names[user]: is_coming})
+        await directory.change(
+            _GATEWAYS[user % len(_GATEWAYS)], {names[user]: Seat.SHOWN if is_coming else Seat.DROPPED}
+        )
         if not is_coming:
             gone.append(user)
 

@@ -4,7 +4,7 @@ A *seat* is (user, gateway). Seats are held by hashes over the users, and are go
 their gateway is alive: one key to renew per gateway, none per user. A gateway that dies takes all its
 seats with it at once; presence clears them away.
 
-Who takes a first seat, leaves the last one or is watched for the first time is put on a list of those to
+Who is shown in a seat, leaves the last one or is watched for the first time is put on a list of those to
 be looked at; presence decides and announces, and everybody else reads what was announced.
 
     directory.py   seats: touch, drop, locate, reap      watchers.py   which gateways watch whom
@@ -13,8 +13,8 @@ be looked at; presence decides and announces, and everybody else reads what was 
 Must not know sockets, nor who is told what.
 """
 
-from libs.directory.directory import Directory
+from libs.directory.directory import Directory, Seat
 from libs.directory.standing import Standing, Statistics
 from libs.directory.watchers import Watchers
 
-__all__ = ["Directory", "Standing", "Statistics", "Watchers"]
+__all__ = ["Directory", "Seat", "Standing", "Statistics", "Watchers"]

@@ -1,6 +1,7 @@
 """Touch, drop, locate: the seats of users on gateways. See the package for the idea."""
 
 from collections.abc import Collection, Iterable, Mapping
+from enum import StrEnum
 from typing import Final
 
 from libs import keys, membership
@@ -17,6 +18,15 @@ _reap: Final = Script("libs.directory", "reap.lua")
 _unwatch: Final = Script("libs.directory", "unwatch.lua")
 
 
+class Seat(StrEnum):
+    """What becomes of a user's seat on a gateway."""
+
+    # By who is not welcome yet: what is sent reaches them, and nobody is told that they are here.
+    TAKEN = "+"
+    SHOWN = "*"
+    DROPPED = "-"
+
+
 class Directory:
     """The seats. Every method raises `libs.broker.AWAY` when the broker is away."""
 
@@ -24,21 +34,21 @@ class Directory:
         self._broker = broker
 
     async def touch(self, gateway: str, users: Iterable[str]) -> None:
-        """These users are on this gateway. Harmless to repeat."""
-        await self.change(gateway, dict.fromkeys(users, True))
+        """These users are on this gateway, for all to see. Harmless to repeat."""
+        await self.change(gateway, dict.fromkeys(users, Seat.SHOWN))
 
     async def drop(self, gateway: str, users: Iterable[str]) -> None:
         """These users are not on this gateway any more. Harmless to repeat."""
-        await self.change(gateway, dict.fromkeys(users, False))
+        await self.change(gateway, dict.fromkeys(users, Seat.DROPPED))
 
-    async def change(self, gateway: str, seated: Mapping[str, bool], grace_ms: int = 0) -> None:
-        """Touch the users with True, drop those with False: one round trip for all.
+    async def change(self, gateway: str, seats: Mapping[str, Seat], grace_ms: int = 0) -> None:
+        """Seats taken, shown and dropped: one round trip for all. Harmless to repeat.
 
         Who is dropped from their last gateway is looked at by presence `grace_ms` later: may they be back by then.
         """
         calls = []
-        for shard, users in by_shard(seated).items():
-            pairs = [part for user in users for part in ("+" if seated[user] else "-", user)]
+        for shard, users in by_shard(seats).items():
+            pairs = [part for user in users for part in (seats[user].value, user)]
             where = [keys.seats(shard), keys.seated(shard, gateway), keys.changes(shard), keys.left(shard)]
             calls.append(_seat.call(where, gateway, grace_ms, *pairs))
         await self._broker.scripts(calls)

@@ -14,7 +14,7 @@ import pytest
 import pytest_asyncio
 
 from libs import keys, membership
-from libs.directory import Directory
+from libs.directory import Directory, Seat
 from services.local.keyring import Keyring
 from tests.support.clients import Client, JsClient, JsClients, PythonClient
 from tests.support.cluster import LiveCluster, live_cluster
@@ -307,7 +307,9 @@ async def test_a_gateway_and_a_copy_of_presence_die_and_no_ghost_stays_and_no_ch
         for start in range(0, len(crowd), 10):
             if is_here and start == len(crowd) // 2:
                 cluster.processes.kill(holder, signal.SIGKILL)
-            await directory.change("test", dict.fromkeys(crowd[start : start + 10], is_here))
+            await directory.change(
+                "test", dict.fromkeys(crowd[start : start + 10], Seat.SHOWN if is_here else Seat.DROPPED)
+            )
             await _passes(time.monotonic() + 0.02)
         for watcher, since in zip(watchers, heard, strict=True):
             for user in crowd:

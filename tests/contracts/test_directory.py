@@ -7,7 +7,7 @@ import pytest
 
 from libs import keys, membership
 from libs.broker import Broker
-from libs.directory import Directory
+from libs.directory import Directory, Seat
 from libs.directory.directory import GATEWAY_TTL_MS
 from tests.support.waiting import until
 
@@ -93,7 +93,7 @@ async def test_touching_and_dropping_go_in_one_change(seats: Directory) -> None:
     """One round trip seats some and unseats others, in whatever shards they are."""
     users = [f"user{n}" for n in range(100)]
     await seats.touch("g1", users[:50])
-    await seats.change("g1", {user: n >= 50 for n, user in enumerate(users)})
+    await seats.change("g1", {user: Seat.TAKEN if n >= 50 else Seat.DROPPED for n, user in enumerate(users)})
     assert await seats.locate(users) == dict.fromkeys(users[50:], ("g1",))
 
 

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from libs import keys, membership
 from libs.broker import Broker, connect
-from libs.directory import Directory, Standing, Watchers, standing
+from libs.directory import Directory, Seat, Standing, Watchers, standing
 from libs.directory.directory import GATEWAY_TTL_MS
 from libs.directory.shards import shard_of
 from libs.storage import StoreAway
@@ -141,7 +141,7 @@ async def test_who_is_back_in_time_was_never_gone(scene: Scene) -> None:
     await scene.directory.touch("g1", ["rama", "sita"])
     await scene.turn()
     went_ms = await scene.now_ms()
-    await scene.directory.change("g1", {"rama": False, "sita": False}, grace_ms=200)
+    await scene.directory.change("g1", {"rama": Seat.DROPPED, "sita": Seat.DROPPED}, grace_ms=200)
     await scene.directory.touch("g2", ["rama"])
     await scene.turn()
     assert sorted(await scene.statuses()) == [("rama", "online"), ("sita", "online")]
@@ -175,19 +175,51 @@ async def test_people_of_a_dead_gateway_were_last_seen_at_its_last_beat(scene: S
     assert sita.status == "online"
 
 
-async def test_a_visit_between_two_looks_moves_the_last_seen_time(scene: Scene) -> None:
-    """Nobody saw it, so nobody is told; who asks is."""
+async def test_who_was_not_let_in_was_never_here(scene: Scene) -> None:
+    """A seat is taken before anybody is let in: until they are shown nobody is told, nor when they were last seen."""
+    scene.store.times = {"rama": 5, "sita": 5}
     await scene.watch("rama")
     await scene.look_up()
     await scene.told()
-    came_ms = await scene.now_ms()
-    await scene.directory.touch("g1", ["rama"])
-    await scene.directory.drop("g1", ["rama"])
+    await scene.directory.change("g1", dict.fromkeys(("rama", "sita", "lakshmi"), Seat.TAKEN))
+    await scene.turn()
+    await scene.directory.drop("g1", ["rama", "sita"])
     await scene.turn()
     assert await scene.told() == []
-    last = await scene.seen("rama")
-    assert last is not None
-    assert last.last_seen_ms >= came_ms
+    assert await scene.directory.locate(["rama", "sita", "lakshmi"]) == {"lakshmi": ("g1",)}
+    await scene.watch("sita")
+    await scene.look_up()
+    for user in ("rama", "sita"):
+        last = await scene.seen(user)
+        assert last is not None
+        assert (last.status, last.last_seen_ms) == ("offline", 5)
+    assert not await scene.broker.command("KEYS", "*:left")
+    assert not await scene.broker.command("KEYS", "*:unsaved")
+    await scene.told()
+    await scene.watch("lakshmi")
+    await scene.directory.touch("g1", ["lakshmi"])
+    await scene.turn()
+    assert await scene.statuses() == [("lakshmi", "online")]
+
+
+async def test_who_is_let_in_again_in_time_was_never_gone(scene: Scene) -> None:
+    """The new socket has its seat before the time is over, and is let in after it."""
+    await scene.watch("rama")
+    await scene.directory.touch("g1", ["rama"])
+    await scene.turn()
+    await scene.directory.change("g1", {"rama": Seat.DROPPED}, grace_ms=50)
+    await scene.directory.change("g2", {"rama": Seat.TAKEN})
+    shard = shard_of("rama")
+
+    async def is_looked_at() -> bool:
+        await scene.turn()
+        return not await scene.broker.command("EXISTS", keys.changes(shard))
+
+    await until(is_looked_at, 5, "the time to be over")
+    await scene.directory.touch("g2", ["rama"])
+    await scene.turn()
+    assert await scene.statuses() == [("rama", "online")]
+    assert not await scene.broker.command("EXISTS", keys.left(shard))
 
 
 # How they want to be seen
@@ -216,7 +248,7 @@ async def test_a_choice_holds_when_its_user_is_back_in_time(scene: Scene) -> Non
     await scene.directory.touch("g1", ["rama"])
     await standing.choose(scene.broker, {"rama": "busy"})
     await scene.turn()
-    await scene.directory.change("g1", {"rama": False}, grace_ms=60_000)
+    await scene.directory.change("g1", {"rama": Seat.DROPPED}, grace_ms=60_000)
     await scene.turn()
     await scene.directory.touch("g2", ["rama"])
     await scene.turn()
@@ -287,7 +319,7 @@ async def test_two_copies_at_once_announce_what_one_would(scene: Scene, empty_se
     async with connect(empty_server.url) as another:
         copies = [scene.announcer, Announcer(another, scene.cold, scene.metrics)]
         for round_ in range(6):
-            await scene.directory.change("g2", dict.fromkeys(users, round_ % 2 == 0))
+            await scene.directory.change("g2", dict.fromkeys(users, Seat.DROPPED if round_ % 2 else Seat.SHOWN))
             for shard in range(keys.DIRECTORY_SHARDS):
                 await scene.broker.command("DEL", keys.announcer(shard))
             await asyncio.gather(*(copy.turn() for copy in copies))
@@ -314,26 +346,22 @@ async def test_the_time_of_an_announcement_rises_even_when_the_clock_does_not(sc
 
 
 async def test_any_course_of_events_ends_in_what_is_so(scene: Scene) -> None:
-    """Random comings, goings, choices, deaths and looks: the last told is what is so, and each told differs."""
+    """Random comings, goings, choices and looks: the last told is what is so, and each told differs."""
     users, gateways = [f"user{number}" for number in range(20)], ["g1", "g2"]
     draw = random.Random(7)
     await scene.watch(*users)
     await scene.look_up()
     for _ in range(400):
         user, gateway = draw.choice(users), draw.choice(gateways)
-        match draw.randrange(6):
+        match draw.randrange(5):
             case 0 | 1:
                 await scene.directory.touch(gateway, [user])
             case 2:
-                await scene.directory.change(gateway, {user: False}, grace_ms=draw.choice([0, 0, 3]))
+                await scene.directory.change(gateway, {user: Seat.DROPPED}, grace_ms=draw.choice([0, 0, 3]))
             case 3:
                 await standing.choose(scene.broker, {user: draw.choice(standing.STATUSES)})
             case 4:
                 await scene.turn()
-            case 5 if draw.random() < 0.1:
-                # Its watchers stay for the test to see what they are told; only its seats go.
-                await scene.directory.drop(gateway, users)
-
     for shard in range(keys.DIRECTORY_SHARDS):
 
         async def is_looked_at(shard: int = shard) -> bool:
@@ -388,14 +416,13 @@ async def test_while_the_store_is_away_it_is_asked_again(scene: Scene) -> None:
 
 
 async def test_who_comes_while_the_store_is_asked_is_not_taken_for_offline(scene: Scene) -> None:
-    """Or who has just been here."""
+    """The others are."""
     await scene.watch("rama", "sita")
     await scene.turn()
     await scene.cold.look_up()
-    await scene.directory.touch("g1", ["rama", "sita"])
-    await scene.directory.change("g1", {"sita": False}, grace_ms=60_000)
+    await scene.directory.touch("g1", ["rama"])
     await scene.turn()
-    assert await scene.statuses() == [("rama", "online")]
+    assert sorted(await scene.statuses()) == [("rama", "online"), ("sita", "offline")]
 
 
 async def test_just_after_a_wipe_nobody_is_taken_for_offline(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,8 @@
 -- Seat users on a gateway, or take their seats away; presence is to look at who came or went.
 -- KEYS 1 seats: hash of user → gateways, separated by spaces   2 set of users seated on this gateway
 --      3 changes: sorted set of users by the millisecond to look at them   4 left: hash of user → when last seen
--- ARGV 1 gateway   2 milliseconds in which who went may come back unnoticed   then pairs: '+' or '-', user
+-- ARGV 1 gateway   2 milliseconds in which who went may come back unnoticed   then pairs of what and user:
+--      '+' takes a seat that presence need not notice, '*' takes or has one that it must, '-' drops it
 local gateway = ARGV[1]
 local time = redis.call('TIME')
 local ms = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -15,12 +16,11 @@ for i = 3, #ARGV, 2 do
       others[#others + 1] = name
     end
   end
-  if ARGV[i] == '+' then
+  if ARGV[i] ~= '-' then
     others[#others + 1] = gateway
     redis.call('SADD', KEYS[2], user)
-    if not held then
+    if ARGV[i] == '*' then
       redis.call('ZADD', KEYS[3], now, user)
-      redis.call('HDEL', KEYS[4], user)
     end
   else
     redis.call('SREM', KEYS[2], user)

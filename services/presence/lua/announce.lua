@@ -47,11 +47,7 @@ end
 -- Who was found in the store, unless they came meanwhile.
 for i = 5, #ARGV, 2 do
   local user = ARGV[i]
-  if
-    not announced(user)
-    and redis.call('HEXISTS', KEYS[3], user) == 0
-    and redis.call('HEXISTS', KEYS[5], user) == 0
-  then
+  if not announced(user) and redis.call('HEXISTS', KEYS[3], user) == 0 then
     announce(user, nil, nil, 'offline', ARGV[i + 1])
     redis.call('ZREM', KEYS[2], user)
   end
@@ -71,9 +67,9 @@ if due[1] then
 end
 for _, user in ipairs(due) do
   local was, before, seen = announced(user)
-  local left = redis.call('HGET', KEYS[5], user)
   local is_seated = redis.call('HEXISTS', KEYS[3], user) == 1
-  if not (is_seated or left or was) then
+  if not is_seated and not was then
+    redis.call('HDEL', KEYS[5], user)
     redis.call('ZADD', KEYS[2], text(math.max(now + 1000, cold_from)), user)
     if now >= cold_from then
       cold[#cold + 1] = user
@@ -84,17 +80,15 @@ for _, user in ipairs(due) do
       status = redis.call('HGET', KEYS[4], user) or 'online'
       seen = text(now)
     else
-      seen = left or seen
+      seen = redis.call('HGET', KEYS[5], user) or seen
       redis.call('HDEL', KEYS[4], user)
-      redis.call('HDEL', KEYS[5], user)
     end
+    -- Who was never seen to be here (they were not let in) was not seen to leave.
     if was ~= status then
       announce(user, was, before, status, seen)
       redis.call('HSET', KEYS[10], user, seen)
-    elseif left then
-      redis.call('HSET', KEYS[6], user, status .. ' ' .. before .. ' ' .. seen)
-      redis.call('HSET', KEYS[10], user, seen)
     end
+    redis.call('HDEL', KEYS[5], user)
     redis.call('ZREM', KEYS[2], user)
   end
 end

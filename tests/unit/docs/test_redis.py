@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from libs import cluster, keys, lifecycle
 from libs.broker import Broker, connect
-from libs.directory import Directory, Watchers, standing
+from libs.directory import Directory, Seat, Watchers, standing
 from libs.keys import CATALOGUE, Key
 from libs.streams.producer import Producer
 from libs.wire.events import Draft
@@ -204,8 +204,8 @@ async def test_the_services_write_what_is_catalogued_and_nothing_else(tmp_path: 
         origin = Origin("g1", "socket", 1)
         send = Send(origin, Sender("rama", "Rama", "member"), Draft(RAMA_SITA, "a", "a", "text", "Monday"), 1000)
         try:
-            await directory.change("g1", {"rama": True, "ravi": True})
-            await directory.change("g1", {"ravi": False})
+            await directory.change("g1", dict.fromkeys(("rama", "ravi"), Seat.SHOWN))
+            await directory.change("g1", {"ravi": Seat.DROPPED})
             await standing.choose(broker, {"rama": "away"})
             await Watchers(broker).change("g1", {"rama": True})
             await has()
