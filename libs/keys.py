@@ -91,6 +91,56 @@ def seated(shard: int, gateway: str) -> str:
     return f"{_PREFIX}:{{d{shard}}}:seated:{gateway}"
 
 
+def changes(shard: int) -> str:
+    """Users whom presence is to look at, and when."""
+    return f"{_PREFIX}:{{d{shard}}}:changes"
+
+
+def left(shard: int) -> str:
+    """When each user was last seen whose last seat is gone and who was not announced yet."""
+    return f"{_PREFIX}:{{d{shard}}}:left"
+
+
+def chosen(shard: int) -> str:
+    """Who wants to be seen as away or busy while they are here."""
+    return f"{_PREFIX}:{{d{shard}}}:chosen"
+
+
+def presence(shard: int) -> str:
+    """How each user was last announced: status, when, last seen."""
+    return f"{_PREFIX}:{{d{shard}}}:presence"
+
+
+def watchers(shard: int) -> str:
+    """From which gateways each user is watched."""
+    return f"{_PREFIX}:{{d{shard}}}:watchers"
+
+
+def watched(shard: int, gateway: str) -> str:
+    """The users one gateway watches, so that it can be forgotten when it dies."""
+    return f"{_PREFIX}:{{d{shard}}}:watched:{gateway}"
+
+
+def pending(shard: int) -> str:
+    """Who was announced and is not published to their watchers yet."""
+    return f"{_PREFIX}:{{d{shard}}}:pending"
+
+
+def announcer(shard: int) -> str:
+    """Which copy of presence announces."""
+    return f"{_PREFIX}:{{d{shard}}}:announcer"
+
+
+def counts(shard: int) -> str:
+    """How many users are seen as what."""
+    return f"{_PREFIX}:{{d{shard}}}:counts"
+
+
+def unsaved(shard: int) -> str:
+    """When users were last seen, on its way to the store."""
+    return f"{_PREFIX}:{{d{shard}}}:unsaved"
+
+
 def taken(limit_shard: int, limit: str, digest: str) -> str:
     """What was counted lately for one person or address (by a hash of whom), under the limit of this name."""
     return f"{_PREFIX}:{{r{limit_shard}}}:{limit}:{digest}"
@@ -136,5 +186,15 @@ CATALOGUE: Final = (
     ),
     Key("talowa:{dN}:seats", "hash", "until dropped or reaped", ("gateway", "presence"), ("router", "gateway")),
     Key("talowa:{dN}:seated:G", "set", "until dropped or reaped", ("gateway", "presence"), ("presence", "gateway")),
+    Key("talowa:{dN}:changes", "sorted set", "until looked at", ("gateway", "presence"), ("presence",)),
+    Key("talowa:{dN}:left", "hash", "until announced", ("gateway", "presence"), ("presence",)),
+    Key("talowa:{dN}:chosen", "hash", "until they are offline", ("gateway", "presence"), ("presence",)),
+    Key("talowa:{dN}:presence", "hash", "7 days after going offline", ("presence",), ("presence", "gateway")),
+    Key("talowa:{dN}:watchers", "hash", "until nobody watches", ("gateway", "presence"), ("presence",)),
+    Key("talowa:{dN}:watched:G", "set", "until nobody watches, or reaped", ("gateway", "presence"), ("presence",)),
+    Key("talowa:{dN}:pending", "hash", "until published", ("presence",), ("presence",)),
+    Key("talowa:{dN}:announcer", "string", "1 s, renewed ten times a second", ("presence",), ("presence",)),
+    Key("talowa:{dN}:counts", "hash", "forever", ("presence",), ("presence", "gateway")),
+    Key("talowa:{dN}:unsaved", "hash", "until saved", ("presence",), ("presence",)),
     Key("talowa:{rN}:L:H", "sorted set", "60 s after the last", ("router", "gateway"), ("router", "gateway")),
 )

@@ -1,11 +1,12 @@
 """Touch, drop, locate: the seats of users on gateways. See the package for the idea."""
 
 from collections.abc import Collection, Iterable, Mapping
+from enum import StrEnum
 from typing import Final
-from zlib import crc32
 
 from libs import keys, membership
 from libs.broker import Broker, Call, Script
+from libs.directory.shards import by_shard
 
 # A gateway killed with -9 lapses within 6 s; presence looks every second. Promise: 15 s.
 GATEWAY_TTL_MS: Final = 6000
@@ -14,6 +15,16 @@ _REAP_STEP: Final = 500
 
 _seat: Final = Script("libs.directory", "seat.lua")
 _reap: Final = Script("libs.directory", "reap.lua")
+_unwatch: Final = Script("libs.directory", "unwatch.lua")
+
+
+class Seat(StrEnum):
+    """What becomes of a user's seat on a gateway."""
+
+    # By who is not welcome yet: what is sent reaches them, and nobody is told that they are here.
+    TAKEN = "+"
+    SHOWN = "*"
+    DROPPED = "-"
 
 
 class Directory:
@@ -23,30 +34,28 @@ class Directory:
         self._broker = broker
 
     async def touch(self, gateway: str, users: Iterable[str]) -> None:
-        """These users are on this gateway. Harmless to repeat."""
-        await self.change(gateway, dict.fromkeys(users, True))
+        """These users are on this gateway, for all to see. Harmless to repeat."""
+        await self.change(gateway, dict.fromkeys(users, Seat.SHOWN))
 
     async def drop(self, gateway: str, users: Iterable[str]) -> None:
         """These users are not on this gateway any more. Harmless to repeat."""
-        await self.change(gateway, dict.fromkeys(users, False))
+        await self.change(gateway, dict.fromkeys(users, Seat.DROPPED))
 
-    async def change(self, gateway: str, seated: Mapping[str, bool]) -> None:
-        """Touch the users with True, drop those with False: one round trip for all."""
-        shards: dict[int, list[str]] = {}
-        for user, is_seated in seated.items():
-            shards.setdefault(_shard(user), []).extend(("+" if is_seated else "-", user))
-        await self._broker.scripts(
-            [
-                _seat.call([keys.seats(shard), keys.seated(shard, gateway)], gateway, *args)
-                for shard, args in shards.items()
-            ]
-        )
+    async def change(self, gateway: str, seats: Mapping[str, Seat], grace_ms: int = 0) -> None:
+        """Seats taken, shown and dropped: one round trip for all. Harmless to repeat.
+
+        Who is dropped from their last gateway is looked at by presence `grace_ms` later: may they be back by then.
+        """
+        calls = []
+        for shard, users in by_shard(seats).items():
+            pairs = [part for user in users for part in (seats[user].value, user)]
+            where = [keys.seats(shard), keys.seated(shard, gateway), keys.changes(shard), keys.left(shard)]
+            calls.append(_seat.call(where, gateway, grace_ms, *pairs))
+        await self._broker.scripts(calls)
 
     async def locate(self, users: Collection[str]) -> dict[str, tuple[str, ...]]:
         """The gateways of each user who has any. Whether a gateway is alive, `live` says."""
-        shards: dict[int, list[str]] = {}
-        for user in users:
-            shards.setdefault(_shard(user), []).append(user)
+        shards = by_shard(users)
         replies = await self._broker.batch(
             [("HMGET", keys.seats(shard), *members) for shard, members in shards.items()]
         )
@@ -71,23 +80,27 @@ class Directory:
         """The gateways that stopped beating and are not reaped yet."""
         return (await membership.look(self._broker, keys.gateways()))[1]
 
-    async def reap(self, gateway: str) -> int:
-        """Clear a gateway away: its seats, its downlink, its name. The number of seats cleared.
+    async def reap(self, gateway: str, grace_ms: int = 0) -> int:
+        """Clear a gateway away: its seats, what it watched, its downlink, its name. The number of seats cleared.
 
-        May be run by several at once, and again after it was cut short. The name goes last.
+        May be run by several at once, and again after it was cut short. The name goes last. Who was on it was last
+        seen at its last beat, and has `grace_ms` to be elsewhere.
         """
+        lapses_at = await self._broker.command("ZSCORE", keys.gateways(), gateway)
+        beat_at = 0 if lapses_at is None else int(float(lapses_at)) - GATEWAY_TTL_MS
         cleared = 0
         for shard in range(keys.DIRECTORY_SHARDS):
-            while step := int(
-                await self._broker.script(
-                    _reap.call([keys.seats(shard), keys.seated(shard, gateway)], gateway, _REAP_STEP)
-                )
-            ):
-                cleared += step
+            seats = [keys.seats(shard), keys.seated(shard, gateway), keys.changes(shard), keys.left(shard)]
+            cleared += await self._in_steps(_reap.call(seats, gateway, _REAP_STEP, grace_ms, beat_at))
+            watched = [keys.watchers(shard), keys.watched(shard, gateway)]
+            await self._in_steps(_unwatch.call(watched, gateway, _REAP_STEP))
         await self._broker.command("DEL", keys.downlink(gateway))
         await membership.remove(self._broker, keys.gateways(), gateway)
         return cleared
 
-
-def _shard(user: str) -> int:
-    return crc32(user.encode()) % keys.DIRECTORY_SHARDS
+    async def _in_steps(self, call: Call) -> int:
+        """Run a script until it finds nothing more to do; how much it did."""
+        done = 0
+        while step := int(await self._broker.script(call)):
+            done += step
+        return done

@@ -1,4 +1,4 @@
-"""Who a client is: claims from a token, the cluster's own resume tickets, and seals that hide it.
+"""Who a client is: claims from a token that was checked, the cluster's own resume tickets, and seals that hide it.
 
 Must not know Firebase, sockets or the store.
 """

@@ -7,14 +7,15 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from libs import broker, cluster, lifecycle, settings
-from libs.directory import Directory
+from libs.directory import Directory, Watchers
 from libs.identity import Envelopes, Tickets, seals
+from libs.identity.verifier import LocalVerifier
 from libs.limits import Limiter
 from libs.operators import Operators
 from libs.streams.producer import Producer
 from libs.telemetry import health, logs
 from services.gateway import addresses, downlink, http, minutes
-from services.gateway.auth import Authenticator, LocalVerifier
+from services.gateway.auth import Authenticator
 from services.gateway.catchup import CatchUp
 from services.gateway.door import Door
 from services.gateway.downlink import DownlinkReader
@@ -29,9 +30,11 @@ from services.gateway.requests import Requests
 from services.gateway.sessions import Sessions
 from services.gateway.settings import GatewaySettings
 from services.gateway.sockets import Server
+from services.gateway.standings import Standings
 from services.gateway.turnstile import Turnstile
 from services.gateway.typists import Typists
 from services.gateway.uplink import Uplink
+from services.gateway.watching import Watching
 
 log = structlog.get_logger(__name__)
 
@@ -64,6 +67,9 @@ async def main(stop: asyncio.Event) -> None:
             envelopes=envelopes,
         )
         catchup = CatchUp(gateway, sessions, uplink, page_timeout_s=s.page_timeout_s)
+        linger_s = s.linger_ms / 1000
+        watching = Watching(Watchers(commands), gateway, metrics, linger_s=linger_s, watches_max=s.presence_watches_max)
+        standings = Standings(commands, watching, linger_s=linger_s)
 
         async with asyncio.TaskGroup() as tasks:
             verifier = LocalVerifier(s.token_key_file, issuer=s.token_issuer, audience=s.token_audience)
@@ -75,10 +81,11 @@ async def main(stop: asyncio.Event) -> None:
                 sessions,
                 uplink,
                 partitions=s.partitions,
-                linger_s=s.linger_ms / 1000,
+                linger_s=linger_s,
+                presence_grace_s=s.presence_grace_s,
                 read_up_to=lambda: frames.position,
                 reviving=catchup.hold_all,
-                revived=lambda: revive(frames, catchup, metrics),
+                revived=lambda: revive(frames, catchup, watching, metrics),
                 figures=lambda: http.figures(len(server.sockets), len(sessions)),
             )
             questions = Questions(gateway)
@@ -111,6 +118,7 @@ async def main(stop: asyncio.Event) -> None:
                 catchup,
                 questions,
                 Typists(sessions, typing_s=s.typing_s),
+                watching,
                 metrics,
                 envelopes,
             )
@@ -120,6 +128,8 @@ async def main(stop: asyncio.Event) -> None:
                 sessions,
                 uplink,
                 catchup,
+                watching,
+                standings,
                 metrics,
                 tasks.create_task,
                 paces,
@@ -146,6 +156,7 @@ async def main(stop: asyncio.Event) -> None:
             )
             metrics.connections.set_function(lambda: len(server.sockets))
             metrics.sessions.set_function(lambda: len(sessions))
+            metrics.watched.set_function(lambda: len(watching))
             metrics.uplink_frames.set_function(lambda: len(uplink))
 
             checks = {
@@ -159,7 +170,7 @@ async def main(stop: asyncio.Event) -> None:
             http.add_operators(internal, operators, commands, directory, partitions=s.partitions)
 
             running = [
-                tasks.create_task(work) for work in (uplink.run(), heartbeat.run(), frames.run(), turnstile.run())
+                tasks.create_task(work.run()) for work in (uplink, heartbeat, frames, turnstile, watching, standings)
             ]
             async with (
                 health.serve(internal, s.internal_host, s.internal_port, "INTERNAL_PORT") as internal_port,
@@ -172,8 +183,9 @@ async def main(stop: asyncio.Event) -> None:
         log.info("stopped")
 
 
-def revive(frames: DownlinkReader, catchup: CatchUp, metrics: GatewayMetrics) -> None:
+def revive(frames: DownlinkReader, catchup: CatchUp, watching: Watching, metrics: GatewayMetrics) -> None:
     """The cluster had forgotten this gateway, and remembers it again."""
     frames.rewind()
     catchup.restart_all()
+    watching.rewatch()
     metrics.revivals.inc()

@@ -1,61 +1,15 @@
-"""Token → claims, or a code. Identity comes from here alone.
+"""Token or ticket → claims, or a code. Identity comes from here alone.
 
-`Verifier` is the contract of an issuer; the local issuer is one, Firebase will be another. A resume
-ticket is the cluster's own and asks no issuer.
+A resume ticket is the cluster's own and asks no issuer.
 """
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, Final, Protocol
-
-import jwt
-from cryptography.hazmat.primitives import serialization
+from typing import Any
 
 from libs.clock import now_ms
 from libs.identity import Claims, Tickets
-from libs.wire import names
+from libs.identity.verifier import Verifier
 from libs.wire.codes import Code, Refusal
-
-_MAX_TOKEN_CHARS: Final = 8192
-# Two machines' clocks need not agree to the second.
-_LEEWAY_S: Final = 5
-
-
-class Verifier(Protocol):
-    """Checks the ID tokens of one issuer."""
-
-    async def verify(self, token: str) -> Claims:
-        """The claims of a good token. Raises `Refusal` with `token_invalid`, `_expired` or `_revoked`."""
-        ...
-
-
-class LocalVerifier:
-    """Tokens of the local issuer: RS256 under one known key (about 60 µs a token)."""
-
-    def __init__(self, key_file: Path, *, issuer: str, audience: str) -> None:
-        self._key = serialization.load_pem_public_key(key_file.read_bytes())
-        self._issuer = issuer
-        self._audience = audience
-
-    async def verify(self, token: str) -> Claims:
-        """See `Verifier`."""
-        if len(token) > _MAX_TOKEN_CHARS:
-            raise Refusal(Code.TOKEN_INVALID)
-        try:
-            payload = jwt.decode(
-                token,
-                key=self._key,  # type: ignore[arg-type] # RSA, by the algorithm that is asked for
-                algorithms=["RS256"],
-                issuer=self._issuer,
-                audience=self._audience,
-                leeway=_LEEWAY_S,
-                options={"require": ["exp", "iat", "sub", "aud", "iss"]},
-            )
-        except jwt.ExpiredSignatureError as error:
-            raise Refusal(Code.TOKEN_EXPIRED) from error
-        except (jwt.PyJWTError, ValueError, TypeError) as error:
-            raise Refusal(Code.TOKEN_INVALID) from error
-        return _claims(payload)
 
 
 class Authenticator:
@@ -82,16 +36,3 @@ class Authenticator:
 def offers_anything(auth: Mapping[str, Any]) -> bool:
     """Whether a handshake tries to sign in at all."""
     return any(auth.get(name) not in (None, "") for name in ("token", "resumeTicket"))
-
-
-def _claims(payload: Mapping[str, Any]) -> Claims:
-    user_id, role = payload["sub"], payload.get("role")
-    issued_at = payload.get("auth_time", payload["iat"])
-    if not isinstance(user_id, str) or not names.is_id(user_id) or not isinstance(issued_at, int | float):
-        raise Refusal(Code.TOKEN_INVALID)
-    return Claims(
-        user_id=user_id,
-        issued_at_ms=int(issued_at * 1000),
-        expires_at_ms=int(payload["exp"] * 1000),
-        role=role if isinstance(role, str) else None,
-    )

@@ -167,6 +167,7 @@ class Door:
         self._metrics.sign_ins.labels("ok").inc()
         self._metrics.sign_in_s.observe(time.perf_counter() - started)
         session.name, session.role = profile.name, profile.role
+        self._heartbeat.show(session.user_id)
         return session
 
     async def _renew(self, session: Session, offered: Mapping[str, Any]) -> None:

@@ -16,12 +16,23 @@ from libs.broker import AWAY, Broker
 from libs.identity import Envelopes, Unopenable
 from libs.streams import consumer
 from libs.wire import codec
-from libs.wire.frames import Answer, Downlink, DuePage, Emit, SealedReply, Section, SignedIn, TypingNotice
+from libs.wire.frames import (
+    Answer,
+    Downlink,
+    DuePage,
+    Emit,
+    PresenceChanges,
+    SealedReply,
+    Section,
+    SignedIn,
+    TypingNotice,
+)
 from services.gateway.catchup import CatchUp
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.questions import Questions
 from services.gateway.sessions import Session, Sessions, State
 from services.gateway.typists import Typists
+from services.gateway.watching import Watching
 
 log = structlog.get_logger(__name__)
 
@@ -41,6 +52,7 @@ class DownlinkReader:
         catchup: CatchUp,
         questions: Questions,
         typists: Typists,
+        watching: Watching,
         metrics: GatewayMetrics,
         envelopes: Envelopes | None = None,
     ) -> None:
@@ -50,6 +62,7 @@ class DownlinkReader:
         self._catchup = catchup
         self._questions = questions
         self._typists = typists
+        self._watching = watching
         self._metrics = metrics
         self._envelopes = envelopes
         self._tokens: dict[int, int] = {}
@@ -105,6 +118,8 @@ class DownlinkReader:
                 session = self._sessions.by_socket(frame.session)
                 if session is not None:
                     self._catchup.page(session, frame)
+            case PresenceChanges():
+                self._watching.take(frame)
             case SignedIn():
                 self._questions.answered(frame)
             case SealedReply():

@@ -23,6 +23,7 @@ _FAREWELL_S: Final = 3.0
 async def drain(server: Server, uplink: Uplink, heartbeat: Heartbeat, window_s: float) -> None:
     """Empty this gateway. Returns when it is empty, or when there is no more time for it."""
     server.accept(is_accepting=False)
+    heartbeat.is_draining = True
     sockets = list(server.sockets.values())
     log.info("draining", sockets=len(sockets), window_s=window_s)
     steps = max(1, round(window_s / _STEP_S)) if sockets else 0

@@ -14,7 +14,7 @@ import structlog
 
 from libs import keys
 from libs.broker import AWAY, Broker
-from libs.directory import Directory
+from libs.directory import Directory, Seat
 from libs.streams import consumer
 from libs.streams.group_commit import Full, GroupCommit
 from services.gateway.sessions import Sessions
@@ -25,6 +25,8 @@ log = structlog.get_logger(__name__)
 _BEAT_S: Final = 2.0
 # A broker that has not answered for so long is away, for readiness.
 _STALE_S: Final = 3 * _BEAT_S
+# Clients of a gateway that leaves are told to come back, and take a second or two: they do not flicker.
+_LEAVING_GRACE_MS: Final = 5000
 # Far more than sockets come and go while a write is in flight; full means the broker is away.
 _SEAT_CHANGES_MAX: Final = 100_000
 
@@ -42,6 +44,7 @@ class Heartbeat:
         *,
         partitions: int,
         linger_s: float,
+        presence_grace_s: float,
         read_up_to: Callable[[], str],
         reviving: Callable[[], None],
         revived: Callable[[], None],
@@ -58,7 +61,10 @@ class Heartbeat:
         self._revived = revived
         self._must_revive = True
         self._figures = figures
-        self._seats: GroupCommit[tuple[str, bool]] = GroupCommit(
+        self._presence_grace_ms = round(presence_grace_s * 1000)
+        # While draining, who goes comes back: their absence is noticed later.
+        self.is_draining = False
+        self._seats: GroupCommit[tuple[str, Seat]] = GroupCommit(
             self._change, limit=_SEAT_CHANGES_MAX, linger_s=linger_s
         )
         self._beat_at = 0.0
@@ -69,12 +75,16 @@ class Heartbeat:
         return None if time.monotonic() - self._beat_at < _STALE_S else "the broker does not answer"
 
     def seat(self, user_id: str) -> None:
-        """A user's first socket here."""
-        self._put(user_id, is_seated=True)
+        """A user's first socket here, if they are let in."""
+        self._put(user_id, Seat.TAKEN)
+
+    def show(self, user_id: str) -> None:
+        """A user was let in: others see that they are here."""
+        self._put(user_id, Seat.SHOWN)
 
     def unseat(self, user_id: str) -> None:
         """A user's last socket here is gone."""
-        self._put(user_id, is_seated=False)
+        self._put(user_id, Seat.DROPPED)
 
     async def wait_seated(self) -> None:
         """Wait until every change of seats so far is known to the cluster."""
@@ -112,7 +122,7 @@ class Heartbeat:
 
     async def leave(self) -> None:
         """Nobody is here any more. Raises `AWAY`."""
-        await self._directory.reap(self._gateway)
+        await self._directory.reap(self._gateway, _LEAVING_GRACE_MS)
         await self._broker.command("HDEL", keys.figures(), self._gateway)
 
     async def _revive(self, stream: str) -> None:
@@ -120,20 +130,21 @@ class Heartbeat:
         self._reviving()
         await self._broker.command("XADD", stream, "*", "hello", "")
         for user in self._sessions.users:
-            self.seat(user)  # in line with those who come and go meanwhile
+            self.show(user)  # in line with those who come and go meanwhile
         await self.wait_seated()
         self._must_revive = False
         self._revived()
 
-    def _put(self, user_id: str, *, is_seated: bool) -> None:
+    def _put(self, user_id: str, seat: Seat) -> None:
         try:
-            self._seats.put_nowait((user_id, is_seated))
+            self._seats.put_nowait((user_id, seat))
         except Full:
             # Seats that were not dropped are harmless; a sign-in that was not seated is refused by its time-out.
             log.warning("too many changes of seats wait for the broker")
 
-    async def _change(self, items: list[tuple[str, bool]]) -> None:
-        await self._directory.change(self._gateway, dict(items))
+    async def _change(self, items: list[tuple[str, Seat]]) -> None:
+        grace_ms = _LEAVING_GRACE_MS if self.is_draining else self._presence_grace_ms
+        await self._directory.change(self._gateway, dict(items), grace_ms)
 
 
 async def lags(broker: Broker, partitions: int) -> Mapping[int, Lag]:

@@ -58,3 +58,9 @@ class GatewayMetrics:
             "Times this gateway was given up for dead (or its downlink was lost) and seated its users again.",
             registry=registry,
         )
+        self.watched = Gauge(
+            "talowa_gateway_watched_users", "People whose presence somebody here watches.", registry=registry
+        )
+        self.presence_updates = Counter(
+            "talowa_gateway_presence_updates_total", "Changes of presence sent to sockets.", registry=registry
+        )

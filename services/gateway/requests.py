@@ -4,7 +4,7 @@ This is the `Application` behind the sockets. It takes nothing on trust: who ask
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from itertools import count
 from typing import Any
 
@@ -22,7 +22,9 @@ from services.gateway.metrics import GatewayMetrics
 from services.gateway.minutes import Minutes
 from services.gateway.pace import Paces
 from services.gateway.sessions import Session, Sessions, Socket, State
+from services.gateway.standings import Standings
 from services.gateway.uplink import Uplink
+from services.gateway.watching import Watching
 
 Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
 
@@ -37,6 +39,8 @@ class Requests:
         sessions: Sessions,
         uplink: Uplink,
         catchup: CatchUp,
+        watching: Watching,
+        standings: Standings,
         metrics: GatewayMetrics,
         spawn: Spawn,
         paces: Paces,
@@ -48,6 +52,8 @@ class Requests:
         self._sessions = sessions
         self._uplink = uplink
         self._catchup = catchup
+        self._watching = watching
+        self._standings = standings
         self._metrics = metrics
         self._spawn = spawn
         self._paces = paces
@@ -70,6 +76,7 @@ class Requests:
         session = self._sessions.by_socket(socket.id)
         if session is not None:
             self._keystrokes.closed(session)
+            self._watching.forget(session)
         self._door.closed(socket)
 
     def event(self, socket: Socket, ack: int | None, text: str) -> None:
@@ -149,6 +156,8 @@ class Requests:
                     session.socket.answer(ack, payloads.accepted_with(beat))
             case events.PublishKeys() | events.GetKeys() | events.SearchMessages():
                 self._take_for_user(session, origin, event)
+            case events.GetPresence() | events.UpdatePresence():
+                self._take_presence(session, ack, name, event)
             case _:
                 raise Refusal(Code.UNKNOWN_EVENT)
 
@@ -235,6 +244,32 @@ class Requests:
     def _request(self) -> str:
         """A name for a request, which no other has: gateways have a new name with every start."""
         return f"{self._gateway}:{next(self._numbers)}"
+
+    def _take_presence(
+        self, session: Session, ack: int | None, name: str, event: events.GetPresence | events.UpdatePresence
+    ) -> None:
+        match event:
+            case events.SubscribePresence():
+                self._watching.watch(session, event.check())
+                self._answer(session, ack)
+            case events.UnsubscribePresence():
+                self._watching.unwatch(session, event.check())
+                self._answer(session, ack)
+            case events.GetPresence():
+                self._spawn(self._answer_later(session, ack, name, self._standings.presence(event.check())))
+            case events.UpdatePresence():
+                chosen = self._standings.choose(session.user_id, event.status)
+                self._spawn(self._answer_later(session, ack, name, chosen))
+
+    async def _answer_later(self, session: Session, ack: int | None, name: str, answer: Awaitable[bytes]) -> None:
+        """What this gateway answers by itself, once the broker has been asked."""
+        try:
+            body = await answer
+        except Refusal as refusal:
+            self._refuse(session.socket, ack, name, msgspec.Raw(), refusal)
+        else:
+            if ack is not None:
+                session.socket.answer(ack, body)
 
     def _answer(self, session: Session, ack: int | None) -> None:
         if ack is not None:

@@ -125,6 +125,13 @@ class GatewaySettings(settings.PartitionedSettings, frozen=True, kw_only=True):
         float, Meta(ge=0, le=600, description="Leaving sockets are closed spread over this time.")
     ] = 3.0
 
+    presence_grace_s: Annotated[
+        float, Meta(ge=0, le=60, description="Who is back within this time was never seen to be offline.")
+    ] = 0.6
+    presence_watches_max: Annotated[
+        int, Meta(ge=1, le=100_000, description="People whose presence one socket may watch.")
+    ] = 2000
+
     def problems(self) -> list[str]:
         """What the fields cannot say one by one."""
         found = []

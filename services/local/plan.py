@@ -32,7 +32,7 @@ def make_plan(settings: LocalSettings, environment: dict[str, str], *, first_por
     begins; clusters that start at the same moment on one machine begin apart. Raises `Unstartable`.
     """
     home = settings.home
-    wanted = settings.gateways + settings.routers + 1 + (settings.redis_url is None)
+    wanted = settings.gateways + settings.routers + settings.presences + (settings.redis_url is None)
     start = {} if first_port is None else {"start": first_port}
     free = iter(ports.free(wanted, _INTERNAL_HOST, taken=settings.websocket_ports, **start))
     processes = []
@@ -56,16 +56,21 @@ def make_plan(settings: LocalSettings, environment: dict[str, str], *, first_por
         _router(f"r{number}", next(free), settings.database, hiding | shared)
         for number in range(1, settings.routers + 1)
     ]
-    processes.append(_presence("presence", next(free), shared))
-    secrets = {
-        "CLUSTER_SECRET": shared.get("CLUSTER_SECRET", hiding["CLUSTER_SECRET"]),
+    operators = {
         "AUTH": "local",
         "TOKEN_KEY_FILE": str(keyring.public_key_file()),
         "TOKEN_ISSUER": ISSUER,
         "TOKEN_AUDIENCE": AUDIENCE,
-        "TICKET_SECRET": keyring.ticket_secret(),
         "ADMIN_TOKEN": keyring.admin_token(),
     }
+    secrets = operators | {
+        "TICKET_SECRET": keyring.ticket_secret(),
+        "CLUSTER_SECRET": shared.get("CLUSTER_SECRET", hiding["CLUSTER_SECRET"]),
+    }
+    processes += [
+        _presence(f"presence{number if number > 1 else ''}", next(free), settings.last_seen, shared | operators)
+        for number in range(1, settings.presences + 1)
+    ]
     processes += [
         _gateway(f"g{number}", port, next(free), settings, shared | secrets)
         for number, port in enumerate(settings.websocket_ports, start=1)
@@ -105,12 +110,12 @@ def _router(name: str, internal: int, database: Path, shared: dict[str, str]) ->
     )
 
 
-def _presence(name: str, internal: int, shared: dict[str, str]) -> Process:
+def _presence(name: str, internal: int, database: Path, shared: dict[str, str]) -> Process:
     return Process(
         name=name,
         role="presence",
         command=_python("services.presence"),
-        environment=shared | _internal(internal) | {"PRESENCE_ID": name},
+        environment=shared | _internal(internal) | {"PRESENCE_ID": name, "PRESENCE_SQLITE_PATH": str(database)},
         ports={"internal": internal},
     )
 

@@ -18,6 +18,9 @@ class LocalSettings(Settings, frozen=True, kw_only=True):
 
     gateways: Annotated[int, Meta(ge=1, le=64, description="How many gateways to run: a number from 1 to 64.")] = 2
     routers: Annotated[int, Meta(ge=1, le=64, description="How many routers to run: a number from 1 to 64.")] = 2
+    presences: Annotated[
+        int, Meta(ge=1, le=8, description="How many copies of presence to run: a number from 1 to 8.")
+    ] = 1
     data_dir: Annotated[
         str, Meta(min_length=1, description="The folder for the store, the broker's file, keys and logs.")
     ] = ".local"
@@ -62,6 +65,11 @@ class LocalSettings(Settings, frozen=True, kw_only=True):
     def database(self) -> Path:
         """Where the SQLite store is."""
         return self.home / "talowa.db"
+
+    @property
+    def last_seen(self) -> Path:
+        """Where presence keeps when people were last seen."""
+        return self.home / "presence.db"
 
     @property
     def websocket_ports(self) -> list[int]:

@@ -2,18 +2,33 @@
 
 import asyncio
 import secrets
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Final
 
 import structlog
 from prometheus_client import CollectorRegistry
 
 from libs import broker, lifecycle, settings
 from libs.directory import Directory
+from libs.identity.verifier import LocalVerifier
+from libs.operators import Operators
+from libs.storage import StoreAway
 from libs.telemetry import health, logs
+from services.presence import http
+from services.presence.announcer import Announcer
+from services.presence.cold import Cold
+from services.presence.lastseen import LastSeen
 from services.presence.metrics import PresenceMetrics
 from services.presence.reaper import Reaper
 from services.presence.settings import PresenceSettings
+from services.presence.sqlite import open_last_seen
+from services.presence.unsaved import Unsaved
 
 log = structlog.get_logger(__name__)
+
+# A store that is busy when presence starts is asked again this often.
+_STORE_WAIT_S: Final = 0.5
 
 
 async def main(stop: asyncio.Event) -> None:
@@ -22,16 +37,39 @@ async def main(stop: asyncio.Event) -> None:
     logs.configure("presence", f"{s.presence_id}-{secrets.token_hex(4)}", s.log_level)
     registry = CollectorRegistry()
     metrics = PresenceMetrics(registry)
-    async with broker.connect(s.redis_url) as commands:
+    async with broker.connect(s.redis_url) as commands, _store(s, stop) as store:
         await broker.wait_until_usable(commands, stop)
         reaper = Reaper(commands, Directory(commands), metrics, downlink_max_entries=s.downlink_max_entries)
+        cold = Cold(store, metrics)
+        announcer = Announcer(commands, cold, metrics)
+        unsaved = Unsaved(commands, store, metrics, lambda: announcer.shards)
         internal = health.internal_app(registry, {"broker": lambda: reaper.problem})
+        verifier = LocalVerifier(s.token_key_file, issuer=s.token_issuer, audience=s.token_audience)
+        operators = Operators(s.admin_token, http.RoleClaims(verifier).role_of)
+        http.add_operators(internal, operators, commands, store)
         async with (
             health.serve(internal, s.internal_host, s.internal_port, "INTERNAL_PORT") as port,
             asyncio.TaskGroup() as tasks,
         ):
             log.info("started", internal_port=port)
-            reaping = tasks.create_task(reaper.run())
+            working = [tasks.create_task(work.run()) for work in (reaper, announcer, cold, unsaved)]
             await stop.wait()
-            await lifecycle.cancel([reaping])
+            await lifecycle.cancel(working)
         log.info("stopped")
+
+
+@asynccontextmanager
+async def _store(s: PresenceSettings, stop: asyncio.Event) -> AsyncIterator[LastSeen]:
+    """The store, as soon as it can be opened. Raises `Stopped` when told to stop before."""
+    async with AsyncExitStack() as stack:
+        store: LastSeen | None = None
+        while store is None:
+            if stop.is_set():
+                raise lifecycle.Stopped
+            opening = open_last_seen(s.presence_sqlite_path, patience_s=s.store_patience_s)
+            try:
+                store = await stack.enter_async_context(opening)
+            except StoreAway as error:
+                log.warning("waiting for the store", error=str(error))
+                await asyncio.sleep(_STORE_WAIT_S)
+        yield store

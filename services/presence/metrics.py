@@ -17,3 +17,29 @@ class PresenceMetrics:
             "Downlinks dropped because their gateway did not read; its sessions fetch what they missed.",
             registry=registry,
         )
+        self.shards = Gauge(
+            "talowa_presence_shards", "Shards of the directory that this copy announces.", registry=registry
+        )
+        self.late_s = Gauge(
+            "talowa_presence_late_seconds",
+            "How much later than it should the oldest change was looked at, in the last turn.",
+            registry=registry,
+        )
+        self.announced = Counter(
+            "talowa_presence_announced_total",
+            "Changes published, once for each gateway that watches, by status.",
+            ["status"],
+            registry=registry,
+        )
+        self.looked_up = Counter(
+            "talowa_presence_looked_up_total", "Users of whom only the store knew.", registry=registry
+        )
+        self.forgotten = Counter(
+            "talowa_presence_forgotten_total",
+            "Users away for a week whom the broker need not hold any more.",
+            registry=registry,
+        )
+        self.saved = Counter("talowa_presence_saved_total", "Last-seen times saved.", registry=registry)
+        self.store_away = Gauge(
+            "talowa_presence_store_away", "1 while last-seen times cannot be saved or read.", registry=registry
+        )

@@ -1,10 +1,13 @@
 """Presence's settings: every variable, its default and its reason."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Literal
 
 from msgspec import Meta
 
 from libs import settings
+
+_MIN_SECRET = 32
 
 
 class PresenceSettings(settings.ServiceSettings, frozen=True, kw_only=True):
@@ -13,3 +16,32 @@ class PresenceSettings(settings.ServiceSettings, frozen=True, kw_only=True):
         int,
         Meta(ge=1000, description="Entries a gateway may leave untaken; beyond it, its downlink is made anew."),
     ] = 50_000
+    presence_sqlite_path: Annotated[
+        Path, Meta(description="The SQLite file of last-seen times: not the store's. Copies on one machine share it.")
+    ] = Path(".local/presence.db")
+    store_patience_s: Annotated[
+        float, Meta(gt=0, le=60, description="How long a store call may take before the store counts as away.")
+    ] = 2.0
+
+    auth: Annotated[Literal["local"], Meta(description="Who issues tokens: local (Firebase is to come).")] = "local"
+    token_key_file: Annotated[Path, Meta(description="The issuer's public key, a PEM file.")] = Path(
+        ".local/issuer/public.pem"
+    )
+    token_issuer: Annotated[str, Meta(description="What `iss` in a token must be.")] = "talowa-local"
+    token_audience: Annotated[str, Meta(description="What `aud` in a token must be.")] = "talowa-local"
+    admin_token: Annotated[str, Meta(description="Opens /presence to operators; empty leaves it to ID tokens.")] = ""
+
+    def problems(self) -> list[str]:
+        """What the fields cannot say one by one."""
+        found = []
+        if self.admin_token and len(self.admin_token) < _MIN_SECRET:
+            found.append(
+                f"ADMIN_TOKEN has {len(self.admin_token)} characters: at least {_MIN_SECRET} are needed, or none. "
+                "Make one with: openssl rand -hex 32."
+            )
+        if not self.token_key_file.is_file():
+            found.append(
+                f"TOKEN_KEY_FILE={self.token_key_file}: there is no such file. "
+                "Give the issuer's public key; `talowa up` makes one for local use."
+            )
+        return found

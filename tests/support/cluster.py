@@ -99,12 +99,19 @@ class LiveCluster:
 
 @asynccontextmanager
 async def live_cluster(
-    home: Path, *, gateways: int = 2, routers: int = 2, environment: Mapping[str, str] | None = None
+    home: Path,
+    *,
+    gateways: int = 2,
+    routers: int = 2,
+    presences: int = 1,
+    environment: Mapping[str, str] | None = None,
 ) -> AsyncIterator[LiveCluster]:
     """A cluster that is ready; `environment` overrides settings of the services."""
     inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     port = free(gateways, _HOST, taken=(), start=_first_port())[0]
-    settings = LocalSettings(gateways=gateways, routers=routers, data_dir=str(home), websocket_port=port)
+    settings = LocalSettings(
+        gateways=gateways, routers=routers, presences=presences, data_dir=str(home), websocket_port=port
+    )
     environment = {**inherited, **_IMPATIENT, **UNLIMITED, **(environment or {})}
     plan = make_plan(settings, environment, first_port=_first_port() + gateways)
     said: list[str] = []

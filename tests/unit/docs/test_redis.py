@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from libs import cluster, keys, lifecycle
 from libs.broker import Broker, connect
-from libs.directory import Directory
+from libs.directory import Directory, Seat, Watchers, standing
 from libs.keys import CATALOGUE, Key
 from libs.limits import Limiter
 from libs.streams.producer import Producer
@@ -21,6 +21,9 @@ from libs.wire.frames import Confirm, Origin, Send, Sender
 from services.gateway.heartbeat import Heartbeat
 from services.gateway.sessions import Sessions
 from services.gateway.uplink import Uplink
+from services.presence.announcer import Announcer
+from services.presence.cold import Cold
+from services.presence.metrics import PresenceMetrics
 from services.router.aside import Aside
 from services.router.conversations import Conversations
 from services.router.delivery import Delivery
@@ -34,6 +37,7 @@ from services.router.typing_notices import TypingNotices
 from services.router.worker import Worker
 from tests.support.broker import running_broker
 from tests.support.waiting import until
+from tests.unit.services.presence.fakes import FakeLastSeen
 from tests.unit.services.router.fakes import RAMA_SITA, FakeStore
 
 PAGE: Final = (Path(__file__).parents[3] / "docs" / "redis.md").read_text(encoding="utf-8")
@@ -199,6 +203,7 @@ async def test_the_services_write_what_is_catalogued_and_nothing_else(tmp_path: 
             uplink,
             partitions=PARTITIONS,
             linger_s=0,
+            presence_grace_s=0.6,
             read_up_to=lambda: "0-0",
             reviving=lambda: None,
             revived=lambda: None,
@@ -219,6 +224,14 @@ async def test_the_services_write_what_is_catalogued_and_nothing_else(tmp_path: 
         origin = Origin("g1", "socket", 1)
         send = Send(origin, Sender("rama", "Rama", "member"), Draft(RAMA_SITA, "a", "a", "text", "Monday"), 1000)
         try:
+            await directory.change("g1", dict.fromkeys(("rama", "ravi"), Seat.SHOWN))
+            await directory.change("g1", {"ravi": Seat.DROPPED})
+            await standing.choose(broker, {"rama": "away"})
+            await Watchers(broker).change("g1", {"rama": True})
+            await has()
+            metrics = PresenceMetrics(CollectorRegistry())
+            await Announcer(broker, Cold(FakeLastSeen(), metrics), metrics).announce()
+            await has()
             uplink.publish_for_conversation(RAMA_SITA, send)
             await until(lambda: has("talowa:{pNN}:recent:B"), 10, "the first message to be saved")
             uplink.publish_for_conversation(RAMA_SITA, Confirm(origin, "sita", RAMA_SITA, (1,)))

@@ -1,89 +1,23 @@
-"""Token → claims, or a code."""
+"""Token or ticket → claims, or a code."""
 
-import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-import jwt
 import pytest
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
-from hypothesis import given
-from hypothesis import strategies as st
 
-from libs.identity import Tickets
+from libs.identity import Claims, Tickets
 from libs.wire.codes import Code, Refusal
-from services.gateway.auth import Authenticator, LocalVerifier, offers_anything
+from services.gateway.auth import Authenticator, offers_anything
+from tests.unit.services.gateway.fakes import FAR_MS
 
-_KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 _TICKETS = Tickets("s" * 32, 3_600_000)
 
 
-@pytest.fixture(scope="module")
-def verifier(tmp_path_factory: pytest.TempPathFactory) -> LocalVerifier:
-    """Of an issuer whose private key the tests have."""
-    path: Path = tmp_path_factory.mktemp("key") / "public.pem"
-    form = serialization.PublicFormat.SubjectPublicKeyInfo
-    path.write_bytes(_KEY.public_key().public_bytes(serialization.Encoding.PEM, form))
-    return LocalVerifier(path, issuer="issuer", audience="audience")
+class FakeVerifier:
+    """Believes every token; its text says whose it is."""
 
-
-def token(key: Any = _KEY, algorithm: str = "RS256", **changed: Any) -> str:
-    """A good token with something changed; None leaves a claim out."""
-    now_s = int(time.time())
-    claims = {"iss": "issuer", "aud": "audience", "sub": "asha", "iat": now_s, "exp": now_s + 60} | changed
-    return jwt.encode({name: value for name, value in claims.items() if value is not None}, key, algorithm)
-
-
-async def refusal(verifier: LocalVerifier, offered: str) -> Code:
-    """The code a token is refused with."""
-    with pytest.raises(Refusal) as refused:
-        await verifier.verify(offered)
-    return refused.value.code
-
-
-async def test_a_good_token_says_whose_it_is(verifier: LocalVerifier) -> None:
-    """Until when, since when, and the role if it claims one."""
-    now_s = int(time.time())
-    claims = await verifier.verify(token(auth_time=now_s - 100, role="admin"))
-    assert (claims.user_id, claims.role) == ("asha", "admin")
-    assert claims.issued_at_ms == (now_s - 100) * 1000
-    assert abs(claims.expires_at_ms - (now_s + 60) * 1000) <= 1000
-    assert (await verifier.verify(token(role=["admin"]))).role is None
-
-
-@pytest.mark.parametrize(
-    ("changed", "code"),
-    [
-        ({"exp": 1}, Code.TOKEN_EXPIRED),
-        ({"exp": None}, Code.TOKEN_INVALID),
-        ({"exp": "soon"}, Code.TOKEN_INVALID),
-        ({"iat": None}, Code.TOKEN_INVALID),
-        ({"iat": 1 << 40}, Code.TOKEN_INVALID),
-        ({"iss": "another"}, Code.TOKEN_INVALID),
-        ({"aud": "another"}, Code.TOKEN_INVALID),
-        ({"aud": None}, Code.TOKEN_INVALID),
-        ({"sub": None}, Code.TOKEN_INVALID),
-        ({"sub": ""}, Code.TOKEN_INVALID),
-        ({"sub": "a:b"}, Code.TOKEN_INVALID),
-        ({"auth_time": "then"}, Code.TOKEN_INVALID),
-        ({"key": "x" * 32, "algorithm": "HS256"}, Code.TOKEN_INVALID),
-        ({"key": None, "algorithm": "none"}, Code.TOKEN_INVALID),
-        ({"padding": "x" * 9_000}, Code.TOKEN_INVALID),
-    ],
-)
-async def test_a_token_that_is_not_good_is_refused(
-    verifier: LocalVerifier, changed: dict[str, Any], code: Code
-) -> None:
-    """With the code that tells the client what to do."""
-    assert await refusal(verifier, token(**changed)) is code
-
-
-@given(text=st.one_of(st.text(), st.text("abcXYZ019-_=.", max_size=80), st.just("W" * 4_000 + ".e30.AAAA")))
-async def test_any_text_is_refused(verifier: LocalVerifier, text: str) -> None:
-    """Nothing a stranger sends raises anything else."""
-    assert await refusal(verifier, text) is Code.TOKEN_INVALID
+    async def verify(self, token: str) -> Claims:
+        return Claims(token, 0, FAR_MS, "admin")
 
 
 @pytest.mark.parametrize(
@@ -96,20 +30,18 @@ async def test_any_text_is_refused(verifier: LocalVerifier, text: str) -> None:
         ({"resumeTicket": "x"}, Code.TOKEN_INVALID),
     ],
 )
-async def test_an_offer_that_is_none_is_refused(
-    verifier: LocalVerifier, offered: Mapping[str, Any], code: Code
-) -> None:
+async def test_an_offer_that_is_none_is_refused(offered: Mapping[str, Any], code: Code) -> None:
     """Nothing at all is `token_missing`; anything else is `token_invalid`."""
     with pytest.raises(Refusal) as refused:
-        await Authenticator(verifier, _TICKETS).check(offered)
+        await Authenticator(FakeVerifier(), _TICKETS).check(offered)
     assert refused.value.code is code
     assert offers_anything(offered) == (code is Code.TOKEN_INVALID)
 
 
-async def test_a_ticket_stands_for_its_token(verifier: LocalVerifier) -> None:
+async def test_a_ticket_stands_for_its_token() -> None:
     """With the same claims; a token beside it is looked at first."""
-    authenticator = Authenticator(verifier, _TICKETS)
-    claims = await authenticator.check({"token": token(role="admin")})
+    authenticator = Authenticator(FakeVerifier(), _TICKETS)
+    claims = await authenticator.check({"token": "asha"})
     assert await authenticator.check({"resumeTicket": authenticator.ticket(claims)}) == claims
-    other = await authenticator.check({"token": token(sub="bala"), "resumeTicket": authenticator.ticket(claims)})
+    other = await authenticator.check({"token": "bala", "resumeTicket": authenticator.ticket(claims)})
     assert other.user_id == "bala"

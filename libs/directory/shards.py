@@ -1,0 +1,19 @@
+"""Which shard of the directory a user is in."""
+
+from collections.abc import Iterable
+from zlib import crc32
+
+from libs import keys
+
+
+def shard_of(user: str) -> int:
+    """In `range(keys.DIRECTORY_SHARDS)`."""
+    return crc32(user.encode()) % keys.DIRECTORY_SHARDS
+
+
+def by_shard(users: Iterable[str]) -> dict[int, list[str]]:
+    """The users of each shard that has any of them."""
+    shards: dict[int, list[str]] = {}
+    for user in users:
+        shards.setdefault(shard_of(user), []).append(user)
+    return shards
