@@ -3,6 +3,7 @@
 from prometheus_client import CollectorRegistry
 
 from libs.broker import Broker
+from libs.directory import Watchers
 from libs.identity import Envelopes
 from libs.wire.events import Draft
 from libs.wire.frames import Answer, Emit, Origin, SealedFrame, SealedReply, Send, Sender
@@ -12,6 +13,7 @@ from services.gateway.metrics import GatewayMetrics
 from services.gateway.questions import Questions
 from services.gateway.sessions import Session, Sessions, State
 from services.gateway.typists import Typists
+from services.gateway.watching import Watching
 from tests.unit.services.gateway.fakes import FakeBroker, FakeSocket, session, uplink
 
 OURS = Envelopes(["a-secret-of-the-cluster-thirty-two"])
@@ -29,9 +31,10 @@ def reader(envelopes: Envelopes | None = OURS) -> tuple[DownlinkReader, FakeSock
     sessions.add(asha)
     catchup = CatchUp("g1", sessions, uplink(broker), page_timeout_s=1)
     metrics = GatewayMetrics(CollectorRegistry())
-    return DownlinkReader(
-        broker, "g1", sessions, catchup, Questions("g1"), Typists(sessions, typing_s=10), metrics, envelopes
-    ), socket
+    typists = Typists(sessions, typing_s=10)
+    watching = Watching(Watchers(broker), "g1", metrics, linger_s=0, watches_max=10)
+    down = DownlinkReader(broker, "g1", sessions, catchup, Questions("g1"), typists, watching, metrics, envelopes)
+    return down, socket
 
 
 def test_a_sealed_event_reaches_who_it_is_for() -> None:
