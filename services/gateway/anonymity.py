@@ -24,6 +24,8 @@ def checked(draft: Draft, user_id: str) -> Draft:
 
     Storage paths do: `users%2F<uid>%2Fphoto.jpg`.
     """
+    if draft.conversation_id == names.direct(user_id, user_id):
+        raise Refusal(Code.INVALID_PAYLOAD, "Nobody is anonymous to themselves.")
     try:
         metadata = _without_identity(msgspec.json.decode(draft.media_metadata)) if draft.media_metadata else None
         is_exposed = any(_names(text, user_id) for text in _texts([draft.media_url, metadata]))

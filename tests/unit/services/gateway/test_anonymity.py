@@ -58,11 +58,17 @@ def test_metadata_that_is_nested_too_deep_is_refused() -> None:
     assert refused.value.code is Code.INVALID_PAYLOAD
 
 
+def test_a_note_to_oneself_is_not_anonymous() -> None:
+    """Its author would be its recipient."""
+    with pytest.raises(Refusal) as refused:
+        checked(draft(conversation_id=direct("asha", "asha")), "asha")
+    assert refused.value.code is Code.INVALID_PAYLOAD
+
+
 def test_an_anonymous_direct_message_goes_to_its_recipient() -> None:
     """The conversation it belongs to, a router finds; one that is named already, or not one's own, as it is."""
     hidden = direct(pseudonym(b"ten bytes!"), "ravi")
     assert recipient_of(draft(conversation_id=direct("asha", "ravi")), "asha") == "ravi"
-    assert recipient_of(draft(conversation_id=direct("asha", "asha")), "asha") == "asha"
     for elsewhere in (hidden, group("g"), direct("bala", "ravi")):
         assert recipient_of(draft(conversation_id=elsewhere), "asha") is None
     assert recipient_of(draft(conversation_id=direct("asha", "ravi"), is_anonymous=False), "asha") is None
