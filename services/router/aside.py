@@ -58,6 +58,7 @@ class Aside:
                 log.warning("an answer could not be published", error=type(error).__name__)
             finally:
                 partition.under_way -= 1
+                self._metrics.search_s.observe(time.monotonic() - asked_at)
 
     async def _answer(self, partition: Partition, frame: Search, *, is_late: bool) -> None:
         refused = self._requests.overloaded(partition, frame) if is_late else None

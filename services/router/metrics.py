@@ -41,6 +41,12 @@ class RouterMetrics:
             buckets=_STAGE_BUCKETS,
             registry=registry,
         )
+        self.search_s = Histogram(
+            "talowa_router_search_seconds",
+            "Time of a search, from its batch to its answer.",
+            buckets=_STAGE_BUCKETS,
+            registry=registry,
+        )
         self.parked = Gauge(
             "talowa_router_parked_frames", "Frames that wait for the store to come back.", registry=registry
         )

@@ -65,6 +65,7 @@ async def _talk(cluster: LiveCluster) -> set[str]:
             (_SAID, {"x": _SAID}),
             ("heartbeat", {"clientTime": _SAID}),
             ("join_group", {"groupId": f"two words {_SAID}"}),
+            ("search_messages", {"query": _SAID}),
             ("get_conversation_history", {"conversationId": "asha", "limit": _SAID}),
             ("get_conversation_history", {"conversationId": "asha"}),
         ):

@@ -1,6 +1,8 @@
 """What every store promises of search: whole words and their beginnings, in any script, where the user is now."""
 
+import asyncio
 import sqlite3
+import threading
 from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
@@ -181,6 +183,19 @@ async def test_someone_in_thousands_of_conversations_can_search(record: Record, 
 
 
 # SQLite alone
+
+
+async def test_a_long_search_holds_up_no_other_read(tmp_path: Path) -> None:
+    """It has a lane of its own."""
+    over = threading.Event()
+    async with open_store(tmp_path / "store.sqlite") as store, asyncio.TaskGroup() as tasks:
+        searching = tasks.create_task(store._searcher.run(lambda _: over.wait(10)))
+        try:
+            await store.save([message(1)])
+            assert [one.seq for one in await store.history(RAMA_SITA, 10)] == [1]
+            assert not searching.done()
+        finally:
+            over.set()
 
 
 async def test_messages_of_an_older_file_are_found(tmp_path: Path) -> None:
