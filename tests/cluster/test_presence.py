@@ -16,6 +16,7 @@ import pytest_asyncio
 from libs import keys, membership
 from libs.directory import Directory, Seat
 from services.local.keyring import Keyring
+from services.router.sqlite import UserRow
 from tests.support.clients import Client, JsClient, JsClients, PythonClient
 from tests.support.cluster import LiveCluster, live_cluster
 from tests.support.history import History
@@ -35,6 +36,7 @@ async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Liv
     """Three gateways, of which one will die, and two copies of presence, of which one will."""
     async with live_cluster(tmp_path_factory.mktemp("cluster"), gateways=3, routers=1, presences=2) as cluster:
         await cluster.people(["asha", "bala", "chitra", "devi", "eswar", "farid"])
+        await cluster.people([UserRow(id="gopal", name="Gopal", disabled=True)])
         yield cluster
 
 
@@ -61,6 +63,12 @@ class People:
         await self._stack.enter_async_context(client)
         await client.wait_for("auth_success")
         return client
+
+    async def refused(self, name: str) -> str:
+        """Somebody who is not let in; the code they are refused with."""
+        auth = {"token": self._cluster.token(name)}
+        client = await self._js.open(f"{name}1", self._cluster.urls[0], auth, wait=False)
+        return str((await client.wait_for("connect_error")).data["data"]["code"])
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -137,7 +145,8 @@ async def test_who_watches_is_told_now_and_of_every_change(people: People) -> No
     asha, bala = await people.js("asha", [1]), await people.python("bala", 2)
     watchers: list[Client] = [asha, bala]
     for watcher in watchers:
-        await watch(watcher, "chitra", "devi", status="offline")
+        await watch(watcher, "chitra", "devi", "gopal", status="offline")
+    assert await people.refused("gopal") == "user_disabled"
     before_ms = time.time() * 1000
     chitra = await people.js("chitra", [2])
     for watcher in watchers:
@@ -155,7 +164,9 @@ async def test_who_watches_is_told_now_and_of_every_change(people: People) -> No
     await told(asha, "chitra", "offline", mark)
     assert statuses(asha, "chitra") == ["offline", "online", "away", "busy", "online", "offline"]
     assert statuses(bala, "chitra") == ["offline", "online", "away", "busy", "online"]
-    assert statuses(asha, "devi") == statuses(bala, "devi") == ["offline"]
+    # Nor of who was not let in.
+    for absent in ("devi", "gopal"):
+        assert statuses(asha, absent) == statuses(bala, absent) == ["offline"]
 
 
 async def test_whoever_asks_is_told_of_who_is_here_who_was_and_who_never_was(

@@ -17,6 +17,18 @@ def test_every_process_has_ports_and_names_of_its_own(tmp_path: Path) -> None:
     assert len(taken) == len(set(taken))
 
 
+def test_copies_of_presence_share_a_record_and_know_operators(tmp_path: Path) -> None:
+    """In a file that is not the store's; what signs tickets is not for them."""
+    plan = _plan(tmp_path, PRESENCES="2")
+    copies = [process for process in plan.processes if process.role == "presence"]
+    assert [process.name for process in copies] == ["presence", "presence2"]
+    assert {process.environment["PRESENCE_SQLITE_PATH"] for process in copies} == {str(tmp_path / "presence.db")}
+    gateway = plan.processes[-1].environment
+    for name in ("ADMIN_TOKEN", "TOKEN_KEY_FILE", "TOKEN_ISSUER", "TOKEN_AUDIENCE"):
+        assert all(process.environment[name] == gateway[name] for process in copies)
+    assert not any("TICKET_SECRET" in process.environment for process in copies)
+
+
 def test_gateways_share_their_secrets(tmp_path: Path) -> None:
     """A ticket of one is good at the other; no router sees them."""
     one, other = (process.environment for process in _plan(tmp_path).processes[-2:])
