@@ -9,7 +9,7 @@ from typing import Final
 from libs.wire.codes import Code, is_retryable
 
 PAGE: Final = (Path(__file__).parents[3] / "docs" / "protocol.md").read_text(encoding="utf-8")
-_ROW: Final = re.compile(r"^\| (?P<codes>(?:`\w+` )+)\| (?P<retryable>yes|no) \| (?P<when>.+) \|$", re.MULTILINE)
+_ROW: Final = re.compile(r"^\| (?P<codes>(?:`\w+` )+)\| (?P<retryable>yes|no)\b[^|]* \| (?P<when>.+) \|$", re.MULTILINE)
 
 
 def table() -> Iterator[tuple[str, bool]]:

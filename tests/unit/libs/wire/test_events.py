@@ -31,6 +31,7 @@ _JSON = st.recursive(
 # Objects with the names of real fields, so that most of them come past the first check.
 _PAYLOADS = st.one_of(_JSON, st.dictionaries(st.sampled_from(_FIELDS), _JSON, max_size=8))
 _GOOD: dict[str, Any] = {"id": "m1", "clientId": "c1", "content": "నమస్తే", "recipientId": "bala"}
+_BROADCAST: dict[str, Any] = {"title": "Flood", "content": "Go up", "locationLevel": "village", "locationIds": ["v1"]}
 
 
 def draft(**changed: Any) -> events.Draft:
@@ -71,6 +72,37 @@ def test_any_message_is_drafted_or_refused(changes: Any) -> None:
         assert 0 < len(drafted.client_id) <= events.MAX_CLIENT_ID_CHARS
         assert len(drafted.content.encode()) <= events.MAX_CONTENT_BYTES
         msgspec.msgpack.encode(drafted)
+
+
+@pytest.mark.parametrize(
+    ("name", "payload", "most", "code"),
+    [
+        ("get_presence", {}, {"userIds": ["u"] * 500}, Code.TOO_MANY),
+        ("subscribe_presence", {}, {"userIds": ["u"] * 500}, Code.TOO_MANY),
+        ("emergency_broadcast", _BROADCAST, {"locationIds": ["p"] * 10_000}, Code.TOO_MANY),
+        ("emergency_broadcast", _BROADCAST, {"locationIds": ["p" * 128]}, Code.INVALID_PAYLOAD),
+        ("emergency_broadcast", _BROADCAST, {"title": "t" * 200}, Code.CONTENT_TOO_LARGE),
+        ("emergency_broadcast", _BROADCAST, {"content": "x" * 16_384}, Code.CONTENT_TOO_LARGE),
+        ("emergency_broadcast", _BROADCAST, {"clientId": "c" * 128}, Code.CLIENT_ID_TOO_LONG),
+        ("search_messages", {}, {"query": "q" * 200}, Code.INVALID_PAYLOAD),
+    ],
+)
+def test_the_most_is_taken_and_one_more_refused(
+    name: str, payload: dict[str, Any], most: dict[str, Any], code: Code
+) -> None:
+    """In ids, places, characters and bytes; the refusal says which bound it was."""
+    (field, value), *_ = most.items()
+    more = [value[0] * 2] if value == ["p" * 128] else value + value[:1]
+    _checked(name, payload | most)
+    with pytest.raises(Refusal) as refused:
+        _checked(name, payload | {field: more})
+    assert refused.value.code is code
+
+
+def _checked(name: str, payload: dict[str, Any]) -> None:
+    event = events.read(name, msgspec.Raw(json.dumps(payload).encode()))
+    if isinstance(event, events.EmergencyBroadcast | events.GetPresence):
+        event.check()
 
 
 @given(st.binary(max_size=200), st.sampled_from(_EVENTS))
@@ -209,40 +241,6 @@ def test_a_refusal_never_repeats_what_was_said() -> None:
         with pytest.raises(Refusal) as refused:
             draft(**changed)
         assert "quince" not in refused.value.message
-
-
-_BROADCAST: dict[str, Any] = {"title": "Flood", "content": "Go up", "locationLevel": "village", "locationIds": ["v1"]}
-
-
-@pytest.mark.parametrize(
-    ("name", "payload", "most", "code"),
-    [
-        ("get_presence", {}, {"userIds": ["u"] * 500}, Code.TOO_MANY),
-        ("subscribe_presence", {}, {"userIds": ["u"] * 500}, Code.TOO_MANY),
-        ("emergency_broadcast", _BROADCAST, {"locationIds": ["p"] * 10_000}, Code.TOO_MANY),
-        ("emergency_broadcast", _BROADCAST, {"locationIds": ["p" * 128]}, Code.INVALID_PAYLOAD),
-        ("emergency_broadcast", _BROADCAST, {"title": "t" * 200}, Code.CONTENT_TOO_LARGE),
-        ("emergency_broadcast", _BROADCAST, {"content": "x" * 16_384}, Code.CONTENT_TOO_LARGE),
-        ("emergency_broadcast", _BROADCAST, {"clientId": "c" * 128}, Code.CLIENT_ID_TOO_LONG),
-        ("search_messages", {}, {"query": "q" * 200}, Code.INVALID_PAYLOAD),
-    ],
-)
-def test_the_most_is_taken_and_one_more_refused(
-    name: str, payload: dict[str, Any], most: dict[str, Any], code: Code
-) -> None:
-    """In ids, places, characters and bytes; the refusal says which bound it was."""
-    (field, value), *_ = most.items()
-    more = [value[0] * 2] if value == ["p" * 128] else value + value[:1]
-    _checked(name, payload | most)
-    with pytest.raises(Refusal) as refused:
-        _checked(name, payload | {field: more})
-    assert refused.value.code is code
-
-
-def _checked(name: str, payload: dict[str, Any]) -> None:
-    event = events.read(name, msgspec.Raw(json.dumps(payload).encode()))
-    if isinstance(event, events.EmergencyBroadcast | events.GetPresence):
-        event.check()
 
 
 @pytest.mark.parametrize("query", ["ab", "12", "కీ", "క్ష", " a-b ", "भू"])
