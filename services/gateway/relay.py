@@ -136,15 +136,12 @@ class Relay:
             owner = await self._session.ws_connect(url, headers=self._headers(request), timeout=closing)
         bridge = Bridge(client, owner, patience_s=self._poll_max_s)
         self.bridges.add(bridge)
-        transport = request.transport
         try:
             await client.prepare(request)
             await bridge.run()
         finally:
             self.bridges.discard(bridge)
-            await owner.close()
-            if transport is not None:  # what is left unread is not waited for
-                asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, transport.abort)
+            await owner.close()  # for a client that is gone before it began
         return client
 
     def _headers(self, request: web.Request) -> list[tuple[str, str]]:
