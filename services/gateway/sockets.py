@@ -354,6 +354,7 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc] # the library is
     is_accepting: bool
     compression: Compression
     elsewhere: Elsewhere
+    compression_methods = ("gzip",)
 
     def generate_id(self) -> str:
         """Names the gateway, so that any other knows whom a poll is for; the rest is a secret."""
