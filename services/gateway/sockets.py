@@ -378,7 +378,7 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc] # the library is
     async def handle_request(self, request: web.Request) -> web.StreamResponse:
         """A request on the socket port: answered here, or by the gateway that holds its socket."""
         sid = request.query.get("sid")
-        if sid is None or sid in self.sockets or request.method == "OPTIONS":
+        if not sid or sid in self.sockets or request.method == "OPTIONS":
             return await self._answer(request)
         return await self.elsewhere(request) or await self._answer_unknown(request)
 
