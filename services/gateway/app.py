@@ -4,6 +4,7 @@ import asyncio
 import secrets
 
 import structlog
+from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from libs import broker, cluster, lifecycle, settings
@@ -14,9 +15,10 @@ from libs.limits import Limiter
 from libs.operators import Operators
 from libs.streams.producer import Producer
 from libs.telemetry import health, logs
-from services.gateway import addresses, downlink, http, minutes
+from services.gateway import addresses, downlink, http, minutes, neighbours, relay
 from services.gateway.auth import Authenticator
 from services.gateway.catchup import CatchUp
+from services.gateway.compression import Compression
 from services.gateway.door import Door
 from services.gateway.downlink import DownlinkReader
 from services.gateway.drain import drain
@@ -24,8 +26,10 @@ from services.gateway.heartbeat import Heartbeat
 from services.gateway.keystrokes import Keystrokes
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.minutes import Minutes
+from services.gateway.neighbours import Neighbours
 from services.gateway.pace import Paces
 from services.gateway.questions import Questions
+from services.gateway.relay import Relay
 from services.gateway.requests import Requests
 from services.gateway.sessions import Sessions
 from services.gateway.settings import GatewaySettings
@@ -52,6 +56,7 @@ async def main(stop: asyncio.Event) -> None:
     async with (
         broker.connect(s.redis_url) as commands,
         broker.connect(s.redis_url, blocking_s=downlink.BLOCK_MS / 1000) as reader,
+        relay.open_session() as neighbourhood,
     ):
         await broker.wait_until_usable(commands, stop)
         await cluster.agree_on_partitions(commands, s.partitions)
@@ -86,7 +91,7 @@ async def main(stop: asyncio.Event) -> None:
                 read_up_to=lambda: frames.position,
                 reviving=catchup.hold_all,
                 revived=lambda: revive(frames, catchup, watching, metrics),
-                figures=lambda: http.figures(len(server.sockets), len(sessions)),
+                figures=lambda: http.figures(len(server.sockets), len(sessions), relay_address),
             )
             questions = Questions(gateway)
             turnstile = Turnstile(
@@ -137,6 +142,22 @@ async def main(stop: asyncio.Event) -> None:
                 Keystrokes(uplink, typing_s=s.typing_s),
             )
             proxies = addresses.networks(s.trusted_proxies)
+
+            def came_from(request: web.Request) -> str:
+                return addresses.client(request.remote, request.headers.getall("X-Forwarded-For", ()), proxies)
+
+            compression = Compression(s.compress_min_bytes, metrics.compressed.inc)
+            elsewhere = Relay(
+                gateway,
+                Neighbours(commands),
+                neighbourhood,
+                metrics,
+                compression,
+                secret=s.ticket_secret,
+                poll_max_s=s.ping_interval_s + s.ping_timeout_s + s.answer_timeout_s,
+                frame_max_bytes=s.frame_max_bytes,
+                client_address=came_from,
+            )
             server = Server(
                 requests,
                 tasks,
@@ -148,15 +169,16 @@ async def main(stop: asyncio.Event) -> None:
                 allowed_origins=s.allowed_origins,
                 connect_timeout_s=s.sign_in_timeout_s,
                 overflowed=metrics.outbox_overflows.inc,
-                came_from=lambda request: addresses.client(
-                    request.remote, request.headers.getall("X-Forwarded-For", ()), proxies
-                ),
+                came_from=came_from,
                 admit=turnstile.connect,
                 wasted=paces.frame,
+                compression=compression,
+                elsewhere=elsewhere.pass_on,
             )
             metrics.connections.set_function(lambda: len(server.sockets))
             metrics.sessions.set_function(lambda: len(sessions))
             metrics.watched.set_function(lambda: len(watching))
+            metrics.bridges.set_function(lambda: len(elsewhere.bridges))
             metrics.uplink_frames.set_function(lambda: len(uplink))
 
             checks = {
@@ -168,17 +190,18 @@ async def main(stop: asyncio.Event) -> None:
             internal = health.internal_app(registry, checks)
             operators = Operators(s.admin_token, door.role_of)
             http.add_operators(internal, operators, commands, directory, partitions=s.partitions)
+            elsewhere.serve(internal, server.answer_relayed)
 
-            running = [
-                tasks.create_task(work.run()) for work in (uplink, heartbeat, frames, turnstile, watching, standings)
-            ]
             async with (
                 health.serve(internal, s.internal_host, s.internal_port, "INTERNAL_PORT") as internal_port,
                 health.serve(public, s.websocket_host, s.websocket_port, "WEBSOCKET_PORT") as port,
             ):
+                relay_address = s.relay_address or neighbours.address(s.internal_host, internal_port)
+                working = (uplink, heartbeat, frames, turnstile, watching, standings)
+                running = [tasks.create_task(work.run()) for work in working]
                 log.info("started", port=port, internal_port=internal_port, file_limit=file_limit)
                 await stop.wait()
-                await drain(server, uplink, heartbeat, s.drain_window_s)
+                await drain(server, elsewhere.bridges, uplink, heartbeat, s.drain_window_s)
             await lifecycle.cancel(running)
         log.info("stopped")
 

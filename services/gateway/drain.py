@@ -4,13 +4,15 @@ Every socket is closed with 1012, which brings its client back within a second o
 """
 
 import asyncio
+from collections.abc import Collection
 from typing import Final
 
 import structlog
 
 from libs.broker import AWAY
+from services.gateway.bridge import Bridge
 from services.gateway.heartbeat import Heartbeat
-from services.gateway.sockets import Server
+from services.gateway.sockets import Server, Socket
 from services.gateway.uplink import Uplink
 
 log = structlog.get_logger(__name__)
@@ -20,11 +22,13 @@ _STEP_S: Final = 0.1
 _FAREWELL_S: Final = 3.0
 
 
-async def drain(server: Server, uplink: Uplink, heartbeat: Heartbeat, window_s: float) -> None:
+async def drain(
+    server: Server, bridges: Collection[Bridge], uplink: Uplink, heartbeat: Heartbeat, window_s: float
+) -> None:
     """Empty this gateway. Returns when it is empty, or when there is no more time for it."""
     server.accept(is_accepting=False)
     heartbeat.is_draining = True
-    sockets = list(server.sockets.values())
+    sockets: list[Socket | Bridge] = [*server.sockets.values(), *bridges]
     log.info("draining", sockets=len(sockets), window_s=window_s)
     steps = max(1, round(window_s / _STEP_S)) if sockets else 0
     for step in range(steps):

@@ -53,8 +53,8 @@ def add_operators(
     app.router.add_get("/status", operators.route(get_status))
 
 
-def figures(connections: int, sessions: int) -> bytes:
-    """What one gateway contributes to `/status`."""
+def figures(connections: int, sessions: int, relay_address: str) -> bytes:
+    """What one gateway contributes to `/status`, and where others pass on to it what is for its sockets."""
     return msgspec.json.encode(
         {
             "connections": connections,
@@ -62,6 +62,7 @@ def figures(connections: int, sessions: int) -> bytes:
             "uptimeSeconds": round(time.time() - _STARTED),
             "memoryBytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             "pid": os.getpid(),
+            "relayAddress": relay_address,
         }
     )
 

@@ -53,6 +53,18 @@ class GatewayMetrics:
         self.outbox_overflows = Counter(
             "talowa_gateway_outbox_overflows_total", "Sockets closed because they did not read.", registry=registry
         )
+        self.relayed = Counter(
+            "talowa_gateway_relayed_total",
+            "Requests for another gateway's socket: poll, post, upgrade passed on; its gateway unknown or unreachable.",
+            ["kind"],
+            registry=registry,
+        )
+        self.bridges = Gauge(
+            "talowa_gateway_bridges", "WebSockets that pass through here to another gateway.", registry=registry
+        )
+        self.compressed = Counter(
+            "talowa_gateway_compressed_total", "Messages and polled bodies sent compressed.", registry=registry
+        )
         self.revivals = Counter(
             "talowa_gateway_revivals_total",
             "Times this gateway was given up for dead (or its downlink was lost) and seated its users again.",

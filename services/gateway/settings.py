@@ -72,6 +72,17 @@ class GatewaySettings(settings.PartitionedSettings, frozen=True, kw_only=True):
     outbox_max_bytes: Annotated[
         int, Meta(ge=65_536, description="Bytes that wait for one socket; beyond it, it is closed and all stays due.")
     ] = 524_288
+    compress_min_bytes: Annotated[
+        int,
+        Meta(ge=0, description="What is larger is sent compressed to clients that offer it; 0 compresses nothing."),
+    ] = 1024
+    relay_address: Annotated[
+        str,
+        Meta(
+            pattern=r"^(\S+:[0-9]{1,5})?$",
+            description="host:port where other gateways reach INTERNAL_PORT; empty takes this machine's own address.",
+        ),
+    ] = ""
     uplink_max_frames: Annotated[
         int, Meta(ge=1, description="Frames that wait for the broker; beyond it, clients are refused.")
     ] = 10_000

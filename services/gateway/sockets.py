@@ -30,6 +30,7 @@ from engineio.async_drivers import aiohttp as driver
 
 from libs.wire import events, payloads
 from libs.wire.codes import Code, Refusal
+from services.gateway.compression import NO_COMPRESSION, Compression, WebSocketResponse
 from services.gateway.outbox import Outbox, Overflow
 from services.gateway.pace import Pace
 
@@ -44,8 +45,19 @@ _library_log: Final = logging.getLogger("socketio")
 _library_log.addFilter(lambda record: record.exc_info is not None)
 # kind, attachments, namespace, acknowledgement id, payload
 _PACKET: Final = re.compile(r"([0-6])(?:(\d{1,4})-)?(?:(/[^,]*),?)?(\d{1,15})?(.*)", re.DOTALL | re.ASCII)
+_UNKNOWN: Final[dict[str, Any]] = {
+    "status": "400 Bad Request",
+    "headers": [("Content-Type", "application/json")],
+    "response": b'{"code":1,"message":"Session ID unknown"}',
+}
+# Answers what is for another gateway's socket, or None if there is none.
+Elsewhere = Callable[[web.Request], Awaitable[web.StreamResponse | None]]
 # The first character of an Engine.IO text frame, and the type it stands for.
 _KINDS: Final = {str(kind): kind for kind in range(7)}
+
+
+async def _nowhere(_: web.Request) -> web.StreamResponse | None:
+    return None
 
 
 class Application(Protocol):
@@ -323,10 +335,10 @@ class WebSocket:
 
     def __init__(self, handler: Any, server: "EngineServer") -> None:
         self._handler = handler
-        self.response = web.WebSocketResponse(
+        self.response = WebSocketResponse(
+            server.compression,
             # aiohttp refuses what is as large as this.
             max_msg_size=server.max_http_buffer_size + 1,
-            compress=False,
             timeout=_CLOSE_TIMEOUT_S,
         )
         self.transport: asyncio.Transport | None = None
@@ -349,6 +361,9 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc] # the library is
     is_accepting: bool
     came_from: Callable[[web.Request], str]
     admit: Callable[[str], Awaitable[int]]
+    compression: Compression
+    elsewhere: Elsewhere
+    compression_methods = ("gzip",)
 
     def generate_id(self) -> str:
         """Names the gateway, so that any other knows whom a poll is for; the rest is a secret."""
@@ -368,6 +383,31 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc] # the library is
     async def trigger_message(self, socket: Socket, data: str | bytes) -> None:
         """Hand a message on to Socket.IO, in the reader's own task: order is kept, errors are its own."""
         await self.handlers["message"](socket.sid, data)
+
+    async def handle_request(self, request: web.Request) -> web.StreamResponse:
+        """A request on the socket port: answered here, or by the gateway that holds its socket."""
+        sid = request.query.get("sid")
+        if not sid or sid in self.sockets or request.method == "OPTIONS":
+            return await self._answer(request)
+        return await self.elsewhere(request) or await self._answer_unknown(request)
+
+    async def handle_relayed(self, request: web.Request) -> web.StreamResponse:
+        """A request that another gateway passed on: answered here, whatever it is, and never passed on again."""
+        known = request.query.get("sid") in self.sockets
+        return await (self._answer(request) if known else self._answer_unknown(request))
+
+    def _answer(self, request: web.Request) -> Awaitable[web.StreamResponse]:
+        """No coroutine of its own: it would stay for the life of a WebSocket."""
+        answer: Awaitable[web.StreamResponse] = super().handle_request(request)
+        return answer
+
+    async def _answer_unknown(self, request: web.Request) -> web.StreamResponse:
+        """The protocol's own words; the client starts anew by itself."""
+        answer: web.StreamResponse = await self._make_response(_UNKNOWN, self._async["translate_request"](request))
+        return answer
+
+    def _gzip(self, response: bytes) -> bytes:
+        return self.compression.gzip(response)
 
     async def _handle_connect(self, environ: dict[str, Any], transport: str, jsonp_index: int | None = None) -> Any:
         if transport == "websocket" and not _is_upgrade(environ):
@@ -423,6 +463,8 @@ class Server(socketio.AsyncServer):  # type: ignore[misc] # the library is untyp
         came_from: Callable[[web.Request], str] = lambda _: "",
         admit: Callable[[str], Awaitable[int]] = _let_in,
         wasted: Callable[[Socket], None] = lambda _: None,
+        compression: Compression = NO_COMPRESSION,
+        elsewhere: Elsewhere = _nowhere,
     ) -> None:
         super().__init__(
             async_mode="aiohttp",
@@ -432,7 +474,8 @@ class Server(socketio.AsyncServer):  # type: ignore[misc] # the library is untyp
             ping_interval=ping_interval_s,
             ping_timeout=ping_timeout_s,
             max_http_buffer_size=frame_max_bytes,
-            http_compression=False,
+            http_compression=compression.min_bytes > 0,
+            compression_threshold=compression.min_bytes + 1,
             logger=_library_log,
             engineio_logger=_library_log,
         )
@@ -446,6 +489,8 @@ class Server(socketio.AsyncServer):  # type: ignore[misc] # the library is untyp
         self.eio.admit = admit
         # Told of each frame that is none of the application's; it may raise `Refusal`.
         self._wasted = wasted
+        self.eio.compression = compression
+        self.eio.elsewhere = elsewhere
         self._application = application
         self._connect_timeout_s = connect_timeout_s
         self.on("connect", self._handshake)
@@ -456,6 +501,11 @@ class Server(socketio.AsyncServer):  # type: ignore[misc] # the library is untyp
         """Every connection, by its Engine.IO id."""
         connections: dict[str, Socket] = self.eio.sockets
         return connections
+
+    async def answer_relayed(self, request: web.Request) -> web.StreamResponse:
+        """Answer what another gateway passed on."""
+        answer: web.StreamResponse = await self.eio.handle_relayed(request)
+        return answer
 
     def accept(self, *, is_accepting: bool) -> None:
         """Take new connections, or answer them 503."""

@@ -6,7 +6,9 @@ One cluster serves the whole module; it pings twice a second.
 
 import asyncio
 import json
+import zlib
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
@@ -24,6 +26,7 @@ _PING_INTERVAL_S: Final = 0.5
 _PING_TIMEOUT_S: Final = 1.0
 _PINGING: Final = {"PING_INTERVAL_S": str(_PING_INTERVAL_S), "PING_TIMEOUT_S": str(_PING_TIMEOUT_S)}
 _BURST: Final = 40
+_LONG: Final = "భూమి హక్కులు " * 100
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -62,13 +65,6 @@ async def test_the_open_packet_says_what_will_be_in_milliseconds(url: str, http:
         polled = json.loads((await response.text())[1:])
     assert polled.pop("sid") != sid
     assert polled == told | {"upgrades": ["websocket"]}
-
-
-async def test_compression_is_not_negotiated(url: str, http: aiohttp.ClientSession) -> None:
-    """A compression context per socket costs more memory than all else of it."""
-    async with http.ws_connect(f"{url}/socket.io/?EIO=4&transport=websocket", compress=15) as websocket:
-        assert websocket.compress == 0
-        assert not websocket._response.headers.get("Sec-WebSocket-Extensions")
 
 
 async def test_the_socket_port_serves_clients_and_nothing_else(url: str, http: aiohttp.ClientSession) -> None:
@@ -127,6 +123,90 @@ async def test_nothing_is_lost_while_unmodified_clients_upgrade(cluster: LiveClu
         assert late.events("disconnect") == []
     report = check(history, {"direct:early:late": ("early", "late")})
     assert report.ok, report
+
+
+# --- compression -----------------------------------------------------------------------------------------
+
+
+async def test_compression_is_negotiated_without_contexts(url: str) -> None:
+    """A context per socket costs more memory than all else of it; who offers nothing is answered nothing."""
+    forgetting = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
+    for offered, answered in ((True, forgetting), (False, None)):
+        async with await RawClient.connect(url, handshake=False, compress=offered) as client:
+            assert client.extensions == answered
+
+
+async def test_unmodified_clients_that_offer_it_have_large_messages_compressed(cluster: LiveCluster, url: str) -> None:
+    """A JavaScript and a Python client write 3 KB to each other, also in frames of their own that are compressed."""
+    history = History()
+    await cluster.people(["squeeze1", "squeeze2"])
+    before = await cluster.metric("g1", "talowa_gateway_compressed_total")
+    async with JsClients(history) as js:
+        one = await js.open(
+            "squeeze1",
+            url,
+            {"token": cluster.token("squeeze1")},
+            transports=["websocket"],
+            options={"perMessageDeflate": {"threshold": 1024}},
+        )
+        async with await PythonClient.open(
+            history,
+            "squeeze2",
+            url,
+            {"token": cluster.token("squeeze2")},
+            transports=["websocket"],
+            options={"websocket_extra_options": {"compress": 15}},
+        ) as two:
+            await one.wait_for("auth_success")
+            await two.wait_for("auth_success")
+            await asyncio.gather(_say(one, "squeeze2", 5, _LONG), _say(two, "squeeze1", 5, _LONG))
+            await one.wait_for_messages(5)
+            await two.wait_for_messages(5)
+            assert {event.data["content"] for event in two.events("new_message")} == {_LONG}
+            asked = await one.emit("get_conversation_history", {"conversationId": "direct:squeeze1:squeeze2"})
+            assert [message["content"] for message in asked["messages"]] == [_LONG] * 10
+    report = check(history, {"direct:squeeze1:squeeze2": ("squeeze1", "squeeze2")})
+    assert report.ok, report
+    # Ten messages, and the history as answer and as event.
+    assert await cluster.metric("g1", "talowa_gateway_compressed_total") - before >= 12
+
+
+async def test_a_bomb_closes_with_1009_and_takes_no_memory(cluster: LiveCluster, url: str) -> None:
+    """Sixty megabytes in a frame that is small enough; the gateway does not grow by what one of them would be."""
+    deflater = zlib.compressobj(9, wbits=-15)
+    bomb = deflater.compress(b"4" + bytes(60 << 20)) + deflater.flush(zlib.Z_SYNC_FLUSH)
+    assert len(bomb) < 65_536
+    before = _memory(cluster)
+    for _ in range(5):
+        async with await RawClient.connect(url, {"token": cluster.token("bala")}, compress=True) as client:
+            await client.expect_event("auth_success")
+            client.send_deflated_nowait(bomb.removesuffix(b"\x00\x00\xff\xff"))
+            assert await client.wait_closed() == 1009
+    assert _memory(cluster) - before < 8 << 20
+
+
+async def test_polled_bodies_are_gzipped_for_who_accepts_it(
+    cluster: LiveCluster, url: str, http: aiohttp.ClientSession
+) -> None:
+    """Over the bound, and only then."""
+    await cluster.people(["polled"])
+    polling = await _open(http, url)
+    connect = "40" + json.dumps({"token": cluster.token("polled")})
+    send = json.dumps(["send_message", {"clientId": "z", "recipientId": "bala", "content": _LONG}], ensure_ascii=False)
+    ask = '421["get_conversation_history",{"conversationId":"direct:bala:polled"}]'
+    assert await _post(http, polling, f"{connect}\x1e422{send}") == 200
+    encodings = {}
+    for accepted in ("gzip", "identity"):
+        assert await _post(http, polling, ask) == 200
+        body = ""
+        while "431[" not in body:
+            async with http.get(polling, headers={"Accept-Encoding": accepted}) as response:
+                body = await response.text()
+                encodings[accepted, len(body.encode()) > 1024] = response.headers.get("Content-Encoding")
+                if "\x1e2" in f"\x1e{body}":
+                    assert await _post(http, polling, "3") == 200
+    assert encodings["gzip", True] == "gzip"
+    assert {encodings.get(("gzip", False)), encodings["identity", True]} == {None}
 
 
 # --- pings -----------------------------------------------------------------------------------------------
@@ -324,10 +404,10 @@ async def test_a_client_that_leaves_is_gone_within_a_second(cluster: LiveCluster
 # --- the means -------------------------------------------------------------------------------------------
 
 
-async def _say(client: Client, to: str, count: int = _BURST) -> None:
+async def _say(client: Client, to: str, count: int = _BURST, content: str = "నమస్తే") -> None:
     """Messages in a row, the next as soon as one is answered; sent again where there is no answer."""
     for number in range(count):
-        message = {"clientId": f"{client.name}-{number}", "recipientId": to, "content": "నమస్తే"}
+        message = {"clientId": f"{client.name}-{number}", "recipientId": to, "content": content}
         assert (await client.send_message(message))["ok"]
 
 
@@ -342,6 +422,12 @@ def _client_ids(packets: list[str]) -> list[str]:
             case ["offline_messages", page]:
                 ids += [message["clientId"] for message in page["messages"]]
     return ids
+
+
+def _memory(cluster: LiveCluster) -> int:
+    """The most that the gateway has had so far, in bytes."""
+    told = Path(f"/proc/{cluster.processes.pid('g1')}/status").read_text()
+    return int(told.partition("VmHWM:")[2].split()[0]) << 10
 
 
 async def _listen(client: RawClient) -> None:

@@ -26,14 +26,21 @@ class PythonClient(Client):
     not to acknowledge it acknowledges once told to again, if the connection is still the same.
     """
 
-    def __init__(self, name: str, history: History, device: str | None = None, user: str | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        history: History,
+        device: str | None = None,
+        user: str | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> None:
         super().__init__(name, history, device, user)
         self._auth: dict[str, Any] | None = None
         self._urls: cycle[str] = cycle(())
         self._may_acknowledge = asyncio.Event()
         self._unanswered: set[asyncio.Future[Any]] = set()
         # A signal ends the test run, not the sockets in it.
-        self._sio = socketio.AsyncClient(handle_sigint=False)
+        self._sio = socketio.AsyncClient(handle_sigint=False, **(options or {}))
         self._sio.on("connect", self._on_connect)
         self._sio.on("connect_error", self._on_connect_error)
         self._sio.on("disconnect", self._on_disconnect)
@@ -52,12 +59,14 @@ class PythonClient(Client):
         device: str | None = None,
         user: str | None = None,
         timeout_s: float = CONNECT_TIMEOUT_S,
+        options: dict[str, Any] | None = None,
     ) -> Self:
         """A connected client. With several `urls` each attempt to connect goes to the next one.
 
-        Raises socketio.exceptions.ConnectionError when the first handshake is refused or fails.
+        `options` are python-socketio's own. Raises socketio.exceptions.ConnectionError when the first handshake is
+        refused or fails.
         """
-        client = cls(name, history, device, user)
+        client = cls(name, history, device, user, options)
         client._auth = auth
         client._urls = cycle([urls] if isinstance(urls, str) else urls)
         await client.acknowledge(auto_ack)

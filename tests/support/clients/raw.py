@@ -13,6 +13,9 @@ import aiohttp
 from tests.support.history import History
 
 _RECEIVE_TIMEOUT_S: Final = 10.0
+_WINDOW_BITS: Final = 15
+# Of a frame's first byte: what follows is compressed (RFC 7692, 6).
+_COMPRESSED: Final = 0x40
 _PING: Final = "2"
 _PONG: Final = "3"
 _EVENT: Final = re.compile(r"42\d*(?P<payload>\[.*)", re.DOTALL)
@@ -49,15 +52,18 @@ class RawClient:
         history: History | None = None,
         name: str = "raw",
         handshake: bool = True,
+        compress: bool = False,
     ) -> Self:
         """A WebSocket to the gateway at `url` (http), opened by Engine.IO.
 
         With `handshake` the default namespace was asked for as well: next comes `40` or `44`. What it
-        receives is recorded in `history` under `name`.
+        receives is recorded in `history` under `name`. With `compress` it offers permessage-deflate.
         """
         session = aiohttp.ClientSession()
         try:
-            socket = await session.ws_connect(f"{url}/socket.io/?EIO=4&transport=websocket")
+            socket = await session.ws_connect(
+                f"{url}/socket.io/?EIO=4&transport=websocket", compress=_WINDOW_BITS if compress else 0
+            )
         except BaseException:
             await session.close()
             raise
@@ -87,6 +93,15 @@ class RawClient:
     async def send_text(self, text: str) -> None:
         """Send one text frame."""
         await self._socket.send_str(text)
+
+    @property
+    def extensions(self) -> str | None:
+        """What the server answered to an offer of compression."""
+        return self._socket._response.headers.get("Sec-WebSocket-Extensions")
+
+    def send_deflated_nowait(self, body: bytes) -> None:
+        """Send one text frame that claims to be compressed, with `body` as it is."""
+        self._socket._writer._write_websocket_frame(body, aiohttp.WSMsgType.TEXT, _COMPRESSED)
 
     async def send_bytes(self, data: bytes) -> None:
         """Send one binary frame."""
