@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from libs.storage.sqlite import Lane, open_lane
+from services.router.sqlite.broadcasts import Broadcasts
 from services.router.sqlite.messages import Messages
 from services.router.sqlite.people import GroupRow, People, UserRow
 from services.router.sqlite.schema import SCHEMA
@@ -16,16 +17,21 @@ from services.router.sqlite.schema import SCHEMA
 __all__ = ["GroupRow", "SqliteStore", "UserRow", "open_store"]
 
 
-class SqliteStore(Messages, People):
-    """`store.Store` on one SQLite file, and the writes of operators."""
+class SqliteStore(Messages, Broadcasts, People):
+    """`store.Store` on one SQLite file, and the writes of operators. `counter` is for what takes its time."""
 
-    def __init__(self, writer: Lane, reader: Lane) -> None:
+    def __init__(self, writer: Lane, reader: Lane, counter: Lane) -> None:
         self._writer = writer
         self._reader = reader
+        self._counter = counter
 
 
 @asynccontextmanager
 async def open_store(path: Path, *, patience_s: float = 2.0) -> AsyncIterator[SqliteStore]:
     """The store in the file at `path`; see `open_lane` for what it raises."""
-    async with open_lane(path, SCHEMA, patience_s) as writer, open_lane(path, SCHEMA, patience_s) as reader:
-        yield SqliteStore(writer, reader)
+    async with (
+        open_lane(path, SCHEMA, patience_s) as writer,
+        open_lane(path, SCHEMA, patience_s) as reader,
+        open_lane(path, SCHEMA, patience_s) as counter,
+    ):
+        yield SqliteStore(writer, reader, counter)

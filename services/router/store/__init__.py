@@ -2,6 +2,7 @@
 
     people.py      users, groups
     messages.py    messages and receipts
+    broadcasts.py  emergency broadcasts, and who lives where
 
 What is promised to callers, and checked by `tests/contracts` on every implementation:
 
@@ -14,21 +15,27 @@ What is promised to callers, and checked by `tests/contracts` on every implement
 from typing import Protocol
 
 from libs.storage import StoreAway
+from services.router.store.broadcasts import Broadcast, Broadcasts, DueBroadcast, Moves, Reached, Tally
 from services.router.store.messages import Message, Messages, Receipt, ReceiptRow, Saved, position_of
 from services.router.store.people import Group, People, User
 
 __all__ = [
+    "Broadcast",
+    "DueBroadcast",
     "Group",
     "Message",
+    "Moves",
+    "Reached",
     "Receipt",
     "ReceiptRow",
     "Saved",
     "Store",
     "StoreAway",
+    "Tally",
     "User",
     "position_of",
 ]
 
 
-class Store(Messages, People, Protocol):
+class Store(Messages, Broadcasts, People, Protocol):
     """The record."""

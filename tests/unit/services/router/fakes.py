@@ -5,12 +5,17 @@ from collections.abc import Collection, Mapping, Sequence
 from libs.wire import names
 from libs.wire.frames import DuePosition
 from services.router.store import (
+    Broadcast,
+    DueBroadcast,
     Group,
     Message,
+    Moves,
+    Reached,
     Receipt,
     ReceiptRow,
     Saved,
     StoreAway,
+    Tally,
     User,
     position_of,
 )
@@ -59,6 +64,8 @@ class FakeStore:
         self.teams = {"field": Group("field", "Field", frozenset({"rama", "sita", "lata"}))}
         self.messages: dict[tuple[str, int], Message] = {}
         self.marks: dict[tuple[str, str], Receipt] = {}
+        self.broadcasts: dict[str, Broadcast] = {}
+        self.moved: list[str] = []
 
     def put(self, *messages: Message) -> None:
         """Have these as if they had been saved."""
@@ -151,6 +158,44 @@ class FakeStore:
                 owed.append((one, mark))
         return sorted(owed, key=lambda row: _key(position_of(row[0])))[:limit]
 
+    async def save_broadcasts(self, broadcasts: Sequence[Broadcast]) -> frozenset[str]:
+        self._ask("save_broadcasts")
+        new = {one.id: one for one in broadcasts if one.id not in self.broadcasts}
+        self.broadcasts.update(new)
+        return frozenset(new)
+
+    async def due_broadcasts(self, user_id: str, limit: int, *, after: DuePosition | None = None) -> list[DueBroadcast]:
+        self._ask("due_broadcasts")
+        found = [
+            DueBroadcast(one.id, one.at_ms, one.body)
+            for one in sorted(self.broadcasts.values(), key=lambda one: (one.at_ms, one.id))
+            if user_id in self._residents(one.level, one.place_ids)
+            and (names.broadcast(one.id), user_id) not in self.marks
+        ]
+        return [one for one in found if after is None or _key(one.position) > _key(after)][:limit]
+
+    async def audience(self, level: str, place_ids: Collection[str]) -> int:
+        self._ask("audience")
+        return len(self._residents(level, place_ids))
+
+    async def tally(self, broadcast_id: str) -> Tally | None:
+        self._ask("tally")
+        one = self.broadcasts.get(broadcast_id)
+        if one is None:
+            return None
+        reached = {user for id_, user in self.marks if id_ == names.broadcast(broadcast_id)}
+        there = [(place, self._residents(one.level, [place])) for place in one.place_ids]
+        counted = tuple(Reached(place, len(users), len(users & reached)) for place, users in there)
+        return Tally(one.level, one.priority, one.at_ms, counted)
+
+    async def moves(self, after: int | None, limit: int) -> Moves:
+        self._ask("moves")
+        rows = self.moved[after or 0 :][:limit]
+        return Moves((after or 0) + len(rows), tuple(dict.fromkeys(rows)))
+
+    def _residents(self, level: str, place_ids: Collection[str]) -> set[str]:
+        return {user.id for user in self.people.values() if getattr(user.places, level) in place_ids}
+
     def _ask(self, method: str) -> None:
         self.asked.append(method)
         if method in self.broken:
@@ -161,6 +206,7 @@ class FakeStore:
 
 EVERYTHING = {
     "users", "groups", "find", "last_seqs", "save", "history", "at", "receipts", "save_receipts", "due",
+    "save_broadcasts", "due_broadcasts", "audience", "tally", "moves",
 }  # fmt: skip
 
 
