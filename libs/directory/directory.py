@@ -6,6 +6,9 @@ from zlib import crc32
 
 from libs import keys, membership
 from libs.broker import Broker, Call, Script
+from libs.wire.events import LEVELS
+from libs.wire.frames import Places
+from libs.wire.names import is_id
 
 # A gateway killed with -9 lapses within 6 s; presence looks every second. Promise: 15 s.
 GATEWAY_TTL_MS: Final = 6000
@@ -14,6 +17,7 @@ _REAP_STEP: Final = 500
 
 _seat: Final = Script("libs.directory", "seat.lua")
 _reap: Final = Script("libs.directory", "reap.lua")
+_settle: Final = Script("libs.directory", "settle.lua")
 
 
 class Directory:
@@ -36,10 +40,7 @@ class Directory:
         for user, is_seated in seated.items():
             shards.setdefault(_shard(user), []).extend(("+" if is_seated else "-", user))
         await self._broker.scripts(
-            [
-                _seat.call([keys.seats(shard), keys.seated(shard, gateway)], gateway, *args)
-                for shard, args in shards.items()
-            ]
+            [_seat.call(_keys(shard, gateway), gateway, *args) for shard, args in shards.items()]
         )
 
     async def locate(self, users: Collection[str]) -> dict[str, tuple[str, ...]]:
@@ -59,6 +60,29 @@ class Directory:
                     located[user] = tuple(gateways.decode().split(" "))
         return located
 
+    async def settle(self, homes: Mapping[str, Places]) -> None:
+        """These users, who have seats, live there. Harmless to repeat; forgotten with a user's last seat."""
+        shards: dict[int, list[str]] = {}
+        for user, places in homes.items():
+            shards.setdefault(_shard(user), []).extend((user, _packed(places)))
+        await self._broker.scripts(
+            [
+                _settle.call([keys.seats(shard), keys.where(shard), keys.residents(shard)], *args)
+                for shard, args in shards.items()
+            ]
+        )
+
+    async def residents(self, level: str, place_ids: Collection[str]) -> int:
+        """How many people who have seats live in these places of one level."""
+        fields = [_field(level, place) for place in place_ids]
+        replies = await self._broker.batch(
+            [("HMGET", keys.residents(shard), *fields) for shard in range(keys.DIRECTORY_SHARDS)]
+        )
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise reply
+        return sum(int(count) for reply in replies for count in reply if count is not None)
+
     def beat(self, gateway: str) -> Call:
         """The script that keeps a gateway alive; gives 0 if it was not, so that it seats its users again."""
         return membership.beat(keys.gateways(), gateway, GATEWAY_TTL_MS)
@@ -67,26 +91,41 @@ class Directory:
         """The gateways whose seats are good."""
         return await membership.live(self._broker, keys.gateways())
 
+    async def known(self) -> frozenset[str]:
+        """The gateways that are alive or may revive: all that are not reaped yet."""
+        alive, lapsed = await membership.look(self._broker, keys.gateways())
+        return alive | lapsed
+
     async def lapsed(self) -> frozenset[str]:
         """The gateways that stopped beating and are not reaped yet."""
         return (await membership.look(self._broker, keys.gateways()))[1]
 
     async def reap(self, gateway: str) -> int:
-        """Clear a gateway away: its seats, its downlink, its name. The number of seats cleared.
+        """Clear a gateway away: its seats, its streams, its name. The number of seats cleared.
 
         May be run by several at once, and again after it was cut short. The name goes last.
         """
         cleared = 0
         for shard in range(keys.DIRECTORY_SHARDS):
-            while step := int(
-                await self._broker.script(
-                    _reap.call([keys.seats(shard), keys.seated(shard, gateway)], gateway, _REAP_STEP)
-                )
-            ):
+            while step := int(await self._broker.script(_reap.call(_keys(shard, gateway), gateway, _REAP_STEP))):
                 cleared += step
-        await self._broker.command("DEL", keys.downlink(gateway))
+        await self._broker.command("DEL", keys.downlink(gateway), keys.alarms(gateway))
         await membership.remove(self._broker, keys.gateways(), gateway)
         return cleared
+
+
+def _keys(shard: int, gateway: str) -> list[str]:
+    return [keys.seats(shard), keys.seated(shard, gateway), keys.where(shard), keys.residents(shard)]
+
+
+def _packed(places: Places) -> str:
+    """As the scripts split it. A place whose id is none cannot be named in a broadcast either."""
+    named = ((level, getattr(places, level)) for level in LEVELS)
+    return " ".join(_field(level, place) for level, place in named if is_id(place))
+
+
+def _field(level: str, place: str) -> str:
+    return f"{level}:{place}"
 
 
 def _shard(user: str) -> int:

@@ -12,7 +12,8 @@ from libs.identity import Tickets
 from libs.operators import Operators
 from libs.streams.producer import Producer
 from libs.telemetry import health, logs
-from services.gateway import downlink, http
+from services.gateway import broadcasts, downlink, http
+from services.gateway.alarms import Alarms
 from services.gateway.auth import Authenticator, LocalVerifier
 from services.gateway.catchup import CatchUp
 from services.gateway.door import Door
@@ -68,12 +69,13 @@ async def main(stop: asyncio.Event) -> None:
                 uplink,
                 partitions=s.partitions,
                 linger_s=s.linger_ms / 1000,
-                read_up_to=lambda: frames.position,
+                read_up_to=lambda: frames.positions,
                 reviving=catchup.hold_all,
-                revived=lambda: revive(frames, catchup, metrics),
+                revived=lambda: revive(frames, catchup, alarms, metrics),
                 figures=lambda: http.figures(len(server.sockets), len(sessions)),
             )
             questions = Questions(gateway)
+            alarms = Alarms(directory, sessions, catchup, metrics, linger_s=s.linger_ms / 1000)
             door = Door(
                 gateway,
                 authenticator,
@@ -82,13 +84,14 @@ async def main(stop: asyncio.Event) -> None:
                 heartbeat,
                 uplink,
                 catchup,
+                alarms,
                 metrics,
                 sign_in_timeout_s=s.sign_in_timeout_s,
                 answer_timeout_s=s.answer_timeout_s,
                 token_warning_s=s.token_warning_s,
                 token_grace_s=s.token_grace_s,
             )
-            frames = DownlinkReader(reader, gateway, sessions, catchup, questions, metrics)
+            frames = DownlinkReader(reader, gateway, sessions, catchup, questions, alarms, metrics)
             requests = Requests(gateway, door, sessions, uplink, catchup, metrics, tasks.create_task)
             server = Server(
                 requests,
@@ -115,8 +118,10 @@ async def main(stop: asyncio.Event) -> None:
             internal = health.internal_app(registry, checks)
             operators = Operators(s.admin_token, door.role_of)
             http.add_operators(internal, operators, commands, directory, partitions=s.partitions)
+            broadcasts.add_routes(internal, operators, questions, uplink, answer_timeout_s=s.answer_timeout_s)
 
-            running = [tasks.create_task(work) for work in (uplink.run(), heartbeat.run(), frames.run())]
+            works = (uplink.run(), heartbeat.run(), frames.run(), alarms.run())
+            running = [tasks.create_task(work) for work in works]
             async with (
                 health.serve(internal, s.internal_host, s.internal_port, "INTERNAL_PORT") as internal_port,
                 health.serve(public, s.websocket_host, s.websocket_port, "WEBSOCKET_PORT") as port,
@@ -128,8 +133,9 @@ async def main(stop: asyncio.Event) -> None:
         log.info("stopped")
 
 
-def revive(frames: DownlinkReader, catchup: CatchUp, metrics: GatewayMetrics) -> None:
+def revive(frames: DownlinkReader, catchup: CatchUp, alarms: Alarms, metrics: GatewayMetrics) -> None:
     """The cluster had forgotten this gateway, and remembers it again."""
     frames.rewind()
+    alarms.retell()
     catchup.restart_all()
     metrics.revivals.inc()

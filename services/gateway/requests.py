@@ -13,6 +13,7 @@ from libs.clock import now_ms
 from libs.wire import events, names, payloads
 from libs.wire.codes import Code, Refusal
 from libs.wire.frames import Confirm, History, Join, Origin, Send
+from services.gateway import broadcasts
 from services.gateway.catchup import CatchUp
 from services.gateway.door import Door
 from services.gateway.metrics import GatewayMetrics
@@ -90,6 +91,8 @@ class Requests:
                 self._metrics.confirms_dropped.inc()
         if expected.is_page:
             self._catchup.page_confirmed(session)
+        elif expected.walk:
+            self._catchup.alarm_confirmed(session, expected.walk)
 
     # --- event by event ------------------------------------------------------------------------
 
@@ -115,6 +118,8 @@ class Requests:
                     conversation_id,
                     History(origin, session.user_id, conversation_id, event.limit, event.before, event.after, bare_id),
                 )
+            case events.EmergencyBroadcast():
+                self._uplink.publish_alarm(broadcasts.frame(event, origin, session.sender))
             case events.LeaveGroup():
                 self._leave(session, ack, event)
             case events.JoinGroup():

@@ -11,16 +11,19 @@ from prometheus_client import CollectorRegistry
 from libs import broker, cluster, lifecycle, settings
 from libs.directory import Directory
 from libs.telemetry import health, logs
+from services.router.broadcasts import Broadcasts
 from services.router.conversations import Conversations
 from services.router.delivery import Delivery
 from services.router.due import DuePages
 from services.router.metrics import RouterMetrics
+from services.router.moves import Moves
 from services.router.people import People
 from services.router.requests import Requests
 from services.router.sayings import Sayings
 from services.router.settings import RouterSettings
 from services.router.sqlite import open_store
 from services.router.store import Store, StoreAway
+from services.router.tallies import Tallies
 from services.router.worker import BLOCK_MS, Worker
 
 log = structlog.get_logger(__name__)
@@ -50,18 +53,21 @@ async def main(stop: asyncio.Event) -> None:
         conversations = Conversations(store, people, s.counted_members_max)
         pages = DuePages(store, commands, partitions=s.partitions, messages=s.page_messages, bytes_=s.page_bytes)
         requests = Requests(store, people, conversations, pages, metrics)
+        directory = Directory(commands)
         delivery = Delivery(
             store,
             people,
-            Directory(commands),
+            directory,
             commands,
             Sayings(conversations, requests, metrics, partitions=s.partitions),
             metrics,
         )
+        tallies = Tallies(store, commands, metrics)
         worker = Worker(
             commands,
             reader,
             delivery,
+            Broadcasts(store, directory, commands, tallies, metrics),
             store,
             metrics,
             router=router,
@@ -71,17 +77,18 @@ async def main(stop: asyncio.Event) -> None:
             parked_frames_max=s.parked_frames_max,
             receipt_gather_s=s.receipt_gather_s,
         )
+        moves = Moves(store, directory, commands, metrics, lambda: worker.alarm_partition)
         internal = health.internal_app(registry, {"broker": lambda: worker.problem})
         async with (
             health.serve(internal, s.internal_host, s.internal_port, "INTERNAL_PORT") as port,
             asyncio.TaskGroup() as tasks,
         ):
             log.info("started", internal_port=port, partitions=s.partitions, store=s.store)
-            working = tasks.create_task(worker.run())
+            working = [tasks.create_task(work) for work in (worker.run(), tallies.run(), moves.run())]
             await stop.wait()
             log.info("draining")
             await worker.drain()
-            await lifecycle.cancel([working])
+            await lifecycle.cancel(working)
         log.info("stopped")
 
 

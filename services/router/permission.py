@@ -18,6 +18,11 @@ def check_send(kind: str, role: str, *, is_anonymous: bool) -> None:
         raise Refusal(Code.ANONYMOUS_UNAVAILABLE)
 
 
+def may_broadcast(role: str) -> bool:
+    """May this role warn whole villages?"""
+    return role in _MAY_ALARM
+
+
 def check_direct(sender: User | None, recipient: User | None) -> None:
     """May these two write to each other? Raises `Refusal`."""
     if recipient is None or recipient.disabled:

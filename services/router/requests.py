@@ -107,6 +107,9 @@ class Requests:
 
     async def _answer_participant(self, partition: Partition, frame: Confirm | History | Join) -> Sequence[Saying]:
         match frame:
+            case Confirm() if names.broadcast_of(frame.conversation_id) is not None:
+                partition.receipts.confirm_broadcast(frame.conversation_id, frame.user_id)
+                return []
             case Confirm():
                 return await self._confirm(partition, frame)
             case History():

@@ -1,5 +1,6 @@
 -- Seat users on a gateway, or take their seats away.
 -- KEYS 1 seats: hash of user → gateways, separated by spaces   2 set of users seated on this gateway
+--      3 where: user → places                                    4 residents: place → how many users
 -- ARGV 1 gateway   then pairs: '+' or '-', user
 local gateway = ARGV[1]
 for i = 2, #ARGV, 2 do
@@ -20,5 +21,11 @@ for i = 2, #ARGV, 2 do
     redis.call('HSET', KEYS[1], user, table.concat(others, ' '))
   else
     redis.call('HDEL', KEYS[1], user)
+    for place in string.gmatch(redis.call('HGET', KEYS[3], user) or '', '%S+') do
+      if redis.call('HINCRBY', KEYS[4], place, -1) <= 0 then
+        redis.call('HDEL', KEYS[4], place)
+      end
+    end
+    redis.call('HDEL', KEYS[3], user)
   end
 end

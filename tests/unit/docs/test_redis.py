@@ -16,10 +16,11 @@ from libs.directory import Directory
 from libs.keys import CATALOGUE, Key
 from libs.streams.producer import Producer
 from libs.wire.events import Draft
-from libs.wire.frames import Confirm, Origin, Send, Sender
+from libs.wire.frames import Confirm, Origin, Places, Send, Sender
 from services.gateway.heartbeat import Heartbeat
 from services.gateway.sessions import Sessions
 from services.gateway.uplink import Uplink
+from services.router.broadcasts import Broadcasts
 from services.router.conversations import Conversations
 from services.router.delivery import Delivery
 from services.router.due import DuePages
@@ -27,6 +28,7 @@ from services.router.metrics import RouterMetrics
 from services.router.people import People
 from services.router.requests import Requests
 from services.router.sayings import Sayings
+from services.router.tallies import Tallies
 from services.router.worker import Worker
 from tests.support.broker import running_broker
 from tests.support.waiting import until
@@ -152,9 +154,11 @@ def _worker(broker: Broker, reader: Broker, store: FakeStore) -> Worker:
     pages = DuePages(store, broker, partitions=PARTITIONS, messages=50, bytes_=32_768)
     requests = Requests(store, people, conversations, pages, metrics)
     sayings = Sayings(conversations, requests, metrics, partitions=PARTITIONS)
-    delivery = Delivery(store, people, Directory(broker), broker, sayings, metrics)
+    directory = Directory(broker)
+    delivery = Delivery(store, people, directory, broker, sayings, metrics)
+    broadcasts = Broadcasts(store, directory, broker, Tallies(store, broker, metrics), metrics)
     given: dict[str, Any] = {"read_entries": 100, "linger_s": 0.0, "receipt_gather_s": 0.1, "parked_frames_max": 100}
-    return Worker(broker, reader, delivery, store, metrics, router="r1", partitions=PARTITIONS, **given)
+    return Worker(broker, reader, delivery, broadcasts, store, metrics, router="r1", partitions=PARTITIONS, **given)
 
 
 async def test_the_services_write_what_is_catalogued_and_nothing_else(tmp_path: Path) -> None:
@@ -179,13 +183,14 @@ async def test_the_services_write_what_is_catalogued_and_nothing_else(tmp_path: 
             uplink,
             partitions=PARTITIONS,
             linger_s=0,
-            read_up_to=lambda: "0-0",
+            read_up_to=lambda: dict.fromkeys((keys.alarms("g1"), keys.downlink("g1")), "0-0"),
             reviving=lambda: None,
             revived=lambda: None,
             figures=lambda: b"{}",
         )
         await heartbeat.beat()
-        heartbeat.seat("sita")
+        await directory.touch("g1", ["sita"])
+        await directory.settle({"sita": Places(village="v1")})
         running = [
             tasks.create_task(work) for work in (_worker(broker, reader, store).run(), uplink.run(), heartbeat.run())
         ]
