@@ -18,6 +18,7 @@ _REAP_STEP: Final = 500
 _seat: Final = Script("libs.directory", "seat.lua")
 _reap: Final = Script("libs.directory", "reap.lua")
 _settle: Final = Script("libs.directory", "settle.lua")
+_residents: Final = Script("libs.directory", "residents.lua")
 
 
 class Directory:
@@ -74,14 +75,13 @@ class Directory:
 
     async def residents(self, level: str, place_ids: Collection[str]) -> int:
         """How many people who have seats live in these places of one level."""
-        fields = [_field(level, place) for place in place_ids]
-        replies = await self._broker.batch(
-            [("HMGET", keys.residents(shard), *fields) for shard in range(keys.DIRECTORY_SHARDS)]
+        places = [_field(level, place) for place in place_ids]
+        shards = range(keys.DIRECTORY_SHARDS)
+        return sum(
+            map(
+                int, await self._broker.scripts([_residents.call([keys.residents(shard)], *places) for shard in shards])
+            )
         )
-        for reply in replies:
-            if isinstance(reply, Exception):
-                raise reply
-        return sum(int(count) for reply in replies for count in reply if count is not None)
 
     def beat(self, gateway: str) -> Call:
         """The script that keeps a gateway alive; gives 0 if it was not, so that it seats its users again."""

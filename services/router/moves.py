@@ -64,7 +64,7 @@ class Moves:
 
     async def _tell(self, partition: Partition, user_ids: tuple[str, ...]) -> None:
         seats = await self._directory.locate(user_ids)
-        users = await self._store.users(seats)
+        users = await self._store.users(list(seats))
         frames: dict[str, list[Moved]] = {}
         for user_id, user in users.items():
             for gateway in seats[user_id]:
