@@ -61,13 +61,13 @@ class Broadcasts:
         """Save, sound, answer, acknowledge. A partition that was lost meanwhile drops out."""
         if self._parked:
             await self.unpark()
-        new = await self._save(works) if not self._parked else None
+        standing = await self._save(works) if not self._parked else None
         works = [work for work in works if not work.partition.is_lost]
         for work in works:
-            await self._sound(work, [one for one in _allowed(work) if self._must_sound(work, one, new)])
+            await self._sound(work, [one for one in _allowed(work) if self._must_sound(one, standing)])
         for work in works:
-            await self._answer(work, new)
-        if new is None:
+            await self._answer(work, standing)
+        if standing is None:
             self._parked += works
         else:
             await self._acknowledge(works)
@@ -85,7 +85,7 @@ class Broadcasts:
         self._parked = []
 
     async def _save(self, works: Sequence[Work]) -> frozenset[str] | None:
-        """Save what is there, and say which were new; None when the store is away."""
+        """Save what is there; the ids of those that were not sent again, None when the store is away."""
         try:
             return await self._store.save_broadcasts([_record(one) for work in works for one in _allowed(work)])
         except StoreAway as error:
@@ -94,47 +94,49 @@ class Broadcasts:
             self._retry_at = time.monotonic() + _STORE_RETRY_S
             return None
 
-    def _must_sound(self, work: Work, asked: Asked, new: frozenset[str] | None) -> bool:
-        """One that was saved before was sounded before, unless its router died in between."""
-        if asked.broadcast_id in self._sounded:
-            return False
-        return work.is_replay or new is None or asked.broadcast_id in new
+    def _must_sound(self, asked: Asked, standing: frozenset[str] | None) -> bool:
+        """One that was sent again is on the stream behind the first, which was sounded before it left the stream.
+
+        The first itself may have been saved by a router that died, or lost its lease, before it sounded it.
+        """
+        return asked.broadcast_id not in self._sounded and (standing is None or asked.broadcast_id in standing)
 
     async def _sound(self, work: Work, broadcasts: Sequence[Asked]) -> None:
         """One frame to every gateway, whether or not anybody there is meant: that only it knows."""
         alarms = {
             one.broadcast_id: Alarm(one.broadcast_id, one.level, one.place_ids, bodies.emergency_broadcast(one))
-            for one in broadcasts
+            for one in reversed(broadcasts)  # of two under one id, the first stands
         }
         if not alarms:
             return
-        sections = (Section(work.partition.number, work.partition.token, tuple(alarms.values())),)
+        sections = (Section(work.partition.number, work.partition.token, tuple(reversed(alarms.values()))),)
         gateways = dict.fromkeys(await self._directory.known(), sections)
         await outbound.publish(self._broker, gateways, (), self._metrics, stream=keys.alarms)
         self._sounded.update(dict.fromkeys(alarms))
         while len(self._sounded) > _SOUNDED_MAX:
             self._sounded.popitem(last=False)
 
-    async def _answer(self, work: Work, new: frozenset[str] | None) -> None:
+    async def _answer(self, work: Work, standing: frozenset[str] | None) -> None:
         sayings: list[Saying] = []
         for frame in work.frames:
             match frame:
                 case Asked():
-                    sayings.append(await self._answer_one(work.partition.number, frame, new))
+                    sayings.append(await self._answer_one(work.partition.number, frame, standing))
                 case Tally():
                     sayings += self._tallies.ask(work.partition, frame)
         plan = routing.plan(sayings, {}, {work.partition.number: work.partition.token})
         await outbound.publish(self._broker, plan, (), self._metrics)
 
-    async def _answer_one(self, number: int, asked: Asked, new: frozenset[str] | None) -> Saying:
+    async def _answer_one(self, number: int, asked: Asked, standing: frozenset[str] | None) -> Saying:
         if not permission.may_broadcast(asked.sender.role):
             refusal = Refusal(Code.ROLE_REQUIRED)
             self._metrics.broadcasts.labels("refused").inc()
             self._metrics.refusals.labels(refusal.code.value).inc()
             error = payloads.ErrorEvent(refusal.code.value, refusal.message, "emergency_broadcast")
             return answers.refused(number, asked.origin, refusal, ("error", payloads.encode(error)))
-        status = "queued" if new is None else "sent"
-        self._metrics.broadcasts.labels(status if new is None or asked.broadcast_id in new else "repeat").inc()
+        status = "queued" if standing is None else "sent"
+        is_repeat = standing is not None and asked.broadcast_id not in standing
+        self._metrics.broadcasts.labels("repeat" if is_repeat else status).inc()
         body = payloads.BroadcastAccepted(asked.broadcast_id, status, await self._reach(asked))
         return answers.accepted(number, asked.origin, body)
 

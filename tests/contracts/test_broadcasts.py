@@ -71,9 +71,11 @@ async def test_every_level_has_its_people(store: Store, level: str, place: str, 
 
 
 async def test_saving_it_again_changes_nothing(store: Store) -> None:
-    """The first to come under an id stands, and only what was new is said to be."""
-    await store.save_broadcasts([broadcast(1)])
-    assert await store.save_broadcasts([broadcast(1, "v2"), broadcast(2)]) == {f"{2:032x}"}
+    """The first to come under an id stands; who saves the very same again is told that it stands."""
+    one = broadcast(1)
+    await store.save_broadcasts([one])
+    assert await store.save_broadcasts([broadcast(1, "v2", at_ms=one.at_ms + 1), broadcast(2)]) == {f"{2:032x}"}
+    assert await store.save_broadcasts([one]) == {one.id}
     assert await store.save_broadcasts([]) == frozenset()
     assert [await due(store, user) for user in ("asha", "chitra")] == [[1, 2], []]
 

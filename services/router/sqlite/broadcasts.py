@@ -76,6 +76,7 @@ _BEGIN_RESIDENCES: Final = tuple(
     for level in LEVELS
 )
 _INSERT: Final = "INSERT INTO broadcasts VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+_STANDS: Final = "SELECT 1 FROM broadcasts WHERE id = ? AND at_ms = ?"
 _INSERT_PLACES: Final = """
     INSERT INTO broadcasts_in_place SELECT ?, value, ?, ? FROM json_each(?) WHERE true ON CONFLICT DO NOTHING
 """
@@ -174,14 +175,15 @@ def save_receipts(db: sqlite3.Connection, rows: Sequence[ReceiptRow]) -> list[Re
 
 
 def _save(db: sqlite3.Connection, broadcasts: Sequence[Broadcast]) -> frozenset[str]:
-    new: set[str] = set()
+    stand: set[str] = set()
     with transaction(db):
         for one in broadcasts:
             row = (one.id, one.sender_id, one.level, json_of(one.place_ids), one.priority, one.at_ms, one.body.decode())
             if db.execute(_INSERT, row).rowcount:
                 db.execute(_INSERT_PLACES, (one.level, one.at_ms, one.id, json_of(one.place_ids)))
-                new.add(one.id)
-    return frozenset(new)
+            if db.execute(_STANDS, (one.id, one.at_ms)).fetchone():
+                stand.add(one.id)
+    return frozenset(stand)
 
 
 def _tally(db: sqlite3.Connection, broadcast_id: str) -> Tally | None:

@@ -66,7 +66,10 @@ class Broadcasts(Protocol):
     """
 
     async def save_broadcasts(self, broadcasts: Sequence[Broadcast]) -> frozenset[str]:
-        """Write broadcasts, and say which were new. One whose id is there already changes nothing."""
+        """Write broadcasts; the ids of those that stand as given: written now, or the very same (id and time) before.
+
+        One whose id stands with another time was sent again, and changes nothing.
+        """
         ...
 
     async def due_broadcasts(self, user_id: str, limit: int, *, after: DuePosition | None = None) -> list[DueBroadcast]:

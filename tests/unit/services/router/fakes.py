@@ -160,9 +160,9 @@ class FakeStore:
 
     async def save_broadcasts(self, broadcasts: Sequence[Broadcast]) -> frozenset[str]:
         self._ask("save_broadcasts")
-        new = {one.id: one for one in broadcasts if one.id not in self.broadcasts}
-        self.broadcasts.update(new)
-        return frozenset(new)
+        for one in broadcasts:
+            self.broadcasts.setdefault(one.id, one)
+        return frozenset(one.id for one in broadcasts if self.broadcasts[one.id].at_ms == one.at_ms)
 
     async def due_broadcasts(self, user_id: str, limit: int, *, after: DuePosition | None = None) -> list[DueBroadcast]:
         self._ask("due_broadcasts")
