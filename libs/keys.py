@@ -81,6 +81,11 @@ def downlink(gateway: str) -> str:
     return f"{_PREFIX}:{{gw:{gateway}}}:down"
 
 
+def alarms(gateway: str) -> str:
+    """Broadcasts for one gateway, apart from its other frames, so that they wait behind nothing."""
+    return f"{_PREFIX}:{{gw:{gateway}}}:alarms"
+
+
 def seats(shard: int) -> str:
     """Which gateways each signed-in user is on."""
     return f"{_PREFIX}:{{d{shard}}}:seats"
@@ -89,6 +94,16 @@ def seats(shard: int) -> str:
 def seated(shard: int, gateway: str) -> str:
     """The users one gateway has seats for, so that they can be dropped when it dies."""
     return f"{_PREFIX}:{{d{shard}}}:seated:{gateway}"
+
+
+def where(shard: int) -> str:
+    """Where each signed-in user lives."""
+    return f"{_PREFIX}:{{d{shard}}}:where"
+
+
+def residents(shard: int) -> str:
+    """How many signed-in users live in each place."""
+    return f"{_PREFIX}:{{d{shard}}}:residents"
 
 
 def changes(shard: int) -> str:
@@ -184,8 +199,17 @@ CATALOGUE: Final = (
         ("router", "gateway", "presence"),
         ("gateway", "presence"),
     ),
+    Key(
+        "talowa:{gw:G}:alarms",
+        "stream",
+        "until taken, or its gateway is reaped",
+        ("router", "gateway", "presence"),
+        ("gateway", "presence"),
+    ),
     Key("talowa:{dN}:seats", "hash", "until dropped or reaped", ("gateway", "presence"), ("router", "gateway")),
     Key("talowa:{dN}:seated:G", "set", "until dropped or reaped", ("gateway", "presence"), ("presence", "gateway")),
+    Key("talowa:{dN}:where", "hash", "until a user's last seat goes", ("gateway", "presence"), ("gateway", "presence")),
+    Key("talowa:{dN}:residents", "hash", "until nobody there has a seat", ("gateway", "presence"), ("router",)),
     Key("talowa:{dN}:changes", "sorted set", "until looked at", ("gateway", "presence"), ("presence",)),
     Key("talowa:{dN}:left", "hash", "until announced", ("gateway", "presence"), ("presence",)),
     Key("talowa:{dN}:chosen", "hash", "until they are offline", ("gateway", "presence"), ("presence",)),

@@ -7,6 +7,9 @@ from typing import Final
 from libs import keys, membership
 from libs.broker import Broker, Call, Script
 from libs.directory.shards import by_shard
+from libs.wire.events import LEVELS
+from libs.wire.frames import Places
+from libs.wire.names import is_id
 
 # A gateway killed with -9 lapses within 6 s; presence looks every second. Promise: 15 s.
 GATEWAY_TTL_MS: Final = 6000
@@ -15,6 +18,8 @@ _REAP_STEP: Final = 500
 
 _seat: Final = Script("libs.directory", "seat.lua")
 _reap: Final = Script("libs.directory", "reap.lua")
+_settle: Final = Script("libs.directory", "settle.lua")
+_residents: Final = Script("libs.directory", "residents.lua")
 _unwatch: Final = Script("libs.directory", "unwatch.lua")
 
 
@@ -49,8 +54,7 @@ class Directory:
         calls = []
         for shard, users in by_shard(seats).items():
             pairs = [part for user in users for part in (seats[user].value, user)]
-            where = [keys.seats(shard), keys.seated(shard, gateway), keys.changes(shard), keys.left(shard)]
-            calls.append(_seat.call(where, gateway, grace_ms, *pairs))
+            calls.append(_seat.call(_keys(shard, gateway), gateway, grace_ms, *pairs))
         await self._broker.scripts(calls)
 
     async def locate(self, users: Collection[str]) -> dict[str, tuple[str, ...]]:
@@ -68,6 +72,20 @@ class Directory:
                     located[user] = tuple(gateways.decode().split(" "))
         return located
 
+    async def settle(self, homes: Mapping[str, Places]) -> None:
+        """These users, who have seats, live there. Harmless to repeat; forgotten with a user's last seat."""
+        calls = []
+        for shard, users in by_shard(homes).items():
+            pairs = [part for user in users for part in (user, _packed(homes[user]))]
+            calls.append(_settle.call([keys.seats(shard), keys.where(shard), keys.residents(shard)], *pairs))
+        await self._broker.scripts(calls)
+
+    async def residents(self, level: str, place_ids: Collection[str]) -> int:
+        """How many people who have seats live in these places of one level."""
+        places = [_field(level, place) for place in place_ids]
+        calls = [_residents.call([keys.residents(shard)], *places) for shard in range(keys.DIRECTORY_SHARDS)]
+        return sum(map(int, await self._broker.scripts(calls)))
+
     def beat(self, gateway: str) -> Call:
         """The script that keeps a gateway alive; gives 0 if it was not, so that it seats its users again."""
         return membership.beat(keys.gateways(), gateway, GATEWAY_TTL_MS)
@@ -76,12 +94,17 @@ class Directory:
         """The gateways whose seats are good."""
         return await membership.live(self._broker, keys.gateways())
 
+    async def known(self) -> frozenset[str]:
+        """The gateways that are alive or may revive: all that are not reaped yet."""
+        alive, lapsed = await membership.look(self._broker, keys.gateways())
+        return alive | lapsed
+
     async def lapsed(self) -> frozenset[str]:
         """The gateways that stopped beating and are not reaped yet."""
         return (await membership.look(self._broker, keys.gateways()))[1]
 
     async def reap(self, gateway: str, grace_ms: int = 0) -> int:
-        """Clear a gateway away: its seats, what it watched, its downlink, its name. The number of seats cleared.
+        """Clear a gateway away: its seats, what it watched, its streams, its name. The number of seats cleared.
 
         May be run by several at once, and again after it was cut short. The name goes last. Who was on it was last
         seen at its last beat, and has `grace_ms` to be elsewhere.
@@ -90,11 +113,10 @@ class Directory:
         beat_at = 0 if lapses_at is None else int(float(lapses_at)) - GATEWAY_TTL_MS
         cleared = 0
         for shard in range(keys.DIRECTORY_SHARDS):
-            seats = [keys.seats(shard), keys.seated(shard, gateway), keys.changes(shard), keys.left(shard)]
-            cleared += await self._in_steps(_reap.call(seats, gateway, _REAP_STEP, grace_ms, beat_at))
+            cleared += await self._in_steps(_reap.call(_keys(shard, gateway), gateway, _REAP_STEP, grace_ms, beat_at))
             watched = [keys.watchers(shard), keys.watched(shard, gateway)]
             await self._in_steps(_unwatch.call(watched, gateway, _REAP_STEP))
-        await self._broker.command("DEL", keys.downlink(gateway))
+        await self._broker.command("DEL", keys.downlink(gateway), keys.alarms(gateway))
         await membership.remove(self._broker, keys.gateways(), gateway)
         return cleared
 
@@ -104,3 +126,25 @@ class Directory:
         while step := int(await self._broker.script(call)):
             done += step
         return done
+
+
+def _keys(shard: int, gateway: str) -> list[str]:
+    """What a seat's coming or going touches."""
+    return [
+        keys.seats(shard),
+        keys.seated(shard, gateway),
+        keys.changes(shard),
+        keys.left(shard),
+        keys.where(shard),
+        keys.residents(shard),
+    ]
+
+
+def _packed(places: Places) -> str:
+    """As the scripts split it. A place whose id is none cannot be named in a broadcast either."""
+    named = ((level, getattr(places, level)) for level in LEVELS)
+    return " ".join(_field(level, place) for level, place in named if is_id(place))
+
+
+def _field(level: str, place: str) -> str:
+    return f"{level}:{place}"

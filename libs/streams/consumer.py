@@ -24,10 +24,14 @@ class Entry(NamedTuple):
 async def read(reader: Broker, positions: Mapping[str, str], *, count: int, block_ms: int) -> dict[str, list[Entry]]:
     """New entries of each stream after its position; empty after `block_ms` without any. Raises `AWAY`.
 
-    A cluster refuses one read over several slots: there, each stream has a blocking read of its own.
+    A cluster refuses one read over several slots: there, the streams of each hash tag have a blocking read of their
+    own.
     """
     if reader.is_cluster:
-        replies = await asyncio.gather(*(_read(reader, {s: p}, count, block_ms) for s, p in positions.items()))
+        slots: dict[str, dict[str, str]] = {}
+        for stream, position in positions.items():
+            slots.setdefault(_tag(stream), {})[stream] = position
+        replies = await asyncio.gather(*(_read(reader, of_slot, count, block_ms) for of_slot in slots.values()))
         return {stream: entries for reply in replies for stream, entries in reply.items()}
     return await _read(reader, positions, count, block_ms)
 
@@ -41,6 +45,10 @@ def after(entry_id: str) -> str:
 def is_up_to(entry_id: str, last: str) -> bool:
     """Whether `entry_id` is not newer than `last`."""
     return _parts(entry_id) <= _parts(last)
+
+
+def _tag(stream: str) -> str:
+    return stream.partition("{")[2].partition("}")[0]
 
 
 def _parts(entry_id: str) -> tuple[int, int]:

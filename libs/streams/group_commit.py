@@ -19,6 +19,8 @@ T = TypeVar("T")
 # decision 3): when idle nobody waits.
 _BUSY: Final = 4
 _BACKOFF_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0)
+# Items put first have room of their own: a queue that is full of other things takes them still.
+_URGENT_MAX: Final = 100
 
 
 class Full(Exception):
@@ -36,6 +38,8 @@ class GroupCommit(Generic[T]):
         self._linger_s = linger_s
         self._batch = batch
         self._waiting: deque[T] = deque()
+        # How many at the head of those waiting were put first.
+        self._urgent = 0
         self._in_flight = 0
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
@@ -56,6 +60,18 @@ class GroupCommit(Generic[T]):
         self._idle.clear()
         self._wake.set()
 
+    def put_first_nowait(self, item: T) -> None:
+        """Take an item ahead of all that wait, but behind those that were put first before it. Raises `Full`."""
+        if self._urgent >= _URGENT_MAX:
+            raise Full
+        self._waiting.insert(self._urgent, item)
+        self._urgent += 1
+        self._put += 1
+        # What others wait for has one more before it.
+        self._barriers = deque((goal + 1, barrier) for goal, barrier in self._barriers)
+        self._idle.clear()
+        self._wake.set()
+
     async def wait_written(self) -> None:
         """Wait until everything put so far is written."""
         if self._written < self._put:
@@ -68,9 +84,10 @@ class GroupCommit(Generic[T]):
         last = 0
         while True:
             await self._wake.wait()
-            if last >= _BUSY and self._linger_s > 0:
+            if last >= _BUSY and self._linger_s > 0 and not self._urgent:
                 await asyncio.sleep(self._linger_s)
             items = [self._waiting.popleft() for _ in range(min(self._batch, len(self._waiting)))]
+            self._urgent = max(0, self._urgent - len(items))
             if not self._waiting:
                 self._wake.clear()
             self._in_flight = last = len(items)

@@ -37,6 +37,10 @@ class Producer:
         """Take a frame for `partition`. Raises `Full`."""
         self._commit.put_nowait((partition, frame))
 
+    def publish_first_nowait(self, partition: int, frame: Inbound) -> None:
+        """Take a frame ahead of all that wait, even when they are too many. Raises `Full`."""
+        self._commit.put_first_nowait((partition, frame))
+
     async def wait_written(self) -> None:
         """Wait until every frame taken so far is on its stream."""
         await self._commit.wait_written()

@@ -13,6 +13,9 @@ from msgspec import Struct
 
 from libs.wire.events import Draft, KeyBundle
 
+# What the session of an operator's call begins with; no socket's id does.
+OPERATORS: Final = "?"
+
 
 class Origin(Struct, array_like=True, frozen=True):
     """Where an answer goes: a socket on a gateway, and the acknowledgement it waits for, if any."""
@@ -22,6 +25,11 @@ class Origin(Struct, array_like=True, frozen=True):
     ack: int | None = None
     # What was asked was sealed, so what is answered is (`libs.identity.envelopes`).
     is_sealed: bool = False
+
+    @property
+    def is_operators(self) -> bool:
+        """Whether an operator's call asks, and no socket."""
+        return self.session.startswith(OPERATORS)
 
 
 class Sender(Struct, array_like=True, frozen=True):

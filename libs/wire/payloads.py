@@ -242,10 +242,13 @@ class EmergencyBroadcast(Struct, rename="camel", frozen=True):
 
 
 class Reach(Struct, rename="camel", frozen=True):
-    """How many people a broadcast is for: those who are online now, and those who are not."""
+    """How many people a broadcast is for: those who are online now, and those who are not.
+
+    `offline` is null while the store, which knows who lives where, is away.
+    """
 
     online: int
-    offline: int
+    offline: int | None
 
 
 class BroadcastAccepted(Struct, rename="camel", frozen=True):

@@ -15,7 +15,8 @@ from libs.limits import Limiter
 from libs.operators import Operators
 from libs.streams.producer import Producer
 from libs.telemetry import health, logs
-from services.gateway import addresses, downlink, http, minutes, neighbours, relay
+from services.gateway import addresses, broadcasts, downlink, http, minutes, neighbours, relay
+from services.gateway.alarms import Alarms
 from services.gateway.auth import Authenticator
 from services.gateway.catchup import CatchUp
 from services.gateway.compression import Compression
@@ -88,9 +89,9 @@ async def main(stop: asyncio.Event) -> None:
                 partitions=s.partitions,
                 linger_s=linger_s,
                 presence_grace_s=s.presence_grace_s,
-                read_up_to=lambda: frames.position,
+                read_up_to=lambda: frames.positions,
                 reviving=catchup.hold_all,
-                revived=lambda: revive(frames, catchup, watching, metrics),
+                revived=lambda: revive(frames, catchup, alarms, watching, metrics),
                 figures=lambda: http.figures(len(server.sockets), len(sessions), relay_address),
             )
             questions = Questions(gateway)
@@ -101,6 +102,7 @@ async def main(stop: asyncio.Event) -> None:
                 sign_ins=s.sign_ins_per_minute,
             )
             paces = Paces(s.frames_per_s, s.frames_burst)
+            alarms = Alarms(directory, sessions, catchup, metrics, linger_s=linger_s)
             door = Door(
                 gateway,
                 authenticator,
@@ -110,6 +112,7 @@ async def main(stop: asyncio.Event) -> None:
                 heartbeat,
                 uplink,
                 catchup,
+                alarms,
                 metrics,
                 sign_in_timeout_s=s.sign_in_timeout_s,
                 answer_timeout_s=s.answer_timeout_s,
@@ -124,6 +127,7 @@ async def main(stop: asyncio.Event) -> None:
                 questions,
                 Typists(sessions, typing_s=s.typing_s),
                 watching,
+                alarms,
                 metrics,
                 envelopes,
             )
@@ -191,13 +195,14 @@ async def main(stop: asyncio.Event) -> None:
             operators = Operators(s.admin_token, door.role_of)
             http.add_operators(internal, operators, commands, directory, partitions=s.partitions)
             elsewhere.serve(internal, server.answer_relayed)
+            broadcasts.add_routes(internal, operators, questions, uplink, answer_timeout_s=s.answer_timeout_s)
 
             async with (
                 health.serve(internal, s.internal_host, s.internal_port, "INTERNAL_PORT") as internal_port,
                 health.serve(public, s.websocket_host, s.websocket_port, "WEBSOCKET_PORT") as port,
             ):
                 relay_address = s.relay_address or neighbours.address(s.internal_host, internal_port)
-                working = (uplink, heartbeat, frames, turnstile, watching, standings)
+                working = (uplink, heartbeat, frames, turnstile, alarms, watching, standings)
                 running = [tasks.create_task(work.run()) for work in working]
                 log.info("started", port=port, internal_port=internal_port, file_limit=file_limit)
                 await stop.wait()
@@ -206,9 +211,12 @@ async def main(stop: asyncio.Event) -> None:
         log.info("stopped")
 
 
-def revive(frames: DownlinkReader, catchup: CatchUp, watching: Watching, metrics: GatewayMetrics) -> None:
+def revive(
+    frames: DownlinkReader, catchup: CatchUp, alarms: Alarms, watching: Watching, metrics: GatewayMetrics
+) -> None:
     """The cluster had forgotten this gateway, and remembers it again."""
     frames.rewind()
+    alarms.retell()
     catchup.restart_all()
     watching.rewatch()
     metrics.revivals.inc()

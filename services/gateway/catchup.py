@@ -63,6 +63,13 @@ class CatchUp:
             walk.again = True
         return True
 
+    def again(self, session: Session) -> None:
+        """More is due than was asked for: walk once more, after the walk that is under way."""
+        if session.walk is None:
+            self._walk(session)
+        else:
+            session.walk.again = True
+
     def page(self, session: Session, page: DuePage) -> None:
         """A page from the router."""
         walk = session.walk
@@ -72,6 +79,9 @@ class CatchUp:
             self._ask_later(session)
             return
         walk.position = page.position
+        if page.alarms:
+            self._sound(session, walk, page)
+            return
         if page.confirms or walk.cursors is not None:
             walk.seen.update((conversation_id, seq) for conversation_id, seqs in page.confirms for seq in seqs)
             ack = session.expect(Expected(page.confirms, is_page=True))
@@ -85,6 +95,28 @@ class CatchUp:
         """The client has a page: the next one, if there is one."""
         if session.walk is not None and session.walk.position is not None:
             self._ask(session)
+
+    def alarm_confirmed(self, session: Session, number: int) -> None:
+        """The client has a broadcast that a page of the walk `number` brought."""
+        walk = session.walk
+        if walk is not None and walk.number == number and walk.alarms:
+            walk.alarms -= 1
+            if not walk.alarms:
+                self._ask(session)
+
+    def _sound(self, session: Session, walk: Walk, page: DuePage) -> None:
+        walk.alarms = sum(session.emit_alarm(id_, body, walk.number) for id_, body in page.alarms)
+        if walk.alarms:
+            self._set_timer(session, self._page_timeout_s, self._go_on)
+        else:
+            self._ask(session)
+
+    def _go_on(self, session: Session) -> None:
+        """There are apps that confirm no broadcast: they get their messages all the same."""
+        if session.walk is not None:
+            session.walk.alarms = 0
+        self._stop_holding(session)
+        self._ask(session)
 
     def _walk(self, session: Session, cursors: dict[str, int] | None = None, budget_bytes: int | None = None) -> None:
         self._walks += 1

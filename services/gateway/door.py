@@ -17,6 +17,7 @@ from libs.identity import Claims
 from libs.wire import payloads
 from libs.wire.codes import Code, Refusal, is_retryable
 from libs.wire.frames import Origin, Profile, SignedIn, SignIn
+from services.gateway.alarms import Alarms
 from services.gateway.auth import Authenticator, offers_anything
 from services.gateway.catchup import CatchUp
 from services.gateway.heartbeat import Heartbeat
@@ -44,6 +45,7 @@ class Door:
         heartbeat: Heartbeat,
         uplink: Uplink,
         catchup: CatchUp,
+        alarms: Alarms,
         metrics: GatewayMetrics,
         *,
         sign_in_timeout_s: float,
@@ -59,6 +61,7 @@ class Door:
         self._heartbeat = heartbeat
         self._uplink = uplink
         self._catchup = catchup
+        self._alarms = alarms
         self._metrics = metrics
         self._sign_in_timeout_s = sign_in_timeout_s
         self._answer_timeout_s = answer_timeout_s
@@ -168,6 +171,8 @@ class Door:
         self._metrics.sign_in_s.observe(time.perf_counter() - started)
         session.name, session.role = profile.name, profile.role
         self._heartbeat.show(session.user_id)
+        if not session.has_moved:
+            session.places = profile.places
         return session
 
     async def _renew(self, session: Session, offered: Mapping[str, Any]) -> None:
@@ -180,7 +185,7 @@ class Door:
         except TimeoutError as error:
             raise Refusal(Code.UNAVAILABLE) from error
         session.claims = claims
-        session.name, session.role = profile.name, profile.role
+        session.name, session.role, session.places = profile.name, profile.role, profile.places
 
     async def _ask(self, session_id: str, claims: Claims) -> Profile:
         frame = SignIn(Origin(self._gateway, session_id), claims.user_id, claims.role, claims.issued_at_ms)
@@ -210,7 +215,9 @@ class Door:
             ),
         )
         self._watch_expiry(session)
+        self._alarms.welcome(session)
         if session.state is State.JOINING:
+            session.socket.set_barrier()
             self._catchup.start(session)
 
     # --- the end of a token --------------------------------------------------------------------
@@ -242,6 +249,7 @@ class Door:
     def _let_go(self, session: Session) -> None:
         if self._sessions.remove(session):
             self._heartbeat.unseat(session.user_id)
+        self._alarms.forget(session)
         self._questions.forget(session.id)
 
     def _refuse(self, socket: Socket, ack: int | None, refusal: Refusal) -> None:

@@ -1,6 +1,7 @@
-"""This gateway's stream → sessions.
+"""This gateway's streams → sessions.
 
-One reader, which starts at the beginning of the stream and trims what it has taken. Sections under an
+One reader, which starts at the beginning of both streams; the heartbeat trims what it has taken. Broadcasts have a
+stream of their own, which comes first. Sections under an
 older fencing token than one seen before are refused: their router lost its partition, and whoever owns
 it now says everything again.
 """
@@ -17,16 +18,19 @@ from libs.identity import Envelopes, Unopenable
 from libs.streams import consumer
 from libs.wire import codec
 from libs.wire.frames import (
+    Alarm,
     Answer,
     Downlink,
     DuePage,
     Emit,
+    Moved,
     PresenceChanges,
     SealedReply,
     Section,
     SignedIn,
     TypingNotice,
 )
+from services.gateway.alarms import Alarms
 from services.gateway.catchup import CatchUp
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.questions import Questions
@@ -53,39 +57,40 @@ class DownlinkReader:
         questions: Questions,
         typists: Typists,
         watching: Watching,
+        alarms: Alarms,
         metrics: GatewayMetrics,
         envelopes: Envelopes | None = None,
     ) -> None:
         self._reader = reader
-        self._stream = keys.downlink(gateway)
         self._sessions = sessions
         self._catchup = catchup
         self._questions = questions
         self._typists = typists
         self._watching = watching
+        self._alarms = alarms
         self._metrics = metrics
         self._envelopes = envelopes
         self._tokens: dict[int, int] = {}
-        self.position = consumer.BEGINNING
+        # What was taken of each stream, in the order they are taken in.
+        self.positions = {keys.alarms(gateway): consumer.BEGINNING, keys.downlink(gateway): consumer.BEGINNING}
 
     def rewind(self) -> None:
-        """The stream was made anew: nothing in it has been read."""
-        self.position = consumer.BEGINNING
+        """The streams were made anew: nothing in them has been read."""
+        self.positions = dict.fromkeys(self.positions, consumer.BEGINNING)
 
     async def run(self) -> None:
         """Read until cancelled."""
         while True:
             try:
-                read = await consumer.read(
-                    self._reader, {self._stream: self.position}, count=_READ_ENTRIES, block_ms=BLOCK_MS
-                )
+                read = await consumer.read(self._reader, self.positions, count=_READ_ENTRIES, block_ms=BLOCK_MS)
             except AWAY as error:
                 log.warning("downlink: the broker is away", error=type(error).__name__)
                 await asyncio.sleep(_BACKOFF_S)
                 continue
-            for entry in read.get(self._stream, ()):
-                self._take_entry(entry)
-                self.position = entry.id
+            for stream in self.positions:
+                for entry in read.get(stream, ()):
+                    self._take_entry(entry)
+                    self.positions[stream] = entry.id
 
     def _take_entry(self, entry: consumer.Entry) -> None:
         if entry.frames is None:
@@ -108,7 +113,7 @@ class DownlinkReader:
         self._tokens[section.partition] = max(newest, section.token)
         return section.token >= newest
 
-    def _take(self, frame: Downlink) -> None:
+    def _take(self, frame: Downlink) -> None:  # noqa: C901 - an arm a frame, each a line or two
         match frame:
             case Emit():
                 self._emit(frame)
@@ -120,6 +125,10 @@ class DownlinkReader:
                     self._catchup.page(session, frame)
             case PresenceChanges():
                 self._watching.take(frame)
+            case Alarm():
+                self._alarms.sound(frame)
+            case Moved():
+                self._alarms.moved(frame)
             case SignedIn():
                 self._questions.answered(frame)
             case SealedReply():

@@ -7,7 +7,7 @@ its users again and has every session fetch what it missed.
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 import structlog
@@ -17,6 +17,7 @@ from libs.broker import AWAY, Broker
 from libs.directory import Directory, Seat
 from libs.streams import consumer
 from libs.streams.group_commit import Full, GroupCommit
+from libs.wire import names
 from services.gateway.sessions import Sessions
 from services.gateway.uplink import Lag, Uplink
 
@@ -45,7 +46,7 @@ class Heartbeat:
         partitions: int,
         linger_s: float,
         presence_grace_s: float,
-        read_up_to: Callable[[], str],
+        read_up_to: Callable[[], Mapping[str, str]],
         reviving: Callable[[], None],
         revived: Callable[[], None],
         figures: Callable[[], bytes],
@@ -104,19 +105,18 @@ class Heartbeat:
     async def beat(self) -> None:
         """One beat. Raises `AWAY`."""
         was_known = await self._broker.script(self._directory.beat(self._gateway))
-        stream = keys.downlink(self._gateway)
         read_up_to = self._read_up_to()
-        exists, *_ = await self._broker.batch(
+        exist, *_ = await self._broker.batch(
             [
-                ("EXISTS", stream),
-                ("XTRIM", stream, "MINID", "=", consumer.after(read_up_to)),
+                ("EXISTS", *read_up_to),
+                *(("XTRIM", stream, "MINID", "=", consumer.after(entry)) for stream, entry in read_up_to.items()),
                 ("HSET", keys.figures(), self._gateway, self._figures()),
             ]
         )
-        # Remembered until it is done: a broker that goes away half-way has the name and the stream already.
-        self._must_revive = self._must_revive or not was_known or exists != 1
+        # Remembered until it is done: a broker that goes away half-way has the name and the streams already.
+        self._must_revive = self._must_revive or not was_known or exist != len(read_up_to)
         if self._must_revive:
-            await self._revive(stream)
+            await self._revive(read_up_to)
         self._uplink.note_lags(await lags(self._broker, self._partitions))
         self._beat_at = time.monotonic()
 
@@ -125,10 +125,11 @@ class Heartbeat:
         await self._directory.reap(self._gateway, _LEAVING_GRACE_MS)
         await self._broker.command("HDEL", keys.figures(), self._gateway)
 
-    async def _revive(self, stream: str) -> None:
-        """Make the downlink, seat everyone, and let them fetch what was said meanwhile."""
+    async def _revive(self, streams: Iterable[str]) -> None:
+        """Make our streams, seat everyone, and let them fetch what was said meanwhile."""
         self._reviving()
-        await self._broker.command("XADD", stream, "*", "hello", "")
+        for stream in streams:
+            await self._broker.command("XADD", stream, "*", "hello", "")
         for user in self._sessions.users:
             self.show(user)  # in line with those who come and go meanwhile
         await self.wait_seated()
@@ -149,7 +150,7 @@ class Heartbeat:
 
 async def lags(broker: Broker, partitions: int) -> Mapping[int, Lag]:
     """How far behind each partition is: while the store is away, read entries wait there too. Raises `AWAY`."""
-    numbers = range(partitions)
+    numbers = range(names.alarm_partition(partitions) + 1)
     positions = await broker.command("HMGET", keys.positions(), *numbers)
     commands: list[Any] = [("TIME",)]
     for number, position in zip(numbers, positions, strict=True):

@@ -13,7 +13,7 @@ from libs.broker import Broker
 from libs.directory import Directory
 from libs.operators import Operators
 from libs.telemetry import health
-from libs.wire import payloads
+from libs.wire import names, payloads
 from services.gateway.heartbeat import lags
 from services.gateway.settings import GatewaySettings
 from services.gateway.uplink import Lag
@@ -76,7 +76,8 @@ async def _status(broker: Broker, directory: Directory, partitions: int) -> dict
         if name.decode() in live
     ]
     lag = await lags(broker, partitions)
-    leases = await broker.batch([("GET", keys.lease(number)) for number in range(partitions)])
+    numbers = range(names.alarm_partition(partitions) + 1)
+    leases = await broker.batch([("GET", keys.lease(number)) for number in numbers])
     users = await broker.batch([("HLEN", keys.seats(shard)) for shard in range(keys.DIRECTORY_SHARDS)])
     return {
         "connections": sum(gateway["connections"] for gateway in gateways),
@@ -90,6 +91,6 @@ async def _status(broker: Broker, directory: Directory, partitions: int) -> dict
                 "lagMs": round(lag.get(number, Lag()).age_s * 1000),
                 "owner": lease.decode().partition(" ")[2] if isinstance(lease, bytes) else None,
             }
-            for number, lease in enumerate(leases)
+            for number, lease in zip(numbers, leases, strict=True)
         ],
     }

@@ -40,6 +40,9 @@ class GatewayMetrics:
             registry=registry,
             buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
         )
+        self.alarms = Counter(
+            "talowa_gateway_broadcasts_emitted_total", "Broadcasts put on a socket as they came.", registry=registry
+        )
         self.fenced = Counter(
             "talowa_gateway_fenced_sections_total",
             "Sections refused because their router had lost its partition.",

@@ -5,6 +5,7 @@ comes back, and what it missed is still due.
 """
 
 import asyncio
+from collections import deque
 from typing import Final, Protocol
 
 # What a packet costs beside its text: the object, its place in the queue.
@@ -28,21 +29,43 @@ class Packet(Protocol):
 class Outbox(asyncio.Queue[Packet | None]):
     """A queue of packets, bounded by bytes; None marks its end and always fits."""
 
+    _queue: deque[Packet | None]
+
     def __init__(self, max_bytes: int) -> None:
         super().__init__()
         self._max_bytes = max_bytes
         self.waiting_bytes = 0
+        # How many at the head nothing overtakes.
+        self._ahead = 0
+        self._is_first = False
+
+    def put_first_nowait(self, item: Packet) -> None:
+        """Take a packet ahead of all but what was put first before it and what waited at `set_barrier`."""
+        self._is_first = True
+        try:
+            self.put_nowait(item)
+        finally:
+            self._is_first = False
+
+    def set_barrier(self) -> None:
+        """Nothing overtakes what waits now: how a connection begins."""
+        self._ahead = self.qsize()
 
     def _put(self, item: Packet | None) -> None:
         size = _size(item)
         if self.waiting_bytes + size > self._max_bytes and item is not None:
             raise Overflow
         self.waiting_bytes += size
-        super()._put(item)
+        if self._is_first:
+            self._queue.insert(self._ahead, item)
+            self._ahead += 1
+        else:
+            super()._put(item)
 
     def _get(self) -> Packet | None:
         item: Packet | None = super()._get()
         self.waiting_bytes -= _size(item)
+        self._ahead = max(0, self._ahead - 1)
         return item
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from itertools import count
 
 from libs.wire.codes import Code, Refusal
-from libs.wire.frames import Answer, Origin, SignedIn
+from libs.wire.frames import OPERATORS, Answer, Origin, SignedIn
 
 Said = SignedIn | Answer
 
@@ -23,7 +23,7 @@ class Questions:
 
     def origin(self) -> Origin:
         """Where the answer to an operator's call goes."""
-        return Origin(self._gateway, f"?{next(self._numbers)}", 0)
+        return Origin(self._gateway, f"{OPERATORS}{next(self._numbers)}", 0)
 
     async def ask(self, session_id: str, publish: Callable[[], None]) -> Said:
         """The answer to what `publish` asks. Raises what it raises, and `Refusal` for who is gone."""

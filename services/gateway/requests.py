@@ -14,7 +14,7 @@ from libs.clock import now_ms
 from libs.wire import events, names, payloads
 from libs.wire.codes import Code, Refusal
 from libs.wire.frames import Confirm, History, Join, Origin, PublishKeys, Search, Send, TakeKeys
-from services.gateway import anonymity, bundles
+from services.gateway import anonymity, broadcasts, bundles
 from services.gateway.catchup import CatchUp
 from services.gateway.door import Door
 from services.gateway.keystrokes import Keystrokes
@@ -116,6 +116,8 @@ class Requests:
                 self._metrics.confirms_dropped.inc()
         if expected.is_page:
             self._catchup.page_confirmed(session)
+        elif expected.walk:
+            self._catchup.alarm_confirmed(session, expected.walk)
 
     # --- event by event ------------------------------------------------------------------------
 
@@ -125,7 +127,9 @@ class Requests:
             raise Refusal(Code.NOT_AUTHENTICATED)
         return events.read(name, argument)
 
-    def _take(self, session: Session, ack: int | None, name: str, event: msgspec.Struct) -> None:
+    def _take(  # noqa: C901, PLR0912 - an arm an event, none longer than a few lines
+        self, session: Session, ack: int | None, name: str, event: msgspec.Struct
+    ) -> None:
         self._minutes.count(session, name)
         origin = Origin(self._gateway, session.id, ack)
         match event:
@@ -139,6 +143,8 @@ class Requests:
                     conversation_id,
                     History(origin, session.user_id, conversation_id, event.limit, event.before, event.after, bare_id),
                 )
+            case events.EmergencyBroadcast():
+                self._uplink.publish_alarm(broadcasts.frame(event, origin, session.sender))
             case events.LeaveGroup():
                 self._leave(session, ack, event)
             case events.JoinGroup():

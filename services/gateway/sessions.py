@@ -11,7 +11,8 @@ from enum import IntEnum
 from typing import Final, Protocol
 
 from libs.identity import Claims
-from libs.wire.frames import DuePosition, Sender
+from libs.wire import names
+from libs.wire.frames import DuePosition, Places, Sender
 from services.gateway.minutes import Minute
 from services.gateway.pace import Pace
 
@@ -19,6 +20,8 @@ from services.gateway.pace import Pace
 _ACKS_MAX: Final = 1024
 # Live messages held while a session catches up; beyond it they are let go, and fetched as due after.
 HELD_MAX: Final = 200
+# Broadcasts that a socket was sent; one beyond so many newer ones could come again.
+_ALARMS_MAX: Final = 256
 
 
 class Socket(Protocol):
@@ -29,6 +32,8 @@ class Socket(Protocol):
     pace: Pace | None
 
     def emit(self, event: str, body: bytes, ack: int | None = None) -> None: ...
+    def emit_first(self, event: str, body: bytes, ack: int) -> None: ...
+    def set_barrier(self) -> None: ...
     def answer(self, ack: int, body: bytes) -> None: ...
     def close_for_retry(self) -> None: ...
     def close_for_good(self) -> None: ...
@@ -44,13 +49,19 @@ class State(IntEnum):
 
 
 class Expected:
-    """What the client's acknowledgement of an emit will confirm; `is_page` asks for the next page."""
+    """What the client's acknowledgement of an emit will confirm; `is_page` asks for the next page.
 
-    __slots__ = ("confirms", "is_page")
+    `walk` is that of a page of broadcasts: the last of the page to be confirmed asks for the next one.
+    """
 
-    def __init__(self, confirms: tuple[tuple[str, tuple[int, ...]], ...], *, is_page: bool = False) -> None:
+    __slots__ = ("confirms", "is_page", "walk")
+
+    def __init__(
+        self, confirms: tuple[tuple[str, tuple[int, ...]], ...], *, is_page: bool = False, walk: int = 0
+    ) -> None:
         self.confirms = confirms
         self.is_page = is_page
+        self.walk = walk
 
 
 class Held:
@@ -68,7 +79,7 @@ class Held:
 class Walk:
     """A walk through what is due: where it is, and what it has sent."""
 
-    __slots__ = ("again", "budget_bytes", "cursors", "held", "is_holding", "number", "position", "seen")
+    __slots__ = ("again", "alarms", "budget_bytes", "cursors", "held", "is_holding", "number", "position", "seen")
 
     def __init__(self, number: int = 0, cursors: dict[str, int] | None = None, budget_bytes: int | None = None) -> None:
         # Pages name their walk; those of one before are too late.
@@ -82,6 +93,8 @@ class Walk:
         self.seen: set[tuple[str, int]] = set()
         # Something was let go meanwhile: walk once more from the start.
         self.again = False
+        # Broadcasts of the page that are not confirmed yet.
+        self.alarms = 0
 
 
 class Session:
@@ -90,12 +103,15 @@ class Session:
     __slots__ = (
         "_ack",
         "_acks",
+        "_alarms",
         "claims",
         "expiry",
+        "has_moved",
         "is_gone",
         "minutes",
         "name",
         "page_timer",
+        "places",
         "role",
         "socket",
         "state",
@@ -109,6 +125,8 @@ class Session:
         self.user_id = claims.user_id
         self.name = ""
         self.role = ""
+        self.places = Places()
+        self.has_moved = False
         self.state = State.JOINING
         self.is_gone = False
         self.minutes: dict[str, Minute] | None = None
@@ -117,6 +135,7 @@ class Session:
         self.expiry: asyncio.TimerHandle | None = None
         self._ack = 0
         self._acks: OrderedDict[int, Expected] = OrderedDict()
+        self._alarms: dict[str, None] = {}
 
     @property
     def id(self) -> str:
@@ -143,6 +162,20 @@ class Session:
     def emit_due(self, event: str, body: bytes, conversation_id: str, seq: int) -> None:
         """Emit something that is due until its acknowledgement comes."""
         self.socket.emit(event, body, self.expect(Expected(((conversation_id, (seq,)),))))
+
+    def emit_alarm(self, broadcast_id: str, body: bytes, walk: int = 0) -> bool:
+        """Emit a broadcast, ahead of all that waits, unless this socket was sent it before; whether it was not.
+
+        It is due until its acknowledgement comes. `walk` is that of the page that brought it.
+        """
+        if broadcast_id in self._alarms:
+            return False
+        self._alarms[broadcast_id] = None
+        if len(self._alarms) > _ALARMS_MAX:
+            del self._alarms[next(iter(self._alarms))]
+        ack = self.expect(Expected(((names.broadcast(broadcast_id), (1,)),), walk=walk))
+        self.socket.emit_first("emergency_broadcast", body, ack)
+        return True
 
     def stop_timers(self) -> None:
         """No more for this session."""

@@ -118,6 +118,14 @@ class Socket(async_socket.AsyncSocket):  # type: ignore[misc] # the library is u
         """Send an event; `body` is JSON. With `ack`, the client's acknowledgement comes back under it."""
         self._say(f'2{"" if ack is None else ack}["{event}",{body.decode()}]')
 
+    def emit_first(self, event: str, body: bytes, ack: int) -> None:
+        """Send an event ahead of all that waits since `set_barrier`."""
+        self._say(f'2{ack}["{event}",{body.decode()}]', self.queue.put_first_nowait)
+
+    def set_barrier(self) -> None:
+        """Nothing overtakes what was said so far."""
+        self.queue.set_barrier()
+
     def answer(self, ack: int, body: bytes) -> None:
         """Send the acknowledgement of a client's event; `body` is JSON."""
         self._say(f"3{ack}[{body.decode()}]")
@@ -135,11 +143,11 @@ class Socket(async_socket.AsyncSocket):  # type: ignore[misc] # the library is u
         """Close on a client that goes on breaking the rules."""
         self._leave(WSCloseCode.POLICY_VIOLATION)
 
-    def _say(self, text: str) -> None:
+    def _say(self, text: str, put: Callable[[packet.Packet], None] | None = None) -> None:
         if self.closed or self._is_leaving:
             return  # nothing after a gap, nothing after goodbye: it stays due
         try:
-            self.queue.put_nowait(packet.Packet(packet.MESSAGE, text))
+            (put or self.queue.put_nowait)(packet.Packet(packet.MESSAGE, text))
         except Overflow:
             log.warning("outbox is full: closing the socket", session=self.id)
             self.server.overflowed()

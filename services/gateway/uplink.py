@@ -77,6 +77,13 @@ class Uplink:
             raise Refusal(Code.ACCESS_DENIED)
         self._publish(partition, frame)
 
+    def publish_alarm(self, frame: Inbound) -> None:
+        """To the partition of broadcasts: ahead of all that waits, however far behind routers are. Raises `Refusal`."""
+        try:
+            self._producer.publish_first_nowait(names.alarm_partition(self._partitions), frame)
+        except Full as error:
+            raise Refusal(Code.UNAVAILABLE, retry_after_ms=_RETRY_AFTER_MS) from error
+
     async def wait_written(self) -> None:
         """Wait until everything published so far is with the broker."""
         await self._producer.wait_written()

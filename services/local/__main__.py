@@ -13,9 +13,11 @@ from libs import lifecycle
 from libs.lifecycle import EXIT_CONFIG, Unstartable
 from libs.settings import SettingsError, load
 from libs.telemetry import logs
-from services.local import people, state
+from libs.wire.events import LEVELS
+from services.local import broadcast, people, state
 from services.local.app import console, say, up
 from services.local.arguments import parse
+from services.local.broadcast import CannotBroadcast
 from services.local.chat import CannotChat, Chat
 from services.local.claim import make_home, taking_turns
 from services.local.issuer import Issuer
@@ -46,7 +48,7 @@ def main() -> None:
     except (SettingsError, Unstartable) as error:
         print(f"talowa: {error}", file=sys.stderr)
         sys.exit(EXIT_CONFIG)
-    except (BadFile, CannotChat) as error:
+    except (BadFile, CannotChat, CannotBroadcast) as error:
         print(f"talowa: {error}", file=sys.stderr)
         sys.exit(1)
     except StoreAway as error:
@@ -122,6 +124,28 @@ async def _status(settings: LocalSettings, _: argparse.Namespace) -> int:
     return 0 if await show_status(found, Keyring(settings.home).admin_token(), console()) else 1
 
 
+async def _broadcast(settings: LocalSettings, given: argparse.Namespace) -> int:
+    found = state.read(settings.home)
+    if found is None:
+        raise CannotBroadcast(f"nothing runs on DATA_DIR={settings.home}. Start a cluster with `talowa up`.")
+    token = Keyring(settings.home).admin_token()
+    if given.tally is not None:
+        lines = await broadcast.tally(found, token, given.tally)
+    else:
+        level = next(level for level in LEVELS if getattr(given, level))
+        lines = await broadcast.send(
+            found,
+            token,
+            level=level,
+            place_ids=getattr(given, level),
+            priority=given.priority,
+            title=given.title,
+            text=given.text,
+        )
+    print("\n".join(lines))
+    return 0
+
+
 async def _admin_token(settings: LocalSettings, _: argparse.Namespace) -> int:
     print(Keyring(settings.home).admin_token())
     return 0
@@ -132,6 +156,7 @@ _COMMANDS = {
     "import": _import,
     "chat": _chat,
     "status": _status,
+    "broadcast": _broadcast,
     "admin-token": _admin_token,
 }
 

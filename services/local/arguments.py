@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Callable
 from typing import Final, NoReturn, get_args
 
+from libs.wire.events import LEVELS, PRIORITIES
 from libs.wire.names import is_id
 from services.local.issuer import DEFAULT_TTL_S
 from services.local.people import RoleName
@@ -73,6 +74,16 @@ _ABOUT_STATUS: Final = """\
 What runs, on which ports, whether it is ready; connections of each gateway and the lag of each partition.
 Exits with 1 if anything is not ready.
 """
+_ABOUT_BROADCAST: Final = """\
+Warns everyone who lives in some places: at once who is online, the others when they sign in. Prints the
+broadcast's id, and how many it is for. The same words for the same places within five minutes are the same
+broadcast. --tally shows how far one has come, place by place.
+
+examples:
+  talowa broadcast --village v12 --village v13 "Flood" "Go to the school on the hill."
+  talowa broadcast --district d1 --priority critical "Flood" "Go to higher ground."
+  talowa broadcast --tally 5d41402abc4b2a76b9719d911017c592
+"""
 _ABOUT_OPERATORS: Final = """\
 Prints the token that opens the operators' routes on the internal ports.
 
@@ -107,12 +118,16 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     whom.add_argument("--group", metavar="G", type=_id, help="write to this group (created and joined if need be)")
     chat.add_argument("--url", type=_url, help="the gateway (default: the first one of the cluster on DATA_DIR)")
     _add(commands, "status", "what runs, and how far behind it is", _ABOUT_STATUS)
+    broadcast = _add(commands, "broadcast", "warn everyone in villages, mandals, districts or states", _ABOUT_BROADCAST)
+    _add_broadcast(broadcast)
     _add(commands, "admin-token", "print the operators' token", _ABOUT_OPERATORS)
     given = parser.parse_args(arguments)
     if given.command is None:
-        parser.error("say what to do: up, token, import, chat, status or admin-token.")
+        parser.error("say what to do: up, token, import, chat, status, broadcast or admin-token.")
     if given.command == "token":
         _check_token(token, given)
+    if given.command == "broadcast":
+        _check_broadcast(broadcast, given)
     return given
 
 
@@ -146,6 +161,26 @@ def _add_token(token: Parser) -> None:
         default=DEFAULT_TTL_S,
         help=f"how long the tokens live (default {DEFAULT_TTL_S})",
     )
+
+
+def _add_broadcast(broadcast: Parser) -> None:
+    broadcast.add_argument("title", metavar="TITLE", nargs="?", help="the title")
+    broadcast.add_argument("text", metavar="TEXT", nargs="?", help="the text")
+    where = broadcast.add_mutually_exclusive_group()
+    for level in reversed(LEVELS):
+        where.add_argument(
+            f"--{level}", metavar="ID", type=_id, action="append", default=[], help=f"a {level}; may be repeated"
+        )
+    broadcast.add_argument("--priority", choices=PRIORITIES, default="high", help="how urgent it is (default high)")
+    where.add_argument("--tally", metavar="ID", type=_id, help="how far this broadcast has come")
+
+
+def _check_broadcast(parser: Parser, given: argparse.Namespace) -> None:
+    if given.tally is not None:
+        if given.title is not None:
+            parser.error("--tally goes alone, as in: talowa broadcast --tally ID")
+    elif given.text is None or not any(getattr(given, level) for level in LEVELS):
+        parser.error('say where and what, as in: talowa broadcast --village v12 "Flood" "Go to the school."')
 
 
 def _check_token(parser: Parser, given: argparse.Namespace) -> None:

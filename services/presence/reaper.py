@@ -70,10 +70,11 @@ class Reaper:
             log.warning("gateway reaped", gateway=gateway, seats=seats)
         live = sorted(await self._directory.live())
         self._metrics.gateways.set(len(live))
-        lengths = await self._broker.batch([("XLEN", keys.downlink(gateway)) for gateway in live])
-        for gateway, length in zip(live, lengths, strict=True):
+        streams = [(gateway, key(gateway)) for gateway in live for key in (keys.downlink, keys.alarms)]
+        lengths = await self._broker.batch([("XLEN", stream) for _, stream in streams])
+        for (gateway, stream), length in zip(streams, lengths, strict=True):
             if isinstance(length, int) and length > self._downlink_max_entries:
-                await self._broker.command("DEL", keys.downlink(gateway))
+                await self._broker.command("DEL", stream)
                 self._metrics.downlinks_dropped.inc()
                 log.warning("downlink dropped: its gateway does not read", gateway=gateway, entries=length)
         self._looked_at = time.monotonic()

@@ -16,10 +16,12 @@ from libs.telemetry import health, logs
 from services.router import routing
 from services.router.anonymity import Anonymity
 from services.router.aside import Aside
+from services.router.broadcasts import Broadcasts
 from services.router.conversations import Conversations
 from services.router.delivery import Delivery
 from services.router.due import DuePages
 from services.router.metrics import RouterMetrics
+from services.router.moves import Moves
 from services.router.people import People
 from services.router.rates import Rates, per_minute
 from services.router.requests import Requests
@@ -27,6 +29,7 @@ from services.router.sayings import Sayings
 from services.router.settings import RouterSettings
 from services.router.sqlite import open_store
 from services.router.store import Store, StoreAway
+from services.router.tallies import Tallies
 from services.router.typing_notices import TypingNotices
 from services.router.worker import BLOCK_MS, Worker
 
@@ -66,21 +69,25 @@ async def main(stop: asyncio.Event) -> None:
         requests = Requests(store, people, conversations, pages, metrics, typing)
         seal = envelopes.seal_reply if envelopes is not None else routing.no_seal
         aside = Aside(requests, commands, metrics, seal)
+        directory = Directory(commands)
+        rates = Rates(Limiter(commands), per_minute(s))
         delivery = Delivery(
             store,
             people,
-            Directory(commands),
+            directory,
             commands,
             Sayings(conversations, requests, aside, metrics, partitions=s.partitions),
             metrics,
-            Rates(Limiter(commands), per_minute(s)),
+            rates,
             anonymity,
             envelopes,
         )
+        tallies = Tallies(store, commands, metrics)
         worker = Worker(
             commands,
             reader,
             delivery,
+            Broadcasts(store, directory, commands, tallies, rates, metrics),
             store,
             metrics,
             router=router,
@@ -91,13 +98,15 @@ async def main(stop: asyncio.Event) -> None:
             receipt_gather_s=s.receipt_gather_s,
             envelopes=envelopes,
         )
+        moves = Moves(store, directory, commands, metrics, lambda: worker.alarm_partition)
         internal = health.internal_app(registry, {"broker": lambda: worker.problem})
         async with (
             health.serve(internal, s.internal_host, s.internal_port, "INTERNAL_PORT") as port,
             asyncio.TaskGroup() as tasks,
         ):
             log.info("started", internal_port=port, partitions=s.partitions, store=s.store)
-            working = [tasks.create_task(work) for work in (worker.run(), aside.run())]
+            running = (worker, aside, tallies, moves)
+            working = [tasks.create_task(work.run()) for work in running]
             await stop.wait()
             log.info("draining")
             await worker.drain()

@@ -37,7 +37,7 @@ class Verdict:
 class Work:
     """The frames of one partition in a batch, and what was decided about them."""
 
-    __slots__ = ("frames", "is_replay", "last_id", "partition", "verdicts")
+    __slots__ = ("frames", "is_replay", "last_id", "partition", "refusals", "verdicts")
 
     def __init__(
         self, partition: Partition, frames: Sequence[Inbound], last_id: str, *, is_replay: bool = False
@@ -47,6 +47,8 @@ class Work:
         self.last_id = last_id
         self.is_replay = is_replay
         self.verdicts: list[Verdict] = []
+        # Broadcasts that are refused, by id.
+        self.refusals: dict[str, Refusal] = {}
 
     @property
     def new_messages(self) -> list[Message]:

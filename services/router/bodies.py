@@ -1,11 +1,16 @@
 """Records as the bodies that clients receive, each encoded once."""
 
+from typing import Final
+
 import msgspec
 
 from libs.wire import names, payloads
 from libs.wire.codes import Refusal
+from libs.wire.frames import Broadcast
 from services.router.anonymity import Author
 from services.router.store import Message
+
+_PLACES_SHOWN: Final = 100
 
 
 def new_message(message: Message, status: str | None = None) -> bytes:
@@ -34,6 +39,21 @@ def new_message(message: Message, status: str | None = None) -> bytes:
             media_url=message.media_url if message.media_url is not None else msgspec.UNSET,
             media_metadata=msgspec.Raw(message.media_metadata) if message.media_metadata else msgspec.UNSET,
             status=status if status is not None else msgspec.UNSET,
+        )
+    )
+
+
+def emergency_broadcast(asked: Broadcast) -> bytes:
+    """The body of `emergency_broadcast`. A phone on 2G is not sent the ids of thousands of other villages."""
+    return payloads.encode(
+        payloads.EmergencyBroadcast(
+            broadcast_id=asked.broadcast_id,
+            title=asked.title,
+            content=asked.content,
+            priority=asked.priority,
+            timestamp=asked.received_at_ms,
+            location_level=asked.level,
+            location_ids=list(asked.place_ids) if len(asked.place_ids) <= _PLACES_SHOWN else [],
         )
     )
 

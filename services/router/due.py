@@ -1,4 +1,4 @@
-"""What someone away is owed: pages of messages, emergencies first, then oldest first.
+"""What someone away is owed: broadcasts, then pages of messages, emergencies first, then oldest first.
 
 It follows from the conversations' logs and the receipts; nothing is copied per recipient. Receipts
 that are in the broker but not yet in the store count: a phone that drops and returns at once is not
@@ -6,6 +6,7 @@ sent again what it just confirmed.
 """
 
 from collections.abc import Mapping
+from typing import Final
 
 import msgspec
 
@@ -15,6 +16,9 @@ from libs.wire import names, payloads
 from libs.wire.frames import Due, DuePage
 from services.router import bodies, receipts
 from services.router.store import Message, Receipt, Store, position_of
+
+# Broadcasts are read, and put on a page, this many at a time.
+_BROADCASTS: Final = 32
 
 
 class DuePages:
@@ -31,6 +35,11 @@ class DuePages:
         """The next page for one socket. Raises `StoreAway`, `libs.broker.AWAY`."""
         budget = min(asked.budget_bytes or self._bytes, self._bytes)
         position = asked.position
+        if position is None or position.rank < 0:
+            alarms = await self._alarms(asked, budget)
+            if alarms is not None:
+                return alarms
+            position = None
         taken: list[Message] = []
         rendered: list[msgspec.Raw] = []
         size = 0
@@ -71,6 +80,32 @@ class DuePages:
             cursors=asked.cursors,
             budget_bytes=asked.budget_bytes,
             walk=asked.walk,
+        )
+
+    async def _alarms(self, asked: Due, budget: int) -> DuePage | None:
+        """The next broadcasts; None when messages are what comes next."""
+        position = asked.position
+        taken: list[tuple[str, bytes]] = []
+        size = 0
+        while not taken:
+            rows = await self._store.due_broadcasts(asked.user_id, _BROADCASTS, after=position)
+            if not rows:
+                return None
+            journal = await self._journal(asked.user_id, {names.broadcast(row.id) for row in rows})
+            for row in rows:
+                if taken and size + len(row.body) > budget:
+                    break
+                position = row.position
+                if names.broadcast(row.id) not in journal:
+                    taken.append((row.id, row.body))
+                    size += len(row.body)
+        return DuePage(
+            session=asked.origin.session,
+            position=position,
+            cursors=asked.cursors,
+            budget_bytes=asked.budget_bytes,
+            walk=asked.walk,
+            alarms=tuple(taken),
         )
 
     async def _journal(self, user_id: str, conversations: set[str]) -> Mapping[str, Receipt]:

@@ -27,6 +27,12 @@ class RouterMetrics:
             ["outcome"],
             registry=registry,
         )
+        self.broadcasts = Counter(
+            "talowa_router_broadcasts_total",
+            "Broadcasts by what became of them: sent, queued, repeat, refused.",
+            ["outcome"],
+            registry=registry,
+        )
         self.refusals = Counter("talowa_router_refusals_total", "Refusals by code.", ["code"], registry=registry)
         self.batch_frames = Histogram(
             "talowa_router_batch_frames",

@@ -1,10 +1,10 @@
-"""Carry out a plan: one pipeline to the downlinks of the gateways, and what goes on to other partitions.
+"""Carry out a plan: one pipeline to the streams of the gateways, and what goes on to other partitions.
 
 A gateway whose downlink is gone was reaped, or outran its bound: its users are told nothing now, and
 get what is due when they (or it) come back.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from libs import keys
 from libs.broker import Broker, type_of_command
@@ -19,10 +19,12 @@ async def publish(
     sections: Mapping[str, Sequence[Section]],
     forwarded: Sequence[tuple[int, Inbound]],
     metrics: RouterMetrics,
+    *,
+    stream: Callable[[str], str] = keys.downlink,
 ) -> None:
     """Publish every gateway's sections and the forwarded frames. Raises `libs.broker.AWAY`."""
     commands: list[type_of_command] = [
-        ("XADD", keys.downlink(gateway), "NOMKSTREAM", "*", producer.FIELD, codec.pack_downlink(of_gateway))
+        ("XADD", stream(gateway), "NOMKSTREAM", "*", producer.FIELD, codec.pack_downlink(of_gateway))
         for gateway, of_gateway in sections.items()
     ]
     for partition, frame in forwarded:

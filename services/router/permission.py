@@ -15,6 +15,11 @@ def check_send(kind: str, role: str) -> None:
         raise Refusal(Code.ROLE_REQUIRED)
 
 
+def may_broadcast(role: str) -> bool:
+    """May this role warn whole villages?"""
+    return role in _MAY_ALARM
+
+
 def check_pseudonymous(sender_id: str, standing: str, pair: tuple[str, str], *, is_anonymous: bool) -> None:
     """May this user, who stands so in a conversation begun under a pseudonym, write in it? Raises `Refusal`.
 

@@ -121,6 +121,10 @@ class ReceiptBook:
             read=tuple(range(max(before.read, after.read - _TOLD) + 1, after.read + 1)),
         )
 
+    def confirm_broadcast(self, broadcast: str, user_id: str) -> None:
+        """Note that a user has a broadcast (`names.broadcast`). No page is kept of it: it may have 100,000 readers."""
+        self._unjournaled[broadcast, user_id] = Receipt(delivered=1)
+
     def blanks(self, conversation_id: str, user_id: str, seqs: Collection[int], last_saved: int) -> list[int]:
         """Places before `seqs` that hold the watermark up and are not at hand: perhaps own, or void, messages."""
         receipt = self.receipt(conversation_id, user_id)

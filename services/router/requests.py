@@ -142,6 +142,9 @@ class Requests:
         self, partition: Partition, frame: AboutConversation, *, is_replay: bool
     ) -> Sequence[Saying]:
         match frame:
+            case Confirm() if names.broadcast_of(frame.conversation_id) is not None:
+                partition.receipts.confirm_broadcast(frame.conversation_id, frame.user_id)
+                return []
             case Confirm():
                 return await self._confirm(partition, frame)
             case History():

@@ -1,15 +1,16 @@
 """Lease, read, hand on, acknowledge: the loop of a router.
 
 Two stages run side by side: one reads and decides, the other completes. One batch may wait between
-them; a third is not read. A broker that goes away, or a place that was taken, makes the partitions
-concerned start over: a new token, and the stream from its beginning. What was done before is found
-done.
+them; a third is not read. Broadcasts have a pair of stages of their own, so that they wait for no other
+batch. A broker that goes away, or a place that was taken, makes the partitions concerned start over: a new
+token, and the stream from its beginning. What was done before is found done.
 """
 
 import asyncio
 import time
+from collections.abc import Collection, Sequence
 from contextlib import suppress
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 
@@ -18,10 +19,9 @@ from libs.broker import AWAY, Broker
 from libs.identity import Envelopes, Unopenable
 from libs.streams import consumer
 from libs.streams.leases import Leases
-from libs.wire import codec
+from libs.wire import codec, names
 from libs.wire.frames import Inbound, SealedFrame
 from services.router.batch import Work
-from services.router.delivery import Delivery
 from services.router.metrics import RouterMetrics
 from services.router.partition import Partition
 from services.router.store import ReceiptRow, Store, StoreAway
@@ -39,6 +39,25 @@ _MEASURE_S: Final = 1.0
 _BUSY: Final = 4
 
 
+class Stages(Protocol):
+    """What becomes of batches: `Delivery` for those of conversations, `Broadcasts` for those of broadcasts."""
+
+    @property
+    def parked(self) -> int: ...
+    async def decide(self, works: Sequence[Work]) -> None: ...
+    async def complete(self, works: Sequence[Work]) -> None: ...
+    async def unpark(self) -> None: ...
+
+
+class _Line:
+    """A pair of stages, and the partitions whose batches go through them."""
+
+    def __init__(self, stages: Stages, partitions: Collection[int]) -> None:
+        self.stages = stages
+        self.partitions = partitions
+        self.decided: asyncio.Queue[list[Work]] = asyncio.Queue(maxsize=1)
+
+
 class Worker:
     """Owns partitions (`libs.streams.leases.Owner`) and moves their frames."""
 
@@ -46,7 +65,8 @@ class Worker:
         self,
         broker: Broker,
         reader: Broker,
-        delivery: Delivery,
+        delivery: Stages,
+        broadcasts: Stages,
         store: Store,
         metrics: RouterMetrics,
         *,
@@ -60,7 +80,6 @@ class Worker:
     ) -> None:
         self._broker = broker
         self._reader = reader
-        self._delivery = delivery
         self._store = store
         self._metrics = metrics
         self._router = router
@@ -69,17 +88,23 @@ class Worker:
         self._parked_frames_max = parked_frames_max
         self._receipt_gather_s = receipt_gather_s
         self._envelopes = envelopes
-        self._leases = Leases(broker, router, partitions, self)
+        self._alarm_partition = names.alarm_partition(partitions)
+        self._lines = (_Line(delivery, range(partitions)), _Line(broadcasts, (self._alarm_partition,)))
+        self._leases = Leases(broker, router, self._alarm_partition + 1, self)
         self._partitions: dict[int, Partition] = {}
         # Gained, but what the owner before left in the broker is still to be read.
         self._arriving: dict[int, Partition] = {}
-        self._decided: asyncio.Queue[list[Work]] = asyncio.Queue(maxsize=1)
         self._is_draining = False
 
     @property
     def problem(self) -> str | None:
         """Why this router is not ready, if it is not."""
         return None if self._leases.is_current else "the broker does not answer"
+
+    @property
+    def alarm_partition(self) -> Partition | None:
+        """The partition of broadcasts, if it is ours."""
+        return self._partitions.get(self._alarm_partition)
 
     # --- libs.streams.leases.Owner -------------------------------------------------------------
 
@@ -119,8 +144,9 @@ class Worker:
         """Work until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._leases.run())
-            tasks.create_task(self._read())
-            tasks.create_task(self._complete())
+            for line in self._lines:
+                tasks.create_task(self._read(line))
+                tasks.create_task(self._complete(line))
             tasks.create_task(self._save_receipts())
             tasks.create_task(self._measure())
 
@@ -132,23 +158,28 @@ class Worker:
         except AWAY:
             log.warning("leases are left to lapse: the broker is away")
 
-    async def _read(self) -> None:
+    async def _read(self, line: _Line) -> None:
         while True:
             try:
-                await self._arrive()
-                works = await self._read_batch()
+                await self._arrive(line)
+                works = await self._read_batch(line)
                 if works:
                     with self._metrics.stage_s.labels("decide").time():
-                        await self._delivery.decide(works)
-                    await self._decided.put(works)
+                        await line.stages.decide(works)
+                    await line.decided.put(works)
             except AWAY as error:
                 # The policy for a broker that is away: everything starts over once it is back.
                 log.warning("broker is away", error=type(error).__name__)
-                self._start_over(list(self._partitions.values()))
+                self._start_over(self._owned(line))
                 await asyncio.sleep(_BACKOFF_S)
 
-    async def _arrive(self) -> None:
+    def _owned(self, line: _Line) -> list[Partition]:
+        return [partition for partition in self._partitions.values() if partition.number in line.partitions]
+
+    async def _arrive(self, line: _Line) -> None:
         for number, partition in list(self._arriving.items()):
+            if number not in line.partitions:
+                continue
             journal = await self._broker.command("HGETALL", keys.receipts(number))
             newest = await self._broker.command("XREVRANGE", keys.inbound(number), "+", "-", "COUNT", 1)
             if newest:
@@ -157,9 +188,9 @@ class Worker:
             if self._arriving.pop(number, None) is partition and not partition.is_lost:
                 self._partitions[number] = partition
 
-    async def _read_batch(self) -> list[Work]:
-        ready = {keys.inbound(p.number): p for p in self._partitions.values() if p.leaving_since is None}
-        if not ready or self._is_draining or self._delivery.parked >= self._parked_frames_max:
+    async def _read_batch(self, line: _Line) -> list[Work]:
+        ready = {keys.inbound(p.number): p for p in self._owned(line) if p.leaving_since is None}
+        if not ready or self._is_draining or line.stages.parked >= self._parked_frames_max:
             await asyncio.sleep(BLOCK_MS / 1000 / 5)
             return []
         entries = await consumer.read(
@@ -203,20 +234,20 @@ class Worker:
             self._metrics.unopened.inc()
         return frame
 
-    async def _complete(self) -> None:
+    async def _complete(self, line: _Line) -> None:
         while True:
             works: list[Work] = []
             with suppress(TimeoutError):
                 async with asyncio.timeout(_UNPARK_S):
-                    works = await self._decided.get()
+                    works = await line.decided.get()
             try:
                 if works:
-                    await self._delivery.complete(works)
-                elif self._delivery.parked:
-                    await self._delivery.unpark()
+                    await line.stages.complete(works)
+                elif line.stages.parked:
+                    await line.stages.unpark()
             except AWAY as error:
                 log.warning("broker is away", error=type(error).__name__)
-                self._start_over(list(self._partitions.values()))
+                self._start_over(self._owned(line))
             for work in works:
                 work.partition.under_way -= 1
             self._start_over([work.partition for work in works if work.partition.is_lost])

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import msgspec
 import pytest
 import pytest_asyncio
 
@@ -62,7 +63,12 @@ class SqliteRecord:
 
     async def put_users(self, users: Sequence[User]) -> None:
         async with open_store(self.path) as store:
-            rows = [UserRow(u.id, u.name, u.role, u.disabled, u.blocked, u.valid_after_ms) for u in users]
+            rows = [
+                UserRow(
+                    u.id, u.name, u.role, u.disabled, u.blocked, u.valid_after_ms, *msgspec.structs.astuple(u.places)
+                )
+                for u in users
+            ]
             await store.put_users(rows)
 
     async def put_groups(self, groups: Sequence[Group]) -> None:

@@ -9,6 +9,8 @@ from libs import keys, membership
 from libs.broker import Broker
 from libs.directory import Directory, Seat
 from libs.directory.directory import GATEWAY_TTL_MS
+from libs.wire.events import LEVELS
+from libs.wire.frames import Places
 from tests.support.waiting import until
 
 MEMBERS = "members"
@@ -275,3 +277,67 @@ async def test_a_gateway_that_comes_back_while_it_is_reaped_is_told_at_its_next_
     await beat(broker)  # it wakes up: the reaper below had found it lapsed before
     await seats.reap("g1")
     assert await broker.script(seats.beat("g1")) == 0
+
+
+# Where users live
+
+_HOME = Places("TS", "d1", "m1", "v1")
+
+
+async def test_who_has_a_seat_is_counted_where_they_live(seats: Directory) -> None:
+    """At each level, once, however often it is told, and on however many gateways they are."""
+    await seats.touch("g1", USERS)
+    await seats.touch("g2", USERS)
+    for _ in range(2):
+        await seats.settle(dict.fromkeys(USERS, _HOME))
+    for level, place in zip(LEVELS, ("TS", "d1", "m1", "v1"), strict=True):
+        assert await seats.residents(level, [place, "elsewhere"]) == len(USERS)
+    assert await seats.residents("mandal", ["v1"]) == 0
+
+
+async def test_who_moves_is_counted_at_the_new_place_only(seats: Directory) -> None:
+    """What stayed the same stays counted."""
+    await seats.touch("g1", ["rama"])
+    await seats.settle({"rama": _HOME})
+    await seats.settle({"rama": Places("TS", "d1", "m1", "v2")})
+    assert [await seats.residents("village", [place]) for place in ("v1", "v2")] == [0, 1]
+    assert await seats.residents("state", ["TS"]) == 1
+
+
+async def test_who_has_no_seat_is_not_counted(seats: Directory, broker: Broker) -> None:
+    """They left before it was told; nothing of them is kept."""
+    await seats.settle({"rama": _HOME})
+    assert await keys_there(broker) == set()
+
+
+async def test_counts_go_with_the_last_seat(seats: Directory, broker: Broker) -> None:
+    """Dropped or reaped; while there is another seat they stay."""
+    await seats.touch("g1", ["rama", "sita"])
+    await seats.touch("g2", ["rama"])
+    await seats.settle({"rama": _HOME, "sita": _HOME})
+    await seats.drop("g1", ["sita"])
+    assert await seats.residents("village", ["v1"]) == 1
+    await seats.reap("g1")
+    assert await seats.residents("village", ["v1"]) == 1
+    await seats.reap("g2")
+    assert await seats.residents("village", ["v1"]) == 0
+    assert await keys_there(broker) == set()
+
+
+async def test_a_place_whose_id_is_none_is_not_counted(seats: Directory) -> None:
+    """It cannot be named in a broadcast, and must not be taken for another."""
+    await seats.touch("g1", ["rama"])
+    await seats.settle({"rama": Places(village="v1 and v2", mandal="m:1")})
+    assert await seats.residents("village", ["v1"]) == 0
+
+
+async def test_reaping_takes_both_streams_of_a_gateway(seats: Directory, broker: Broker) -> None:
+    """What was in them is due."""
+    for stream in (keys.downlink("g1"), keys.alarms("g1")):
+        await broker.command("XADD", stream, "*", "hello", "")
+    await beat(broker)
+    await lapse(broker, "g2")
+    assert await seats.known() == {"g1", "g2"}
+    await seats.reap("g1")
+    assert await keys_there(broker) == {keys.gateways()}
+    assert await seats.known() == {"g2"}

@@ -189,7 +189,7 @@ async def test_a_long_search_holds_up_no_other_read(tmp_path: Path) -> None:
     """It has a lane of its own."""
     over = threading.Event()
     async with open_store(tmp_path / "store.sqlite") as store, asyncio.TaskGroup() as tasks:
-        searching = tasks.create_task(store._searcher.run(lambda _: over.wait(10)))
+        searching = tasks.create_task(store._patient.run(lambda _: over.wait(10)))
         try:
             await store.save([message(1)])
             assert [one.seq for one in await store.history(RAMA_SITA, 10)] == [1]

@@ -1,6 +1,7 @@
 -- Seat users on a gateway, or take their seats away; presence is to look at who came or went.
 -- KEYS 1 seats: hash of user → gateways, separated by spaces   2 set of users seated on this gateway
 --      3 changes: sorted set of users by the millisecond to look at them   4 left: hash of user → when last seen
+--      5 where: hash of user → places   6 residents: hash of place → how many users
 -- ARGV 1 gateway   2 milliseconds in which who went may come back unnoticed   then pairs of what and user:
 --      '+' takes a seat that presence need not notice, '*' takes or has one that it must, '-' drops it
 local gateway = ARGV[1]
@@ -33,5 +34,11 @@ for i = 3, #ARGV, 2 do
     redis.call('HSET', KEYS[1], user, table.concat(others, ' '))
   else
     redis.call('HDEL', KEYS[1], user)
+    for place in string.gmatch(redis.call('HGET', KEYS[5], user) or '', '%S+') do
+      if redis.call('HINCRBY', KEYS[6], place, -1) <= 0 then
+        redis.call('HDEL', KEYS[6], place)
+      end
+    end
+    redis.call('HDEL', KEYS[5], user)
   end
 end

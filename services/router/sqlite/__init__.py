@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from libs.storage.sqlite import Lane, open_lane
+from services.router.sqlite.broadcasts import Broadcasts
 from services.router.sqlite.keys import Keys
 from services.router.sqlite.messages import Messages
 from services.router.sqlite.people import GroupRow, People, UserRow
@@ -19,13 +20,13 @@ from services.router.sqlite.words import check
 __all__ = ["GroupRow", "SqliteStore", "UserRow", "open_store"]
 
 
-class SqliteStore(Messages, People, Keys, Search):
-    """`store.Store` on one SQLite file, and the writes of operators."""
+class SqliteStore(Messages, Broadcasts, People, Keys, Search):
+    """`store.Store` on one SQLite file, and the writes of operators. `patient` is for what takes its time."""
 
-    def __init__(self, writer: Lane, reader: Lane, searcher: Lane) -> None:
+    def __init__(self, writer: Lane, reader: Lane, patient: Lane) -> None:
         self._writer = writer
         self._reader = reader
-        self._searcher = searcher
+        self._patient = patient
 
 
 @asynccontextmanager
@@ -35,6 +36,6 @@ async def open_store(path: Path, *, patience_s: float = 2.0) -> AsyncIterator[Sq
     async with (
         open_lane(path, SCHEMA, patience_s) as writer,
         open_lane(path, SCHEMA, patience_s) as reader,
-        open_lane(path, SCHEMA, patience_s) as searcher,
+        open_lane(path, SCHEMA, patience_s) as patient,
     ):
-        yield SqliteStore(writer, reader, searcher)
+        yield SqliteStore(writer, reader, patient)

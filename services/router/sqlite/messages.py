@@ -9,6 +9,7 @@ import msgspec
 from libs.storage.sqlite import Lane, json_of, read, transaction, write_rows
 from libs.wire import names
 from libs.wire.frames import DuePosition
+from services.router.sqlite import broadcasts
 from services.router.sqlite.words import index
 from services.router.store import Message, Receipt, ReceiptRow, Saved, position_of
 
@@ -180,6 +181,7 @@ def _outcome(message: Message, place_of: Mapping[str, tuple[str, int]], voids: C
 
 def _save_receipts(db: sqlite3.Connection, rows: Sequence[ReceiptRow]) -> None:
     with transaction(db):
+        rows = broadcasts.save_receipts(db, rows)
         asked = json_of([(row.conversation_id, row.user_id) for row in rows])
         there = {(id_, user): receipt for id_, user, receipt in _receipts.decode(read(db, _RECEIPTS_OF, (asked,)))}
         merged: dict[tuple[str, str], Receipt] = {}

@@ -7,8 +7,10 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
+from libs.clock import now_ms
 from libs.storage.sqlite import Lane, json_of, transaction
 from libs.wire import names
+from services.router.sqlite.broadcasts import note_residences
 from services.router.store import Group, User
 
 _USERS: Final = """
@@ -86,7 +88,7 @@ class People:
         return {group.id: group for group in found}
 
     async def put_users(self, users: Sequence[UserRow]) -> None:
-        """Create users, or change what their rows name. All or nothing; 10,000 take about 0.1 s."""
+        """Create users, or change what their rows name. All or nothing; 10,000 take about 0.4 s."""
         await self._writer.run(lambda db: _put_users(db, users))
 
     async def put_groups(self, groups: Sequence[GroupRow]) -> None:
@@ -97,6 +99,7 @@ class People:
 def _put_users(db: sqlite3.Connection, users: Sequence[UserRow]) -> None:
     with transaction(db):
         db.executemany(_PUT_USER, map(_columns, users))
+        note_residences(db, {user.id for user in users}, now_ms())
 
 
 def _columns(user: UserRow) -> dict[str, Any]:

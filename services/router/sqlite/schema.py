@@ -3,7 +3,7 @@
 from typing import Final
 
 from libs.storage.sqlite import Schema
-from services.router.sqlite import keys, words
+from services.router.sqlite import broadcasts, keys, words
 
 # Messages have a rowid: conversations come in no order, and inserting among them in one wide tree took
 # twice the time of appending, with 300,000 there. `due` walks the primary key.
@@ -38,7 +38,12 @@ _VERSION_1: Final = (
     "CREATE UNIQUE INDEX messages_by_key ON messages (key) WHERE NOT is_void",
 )
 
-_VERSION_2: Final = ("ALTER TABLE messages ADD COLUMN sealed TEXT", *keys.TABLES, *words.TABLES)
+_VERSION_2: Final = (
+    "ALTER TABLE messages ADD COLUMN sealed TEXT",
+    *broadcasts.TABLES,
+    *keys.TABLES,
+    *words.TABLES,
+)
 
 # `shape` holds the fields of a Message in their order.
 _VIEWS: Final = (

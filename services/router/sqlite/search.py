@@ -29,12 +29,12 @@ _mine: Final = msgspec.json.Decoder(list[str])
 class Search:
     """`store.Search`, in a lane of its own: a long search holds up no other read."""
 
-    _searcher: Lane
+    _patient: Lane
 
     async def search(
         self, user_id: str, query: str, limit: int, *, conversation_id: str | None = None
     ) -> list[Message]:
-        found = await self._searcher.run(lambda db: _search(db, user_id, words(query), limit, conversation_id))
+        found = await self._patient.run(lambda db: _search(db, user_id, words(query), limit, conversation_id))
         return sorted(found, key=lambda one: (one.server_time_ms, one.conversation_id, one.seq), reverse=True)
 
 

@@ -2,6 +2,7 @@
 
     people.py      users, groups
     messages.py    messages and receipts
+    broadcasts.py  emergency broadcasts, and who lives where
     keys.py        public keys of devices
     search.py      messages by their words
 
@@ -16,26 +17,32 @@ What is promised to callers, and checked by `tests/contracts` on every implement
 from typing import Protocol
 
 from libs.storage import StoreAway
+from services.router.store.broadcasts import Broadcast, Broadcasts, DueBroadcast, Moves, Reached, Tally
 from services.router.store.keys import Keys, Outcome, Published, TakenKeys
 from services.router.store.messages import Message, Messages, Receipt, ReceiptRow, Saved, position_of
 from services.router.store.people import Group, People, User
 from services.router.store.search import Search
 
 __all__ = [
+    "Broadcast",
+    "DueBroadcast",
     "Group",
     "Message",
+    "Moves",
     "Outcome",
     "Published",
+    "Reached",
     "Receipt",
     "ReceiptRow",
     "Saved",
     "Store",
     "StoreAway",
     "TakenKeys",
+    "Tally",
     "User",
     "position_of",
 ]
 
 
-class Store(Messages, People, Keys, Search, Protocol):
+class Store(Messages, Broadcasts, People, Keys, Search, Protocol):
     """The record."""

@@ -126,7 +126,8 @@ class Messages(Protocol):
         """Merge receipts into what is there: a row that holds less changes nothing (never goes back).
 
         It makes nobody a member: a row of someone who was removed from a group, or of a stranger, is left out.
-        The two of a direct conversation may be ahead of its first message.
+        The two of a direct conversation may be ahead of its first message. Rows of broadcasts (`names.broadcast`)
+        say who has them.
         """
         ...
 

@@ -17,7 +17,7 @@ from libs.keys import CATALOGUE, Key
 from libs.limits import Limiter
 from libs.streams.producer import Producer
 from libs.wire.events import Draft
-from libs.wire.frames import Confirm, Origin, Send, Sender
+from libs.wire.frames import Confirm, Origin, Places, Send, Sender
 from services.gateway.heartbeat import Heartbeat
 from services.gateway.sessions import Sessions
 from services.gateway.uplink import Uplink
@@ -25,6 +25,7 @@ from services.presence.announcer import Announcer
 from services.presence.cold import Cold
 from services.presence.metrics import PresenceMetrics
 from services.router.aside import Aside
+from services.router.broadcasts import Broadcasts
 from services.router.conversations import Conversations
 from services.router.delivery import Delivery
 from services.router.due import DuePages
@@ -33,6 +34,7 @@ from services.router.people import People
 from services.router.rates import Rates
 from services.router.requests import Requests
 from services.router.sayings import Sayings
+from services.router.tallies import Tallies
 from services.router.typing_notices import TypingNotices
 from services.router.worker import Worker
 from tests.support.broker import running_broker
@@ -176,9 +178,11 @@ def _worker(broker: Broker, reader: Broker, store: FakeStore) -> Worker:
     aside = Aside(requests, broker, metrics)
     sayings = Sayings(conversations, requests, aside, metrics, partitions=PARTITIONS)
     rates = Rates(Limiter(broker), dict.fromkeys(("text", "image", "document", "voice", "emergency"), 3))
-    delivery = Delivery(store, people, Directory(broker), broker, sayings, metrics, rates)
+    directory = Directory(broker)
+    delivery = Delivery(store, people, directory, broker, sayings, metrics, rates)
+    broadcasts = Broadcasts(store, directory, broker, Tallies(store, broker, metrics), rates, metrics)
     given: dict[str, Any] = {"read_entries": 100, "linger_s": 0.0, "receipt_gather_s": 0.1, "parked_frames_max": 100}
-    return Worker(broker, reader, delivery, store, metrics, router="r1", partitions=PARTITIONS, **given)
+    return Worker(broker, reader, delivery, broadcasts, store, metrics, router="r1", partitions=PARTITIONS, **given)
 
 
 async def test_the_services_write_what_is_catalogued_and_nothing_else(tmp_path: Path) -> None:
@@ -204,13 +208,14 @@ async def test_the_services_write_what_is_catalogued_and_nothing_else(tmp_path: 
             partitions=PARTITIONS,
             linger_s=0,
             presence_grace_s=0.6,
-            read_up_to=lambda: "0-0",
+            read_up_to=lambda: dict.fromkeys((keys.alarms("g1"), keys.downlink("g1")), "0-0"),
             reviving=lambda: None,
             revived=lambda: None,
             figures=lambda: b"{}",
         )
         await heartbeat.beat()
-        heartbeat.seat("sita")
+        await directory.touch("g1", ["sita"])
+        await directory.settle({"sita": Places(village="v1")})
         running = [
             tasks.create_task(work) for work in (_worker(broker, reader, store).run(), uplink.run(), heartbeat.run())
         ]

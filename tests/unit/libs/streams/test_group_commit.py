@@ -120,3 +120,36 @@ async def test_an_error_of_our_own_ends_the_run() -> None:
     commit.put_nowait(0)
     with pytest.raises(ValueError, match=r"^$"):
         await commit.run()
+
+
+async def test_what_is_put_first_overtakes_all_that_waits_but_its_own_kind() -> None:
+    """Also when too many wait; and who waits for what was there before still waits for all of it."""
+    slow = Slow()
+    commit = GroupCommit(slow.write, limit=4, linger_s=0, batch=2)
+    async with running(commit), asyncio.TaskGroup() as tasks:
+        commit.put_nowait(0)
+        await asyncio.sleep(0)
+        for item in (1, 2, 3):
+            commit.put_nowait(item)
+        waiting = tasks.create_task(commit.wait_written())
+        await asyncio.sleep(0)
+        for item in (10, 11, 12):
+            commit.put_first_nowait(item)
+        with pytest.raises(Full):
+            commit.put_nowait(4)
+        slow.gate.set()
+        await waiting
+        assert slow.batches == [[0], [10, 11], [12, 1], [2, 3]]
+        commit.put_nowait(5)
+        commit.put_first_nowait(13)
+        await commit.wait_written()
+    assert slow.batches[4:] == [[13, 5]]
+
+
+def test_what_is_put_first_is_bounded_too() -> None:
+    """A hundred warnings that nobody takes are enough."""
+    commit = GroupCommit(Slow().write, limit=1, linger_s=0)
+    for item in range(100):
+        commit.put_first_nowait(item)
+    with pytest.raises(Full):
+        commit.put_first_nowait(100)

@@ -31,6 +31,13 @@ class FakeSocket:
         """An event."""
         self.emitted.append((event, json.loads(body), ack))
 
+    def emit_first(self, event: str, body: bytes, ack: int) -> None:
+        """An event ahead of the others."""
+        self.emitted.append((event, json.loads(body), ack))
+
+    def set_barrier(self) -> None:
+        """The end of the beginning."""
+
     def answer(self, ack: int, body: bytes) -> None:
         """An acknowledgement."""
         self.answered.append((ack, json.loads(body)))

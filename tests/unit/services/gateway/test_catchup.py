@@ -7,6 +7,7 @@ from libs.wire.frames import Due, DuePage, DuePosition, Emit, Inbound
 from services.gateway.catchup import CatchUp
 from services.gateway.sessions import HELD_MAX, Session, Sessions, State
 from services.gateway.uplink import Uplink
+from tests.support.waiting import until
 from tests.unit.services.gateway.fakes import FakeBroker, FakeSocket, session, uplink
 
 _POSITION = DuePosition(1, 5, "group:g", 3)
@@ -162,3 +163,76 @@ async def test_a_refused_question_is_asked_again_later() -> None:
 def test_the_fakes_take_real_frames() -> None:
     """An uplink over the fake broker is one like any other."""
     assert len(uplink(FakeBroker())) == 0
+
+
+def _alarm_page(walker: Walker, *numbers: int) -> None:
+    alarms = tuple((f"{number:032x}", b"{}") for number in numbers)
+    position = DuePosition(-1, 5, f"{numbers[-1]:032x}", 1)
+    walker.catchup.page(walker.session, DuePage("socket", position=position, walk=walker.walk, alarms=alarms))
+
+
+async def test_the_page_after_broadcasts_is_asked_for_when_all_of_them_are_confirmed() -> None:
+    """Each is an event of its own; messages wait meanwhile."""
+    walker = Walker()
+    walker.catchup.start(walker.session)
+    _alarm_page(walker, 1, 2)
+    walker.live(3)
+    assert [event for event, _ in walker.seen] == ["emergency_broadcast"] * 2
+    for _, _, ack in list(walker.socket.emitted):
+        assert len(walker.uplink.asked) == 1
+        assert ack is not None
+        expected = walker.session.take_expected(ack)
+        assert expected is not None
+        walker.catchup.alarm_confirmed(walker.session, expected.walk)
+    assert [frame.position for frame in walker.uplink.asked] == [None, DuePosition(-1, 5, f"{2:032x}", 1)]
+    walker.page(1)
+    assert [event for event, _ in walker.seen[2:]] == ["offline_messages", "new_message"]
+    walker.session.stop_timers()
+
+
+async def test_broadcasts_that_came_live_are_not_sent_again_by_a_page() -> None:
+    """If that was all of them, the next page is asked for at once."""
+    walker = Walker()
+    walker.catchup.start(walker.session)
+    assert walker.session.emit_alarm(f"{1:032x}", b"{}")
+    _alarm_page(walker, 1)
+    assert len(walker.seen) == 1
+    assert len(walker.uplink.asked) == 2
+    walker.session.stop_timers()
+
+
+async def test_a_confirmation_from_a_walk_before_asks_for_nothing() -> None:
+    """It is a receipt, and no more."""
+    walker = Walker()
+    walker.catchup.start(walker.session)
+    _alarm_page(walker, 1, 2)
+    before = walker.walk
+    walker.catchup.start(walker.session)
+    walker.catchup.alarm_confirmed(walker.session, before)
+    assert len(walker.uplink.asked) == 2
+    walker.session.stop_timers()
+
+
+async def test_broadcasts_that_nobody_confirms_do_not_hold_messages_up_for_ever() -> None:
+    """After a time the walk goes on; what was not confirmed stays due."""
+    walker = Walker()
+    walker.catchup = CatchUp("g1", Sessions(), walker.uplink, page_timeout_s=0.01)
+    walker.catchup.start(walker.session)
+    _alarm_page(walker, 1)
+    await until(lambda: len(walker.uplink.asked) == 2, 5, "the walk to go on")
+    assert walker.session.state is State.LIVE
+    walker.session.stop_timers()
+
+
+async def test_a_walk_under_way_is_followed_by_another_when_more_is_due() -> None:
+    """One that is over begins anew at once."""
+    walker = Walker()
+    walker.catchup.start(walker.session)
+    walker.catchup.again(walker.session)
+    assert len(walker.uplink.asked) == 1
+    walker.page()
+    assert len(walker.uplink.asked) == 2
+    walker.page()
+    walker.catchup.again(walker.session)
+    assert [frame.position for frame in walker.uplink.asked] == [None] * 3
+    walker.session.stop_timers()

@@ -3,10 +3,11 @@
 from prometheus_client import CollectorRegistry
 
 from libs.broker import Broker
-from libs.directory import Watchers
+from libs.directory import Directory, Watchers
 from libs.identity import Envelopes
 from libs.wire.events import Draft
 from libs.wire.frames import Answer, Emit, Origin, SealedFrame, SealedReply, Send, Sender
+from services.gateway.alarms import Alarms
 from services.gateway.catchup import CatchUp
 from services.gateway.downlink import DownlinkReader
 from services.gateway.metrics import GatewayMetrics
@@ -31,9 +32,12 @@ def reader(envelopes: Envelopes | None = OURS) -> tuple[DownlinkReader, FakeSock
     sessions.add(asha)
     catchup = CatchUp("g1", sessions, uplink(broker), page_timeout_s=1)
     metrics = GatewayMetrics(CollectorRegistry())
+    alarms = Alarms(Directory(broker), sessions, catchup, metrics, linger_s=0)
     typists = Typists(sessions, typing_s=10)
     watching = Watching(Watchers(broker), "g1", metrics, linger_s=0, watches_max=10)
-    down = DownlinkReader(broker, "g1", sessions, catchup, Questions("g1"), typists, watching, metrics, envelopes)
+    down = DownlinkReader(
+        broker, "g1", sessions, catchup, Questions("g1"), typists, watching, alarms, metrics, envelopes
+    )
     return down, socket
 
 

@@ -65,3 +65,42 @@ async def test_who_waits_is_woken() -> None:
     packet = waiting.result()
     assert packet is not None
     assert packet.encode() == "x"
+
+
+@given(
+    st.lists(st.text(max_size=5), max_size=5),
+    st.lists(st.tuples(st.sampled_from(["put", "first", "get"]), st.integers()), max_size=40),
+)
+def test_what_is_put_first_overtakes_all_but_its_own_kind_and_how_a_connection_begins(
+    greeting: list[str], steps: list[tuple[str, int]]
+) -> None:
+    """The model is three queues, emptied one after another."""
+    outbox = Outbox(1 << 20)
+    beginning: list[object] = list(greeting)
+    urgent: list[object] = []
+    rest: list[object] = []
+    for text in greeting:
+        outbox.put_nowait(Text(text))
+    outbox.set_barrier()
+    for step, number in steps:
+        if step == "put":
+            outbox.put_nowait(Text(number))
+            rest.append(number)
+        elif step == "first":
+            outbox.put_first_nowait(Text(number))
+            urgent.append(number)
+        elif waiting := beginning or urgent or rest:
+            packet = outbox.get_nowait()
+            assert packet is not None
+            assert packet.data == waiting.pop(0)
+    assert outbox.qsize() == len(beginning) + len(urgent) + len(rest)
+
+
+def test_a_full_outbox_takes_nothing_first_either() -> None:
+    """The phone does not read: it is closed, and the broadcast stays due."""
+    outbox = Outbox(100)
+    outbox.put_nowait(Text("x" * 36))
+    with pytest.raises(Overflow):
+        outbox.put_first_nowait(Text(""))
+    outbox.put_nowait(None)
+    assert outbox.qsize() == 2

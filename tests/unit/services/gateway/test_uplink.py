@@ -9,7 +9,7 @@ from libs.identity import Envelopes
 from libs.wire import names
 from libs.wire.codes import Code, Refusal
 from libs.wire.events import Draft
-from libs.wire.frames import Join, Origin, SealedFrame, Send, Sender
+from libs.wire.frames import Join, Origin, SealedFrame, Send, Sender, Tally
 from services.gateway.uplink import Lag
 from tests.unit.services.gateway.fakes import FakeBroker, uplink
 
@@ -98,3 +98,29 @@ def test_without_a_secret_an_anonymous_message_is_refused() -> None:
         up.publish_for_conversation("group:g", _HIDDEN)
     assert refused.value.code is Code.ANONYMOUS_UNAVAILABLE
     assert len(up) == 0
+
+
+async def test_a_broadcast_goes_first_however_far_behind_routers_are() -> None:
+    """To the partition beyond those of conversations, also when the uplink is full of other things."""
+    broker = FakeBroker()
+    up = uplink(broker, limit=1)
+    up.note_lags({names.alarm_partition(16): Lag(100_000, 100.0)})
+    up.publish_for_user("asha", _FRAME)
+    alarm = Tally(Origin("g1", "?1", 0), "0" * 32)
+    up.publish_alarm(alarm)
+    async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+        work = tasks.create_task(up.run())
+        await up.wait_written()
+        work.cancel()
+    assert broker.frames[0] == (keys.inbound(16), alarm)
+    assert len(broker.frames) == 2
+
+
+def test_a_hundred_broadcasts_that_nobody_takes_are_enough() -> None:
+    """Then the next is refused, and may be tried again."""
+    up = uplink(FakeBroker())
+    for _ in range(100):
+        up.publish_alarm(_FRAME)
+    with pytest.raises(Refusal) as refused:
+        up.publish_alarm(_FRAME)
+    assert refused.value.code is Code.UNAVAILABLE

@@ -21,6 +21,12 @@ from services.local.arguments import parse
         (["chat"], "USER"),
         (["chat", "asha", "--to", "ravi", "--group", "g"], "not allowed with"),
         (["chat", "asha", "--url", "localhost"], "no URL of a gateway"),
+        (["broadcast"], "say where and what, as in: talowa broadcast --village v12"),
+        (["broadcast", "--village", "v1", "title"], "say where and what"),
+        (["broadcast", "title", "text"], "say where and what"),
+        (["broadcast", "--village", "v1", "--state", "s", "title", "text"], "not allowed with"),
+        (["broadcast", "--tally", "x", "title"], "--tally goes alone"),
+        (["broadcast", "--village", "v1", "--priority", "extreme", "t", "t"], "invalid choice: 'extreme'"),
         (["up", "now"], "unrecognized arguments: now"),
     ],
 )
@@ -34,13 +40,25 @@ def test_wrong_arguments_say_what_to_do(arguments: list[str], words: str, capsys
     assert "--help" in said
 
 
-@pytest.mark.parametrize("command", ["up", "token", "import", "chat", "status", "admin-token"])
+@pytest.mark.parametrize("command", ["up", "token", "import", "chat", "status", "broadcast", "admin-token"])
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     """It is worth reading: more than a list of options."""
     with pytest.raises(SystemExit) as leaving:
         parse([command, "--help"])
     assert leaving.value.code == 0
     assert len(capsys.readouterr().out) > 200
+
+
+def test_a_broadcast_may_name_several_places() -> None:
+    """Of one level; its words come after, or before."""
+    given = parse(["broadcast", "--village", "v1", "--village", "v2", "Flood", "Go."])
+    assert (given.village, given.mandal, given.title, given.text, given.priority) == (
+        ["v1", "v2"],
+        [],
+        "Flood",
+        "Go.",
+        "high",
+    )
 
 
 def test_many_users_can_be_made_at_once() -> None:

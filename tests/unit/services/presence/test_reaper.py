@@ -135,6 +135,13 @@ async def test_a_downlink_nobody_reads_is_dropped_whole(watch: Watch) -> None:
     assert watch.value("downlinks_dropped_total") == 1
 
 
+async def test_broadcasts_nobody_takes_are_dropped_whole_too(watch: Watch) -> None:
+    """They are due; the gateway makes the stream anew when it lives."""
+    watch.broker.lengths = {keys.alarms("g1"): BOUND + 1, keys.alarms("g2"): BOUND}
+    await watch.reaper.turn()
+    assert watch.broker.commands == [("DEL", keys.alarms("g1"))]
+
+
 async def test_a_downlink_that_cannot_be_measured_is_left(watch: Watch) -> None:
     """An error of one command stands in its place; the next downlink is judged all the same."""
     watch.broker.lengths = {keys.downlink("g1"): RedisConnectionError(), keys.downlink("g2"): BOUND + 1}

@@ -6,15 +6,20 @@ from libs.wire import names
 from libs.wire.events import KeyBundle
 from libs.wire.frames import DuePosition
 from services.router.store import (
+    Broadcast,
+    DueBroadcast,
     Group,
     Message,
+    Moves,
     Outcome,
     Published,
+    Reached,
     Receipt,
     ReceiptRow,
     Saved,
     StoreAway,
     TakenKeys,
+    Tally,
     User,
     position_of,
 )
@@ -70,6 +75,8 @@ class FakeStore:
         # What a search finds next, and what was searched for.
         self.found: list[Message] = []
         self.searched: list[tuple[object, ...]] = []
+        self.broadcasts: dict[str, Broadcast] = {}
+        self.moved: list[str] = []
 
     def put(self, *messages: Message) -> None:
         """Have these as if they had been saved."""
@@ -179,6 +186,44 @@ class FakeStore:
         self.searched.append((user_id, query, limit, conversation_id))
         return self.found
 
+    async def save_broadcasts(self, broadcasts: Sequence[Broadcast]) -> frozenset[str]:
+        self._ask("save_broadcasts")
+        for one in broadcasts:
+            self.broadcasts.setdefault(one.id, one)
+        return frozenset(one.id for one in broadcasts if self.broadcasts[one.id].at_ms == one.at_ms)
+
+    async def due_broadcasts(self, user_id: str, limit: int, *, after: DuePosition | None = None) -> list[DueBroadcast]:
+        self._ask("due_broadcasts")
+        found = [
+            DueBroadcast(one.id, one.at_ms, one.body)
+            for one in sorted(self.broadcasts.values(), key=lambda one: (one.at_ms, one.id))
+            if user_id in self._residents(one.level, one.place_ids)
+            and (names.broadcast(one.id), user_id) not in self.marks
+        ]
+        return [one for one in found if after is None or _key(one.position) > _key(after)][:limit]
+
+    async def audience(self, level: str, place_ids: Collection[str]) -> int:
+        self._ask("audience")
+        return len(self._residents(level, place_ids))
+
+    async def tally(self, broadcast_id: str) -> Tally | None:
+        self._ask("tally")
+        one = self.broadcasts.get(broadcast_id)
+        if one is None:
+            return None
+        reached = {user for id_, user in self.marks if id_ == names.broadcast(broadcast_id)}
+        there = [(place, self._residents(one.level, [place])) for place in one.place_ids]
+        counted = tuple(Reached(place, len(users), len(users & reached)) for place, users in there)
+        return Tally(one.level, one.priority, one.at_ms, counted)
+
+    async def moves(self, after: int | None, limit: int) -> Moves:
+        self._ask("moves")
+        rows = self.moved[after or 0 :][:limit]
+        return Moves((after or 0) + len(rows), tuple(dict.fromkeys(rows)))
+
+    def _residents(self, level: str, place_ids: Collection[str]) -> set[str]:
+        return {user.id for user in self.people.values() if getattr(user.places, level) in place_ids}
+
     def _ask(self, method: str) -> None:
         self.asked.append(method)
         if method in self.broken:
@@ -190,6 +235,7 @@ class FakeStore:
 EVERYTHING = {
     "users", "groups", "find", "last_seqs", "save", "history", "at", "receipts", "save_receipts", "due",
     "publish_keys", "take_keys", "search",
+    "save_broadcasts", "due_broadcasts", "audience", "tally", "moves",
 }  # fmt: skip
 
 

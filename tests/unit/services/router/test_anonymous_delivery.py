@@ -18,6 +18,7 @@ from libs.wire.frames import Answer, Confirm, Emit, History, Inbound, Join, Orig
 from services.router.anonymity import Anonymity
 from services.router.aside import Aside
 from services.router.batch import Work
+from services.router.broadcasts import Broadcasts
 from services.router.conversations import Conversations
 from services.router.delivery import Delivery
 from services.router.due import DuePages
@@ -28,6 +29,7 @@ from services.router.rates import Rates
 from services.router.requests import Requests
 from services.router.sayings import Sayings
 from services.router.store import Message, Receipt
+from services.router.tallies import Tallies
 from services.router.typing_notices import TypingNotices
 from services.router.worker import Worker
 from tests.unit.services.router.fakes import EVERYTHING, FIELD, RAMA_SITA, FakeStore
@@ -59,8 +61,19 @@ class HiddenDesk(Desk):
             store, people, Directory(broker), broker, sayings, metrics, rates, anonymity, ENVELOPES
         )
         given: dict[str, Any] = {"read_entries": 9, "linger_s": 0, "receipt_gather_s": 1, "parked_frames_max": 9}
+        tallies = Tallies(store, broker, metrics)
+        broadcasts = Broadcasts(store, Directory(broker), broker, tallies, rates, metrics)
         self.worker = Worker(
-            broker, broker, self.delivery, store, metrics, router="r1", partitions=1, envelopes=ENVELOPES, **given
+            broker,
+            broker,
+            self.delivery,
+            broadcasts,
+            store,
+            metrics,
+            router="r1",
+            partitions=1,
+            envelopes=ENVELOPES,
+            **given,
         )
         self.raw: list[Any] = []
 

@@ -8,11 +8,11 @@ import pytest
 from libs import keys
 from libs.broker import Broker
 from libs.wire import names
-from libs.wire.frames import Due, DuePage, Origin
+from libs.wire.frames import Due, DuePage, Origin, Places
 from services.router import bodies
 from services.router.due import DuePages
 from services.router.receipts import ReceiptBook, journal_field
-from services.router.store import Receipt, StoreAway
+from services.router.store import Broadcast, Receipt, StoreAway, User
 from tests.unit.services.router.fakes import FIELD, RAMA_SITA, FakeStore, message
 
 PARTITIONS = 16
@@ -186,3 +186,55 @@ async def test_an_absent_store_is_said_and_not_taken_for_an_empty_one(store: Fak
     store.away = {"due"}
     with pytest.raises(StoreAway):
         await pages_of(store, broker).page(Due(ORIGIN, "sita"))
+
+
+def _warn(store: FakeStore, *numbers: int, bytes_: int = 10) -> None:
+    """Broadcasts for the village where sita lives."""
+    store.people["sita"] = User("sita", "Sita", places=Places(village="v1"))
+    for number in numbers:
+        one = Broadcast(f"{number:032x}", "lata", "village", ("v1",), "high", number, b"x" * bytes_)
+        store.broadcasts[one.id] = one
+
+
+def _alarms(page: DuePage) -> list[int]:
+    return [int(broadcast_id, 16) for broadcast_id, _ in page.alarms]
+
+
+async def test_broadcasts_come_before_everything_else(store: FakeStore, broker: Broker) -> None:
+    """On pages of their own, also before emergencies; the pages of messages follow."""
+    _warn(store, *range(40))
+    store.put(message(1, FIELD, "lata", type="emergency", server_time_ms=1), message(1))
+    walked = await walk(pages_of(store, broker))
+    assert [_alarms(page) for page in walked] == [list(range(32)), list(range(32, 40)), []]
+    assert [len(page.body) > 0 for page in walked] == [False, False, True]
+    assert places(walked[2]) == [(FIELD, 1), (RAMA_SITA, 1)]
+
+
+async def test_a_page_of_broadcasts_keeps_to_its_bytes(store: FakeStore, broker: Broker) -> None:
+    """One that is larger goes alone."""
+    _warn(store, 1, 2, bytes_=3000)
+    _warn(store, 3, bytes_=9000)
+    _warn(store, 4)
+    walked = await walk(pages_of(store, broker, bytes_=6500))
+    assert [_alarms(page) for page in walked] == [[1, 2], [3], [4], []]
+
+
+async def test_broadcasts_confirmed_but_not_yet_in_the_store_are_not_sent_again(
+    store: FakeStore, broker: Broker
+) -> None:
+    """When all are, messages come at once; a walk goes on where it was."""
+    _warn(store, 1, 2)
+    await journal(broker, Receipt(1), names.broadcast(f"{1:032x}"))
+    assert [_alarms(page) for page in await walk(pages_of(store, broker))] == [[2], []]
+    await journal(broker, Receipt(1), names.broadcast(f"{2:032x}"))
+    assert [_alarms(page) for page in await walk(pages_of(store, broker))] == [[]]
+
+
+async def test_a_device_that_says_what_it_has_gets_broadcasts_first_too(store: FakeStore, broker: Broker) -> None:
+    """Its cursors travel with the walk."""
+    _warn(store, 1)
+    store.put(message(1), message(2))
+    walked = await walk(pages_of(store, broker), cursors={RAMA_SITA: 1})
+    assert [_alarms(page) for page in walked] == [[1], []]
+    assert walked[0].cursors == {RAMA_SITA: 1}
+    assert places(walked[1]) == [(RAMA_SITA, 2)]

@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
+from libs.wire import names
 from services.router import receipts as module
 from services.router.receipts import ReceiptBook, journal_field, unpack
 from services.router.store import Receipt, ReceiptRow
@@ -258,3 +259,17 @@ class WayToTheStore(RuleBasedStateMachine):
 
 
 test_nothing_acknowledged_is_lost_on_the_way_to_the_store = WayToTheStore.TestCase
+
+
+def test_a_broadcast_with_many_readers_leaves_nothing_behind_in_the_book() -> None:
+    """What is journaled and saved is forgotten; confirming again is harmless."""
+    book = ReceiptBook()
+    name = names.broadcast("0" * 32)
+    for number in (*range(1000), 0):
+        book.confirm_broadcast(name, f"user{number}")
+    rows = book.take_unjournaled()
+    assert rows[0] == ReceiptRow(name, "user0", Receipt(delivered=1))
+    assert len(rows) == book.unsaved == 1000
+    assert len(book.settle(rows)) == 1000
+    assert book.unsaved == 0
+    assert not book._conversations
