@@ -49,10 +49,10 @@ class Watching:
         self._watched: dict[str, _Watched] = {}
         self._by_session: dict[str, set[str]] = {}
         self._watches = 0
-        # People whom the directory should note, or forget: whichever holds when it is written. Twice the bound,
-        # so that there is room for all who are watched whenever they have to be noted anew.
+        # People whom the directory should note, or forget: whichever holds when it is written. There is room for
+        # all who are watched whenever they have to be noted anew, be it while they are being noted.
         self._unnoted: set[str] = set()
-        self._notes: GroupCommit[str] = GroupCommit(self._write, limit=2 * _WATCHES_MAX, linger_s=linger_s)
+        self._notes: GroupCommit[str] = GroupCommit(self._write, limit=3 * _WATCHES_MAX, linger_s=linger_s)
 
     def __len__(self) -> int:
         return len(self._watched)

@@ -59,5 +59,6 @@ class Cold:
                 del self._waiting[user]
                 self._found.setdefault(shard_of(user), {})[user] = seen.get(user, 0)
             self._metrics.looked_up.inc(len(users))
+            self._metrics.store_away.set(0)
         if not self._waiting:
             self._wake.clear()

@@ -1,7 +1,7 @@
 """Presence's settings: every variable, its default and its reason."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from msgspec import Meta
 
@@ -23,7 +23,6 @@ class PresenceSettings(settings.ServiceSettings, frozen=True, kw_only=True):
         float, Meta(gt=0, le=60, description="How long a store call may take before the store counts as away.")
     ] = 2.0
 
-    auth: Annotated[Literal["local"], Meta(description="Who issues tokens: local (Firebase is to come).")] = "local"
     token_key_file: Annotated[Path, Meta(description="The issuer's public key, a PEM file.")] = Path(
         ".local/issuer/public.pem"
     )

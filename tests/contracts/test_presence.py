@@ -399,10 +399,14 @@ async def test_of_whom_nothing_is_known_the_store_is_asked(scene: Scene) -> None
 
 
 async def test_while_the_store_is_away_it_is_asked_again(scene: Scene) -> None:
-    """A second later, and again; others are announced meanwhile."""
+    """A second later, and again, however many ask; others are announced meanwhile."""
     scene.store.is_away = True
     await scene.watch("rama", "sita")
     await scene.look_up()
+    asking = ("ZSCORE", keys.changes(shard_of("rama")), "rama")
+    again_at = await scene.broker.command(*asking)
+    await scene.watch("rama", gateway="g2")
+    assert await scene.broker.command(*asking) == again_at
     await scene.directory.touch("g1", ["sita"])
     await scene.look_up()
     assert await scene.statuses() == [("sita", "online")]
