@@ -239,10 +239,9 @@ async def test_statuses_of_old_messages_survive_a_change_of_keys(cluster: LiveCl
             await asha.send_message(_anonymous(f"k.asha-{number}", **to))
             for number, to in enumerate(({"recipientId": "k.ravi"}, {"groupId": "k.team"}))
         ]
+        await asyncio.gather(*(cluster.processes.stop(name) for name in ("r1", "r2")))
         for name in ("r1", "r2"):
-            await cluster.processes.stop(name)
             _give(cluster, name, ANONYMITY_KEYS=f"{_NEW_KEY},{Keyring(cluster.home).anonymity_key()}")
-        for name in ("r1", "r2"):
             await cluster.processes.start(name)
         await cluster.wait_ready("r1", "r2")
         ravi = await _js(js, cluster, "k.ravi", gateway=1)
