@@ -146,6 +146,11 @@ class ReceiptBook:
         """What the store has not got yet."""
         return [ReceiptRow(c, u, receipt) for (c, u), receipt in self._journal.items()]
 
+    def unsaved_rows(self) -> list[ReceiptRow]:
+        """All that the store has not got yet, journaled or not."""
+        unsaved = {**self._journal, **self._unjournaled}
+        return [ReceiptRow(c, u, receipt) for (c, u), receipt in unsaved.items()]
+
     def settle(self, rows: Iterable[ReceiptRow]) -> list[ReceiptRow]:
         """The store has `rows`; those that did not change meanwhile leave the journal and are given back."""
         settled = [row for row in rows if self._journal.get((row.conversation_id, row.user_id)) == row.receipt]

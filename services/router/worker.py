@@ -39,6 +39,10 @@ _MEASURE_S: Final = 1.0
 _BUSY: Final = 4
 
 
+# Receipts of lost partitions that are kept for the store; beyond it, messages are due again.
+_ORPHANS_MAX: Final = 100_000
+
+
 class Stages(Protocol):
     """What becomes of batches: `Delivery` for those of conversations, `Broadcasts` for those of broadcasts."""
 
@@ -94,6 +98,8 @@ class Worker:
         self._partitions: dict[int, Partition] = {}
         # Gained, but what the owner before left in the broker is still to be read.
         self._arriving: dict[int, Partition] = {}
+        # Receipts of partitions that were lost before the store had them. A broker that was wiped has them no more.
+        self._orphans: list[ReceiptRow] = []
         self._is_draining = False
 
     @property
@@ -118,6 +124,7 @@ class Worker:
         for owned in (self._arriving.pop(partition, None), self._partitions.pop(partition, None)):
             if owned is not None:
                 owned.is_lost = True
+                self._orphans += owned.receipts.unsaved_rows()[: _ORPHANS_MAX - len(self._orphans)]
         self._metrics.leases_lost.inc()
         self._count_owned()
 
@@ -177,6 +184,7 @@ class Worker:
         return [partition for partition in self._partitions.values() if partition.number in line.partitions]
 
     async def _arrive(self, line: _Line) -> None:
+        await self._save_orphans()  # before somebody looks for them
         for number, partition in list(self._arriving.items()):
             if number not in line.partitions:
                 continue
@@ -262,6 +270,7 @@ class Worker:
     async def _save_receipts(self) -> None:
         while True:
             await asyncio.sleep(self._receipt_gather_s)
+            await self._save_orphans()
             await self._flush_receipts(list(self._partitions.values()))
 
     async def _flush_receipts(self, partitions: list[Partition]) -> None:
@@ -281,6 +290,14 @@ class Worker:
             )
         except (StoreAway, *AWAY):
             return  # they stay in the broker's journal, and are tried again
+
+    async def _save_orphans(self) -> None:
+        """They merge with what the partition's next owner saves: nothing is taken back."""
+        orphans = list(self._orphans)
+        if orphans:
+            with suppress(StoreAway):
+                await self._store.save_receipts(orphans)
+                del self._orphans[: len(orphans)]
 
     async def _measure(self) -> None:
         """Lag by our own count: how far we have read, and how much is on the streams, unacknowledged."""
