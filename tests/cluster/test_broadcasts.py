@@ -3,8 +3,10 @@
 import asyncio
 import io
 import json
+import os
 import signal
 import sqlite3
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -248,6 +250,17 @@ async def test_a_broadcast_to_ten_thousand_villages_is_taken(cluster: LiveCluste
         assert (tally["recipients"], len(tally["locations"])) == (1, 10_000)
 
 
+async def test_the_command_line_warns_and_tells_how_far_it_came(cluster: LiveCluster) -> None:
+    """`talowa broadcast` on the folder of a running cluster."""
+    await _villagers(cluster, "c", "asha")
+    sent = await _talowa(cluster, "broadcast", "--village", "c.v", "Flood", "Go to the school.")
+    assert sent[1] == "0 are online; 1 will get it when they sign in"
+    status, broadcast_id = sent[0].split(": ")
+    assert status == "sent"
+    tally = await _talowa(cluster, "broadcast", "--tally", broadcast_id)
+    assert tally == ["all: for 1, reached 0, still due to 1", "c.v: for 1, reached 0, still due to 1"]
+
+
 async def test_while_the_store_is_away_it_is_heard_at_once_and_stored_later(cluster: LiveCluster) -> None:
     """It is answered `queued`; who was away then has it due once the store is back, and nobody hears it twice."""
     await _villagers(cluster, "q", "asha", "bala", "away")
@@ -360,6 +373,17 @@ async def _ask(
         session.request(method, f"http://{_HOST}:{port}{path}", data=data, headers=headers) as response,
     ):
         return response.status, await response.json()
+
+
+async def _talowa(cluster: LiveCluster, *arguments: str) -> list[str]:
+    """What the command prints."""
+    environment = {**os.environ, "DATA_DIR": str(cluster.home)}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "services.local", *arguments, env=environment, stdout=asyncio.subprocess.PIPE
+    )
+    said, _ = await process.communicate()
+    assert process.returncode == 0
+    return said.decode().splitlines()
 
 
 async def _post(cluster: LiveCluster, said: dict[str, Any]) -> dict[str, Any]:
