@@ -186,9 +186,9 @@ async def test_who_moves_hears_what_is_for_the_new_village(cluster: LiveCluster)
 
 
 async def test_who_may_not_is_refused(cluster: LiveCluster) -> None:
-    """A member on a socket, a stranger and a member over HTTP."""
+    """A member on a socket; over HTTP all but admins and founders, and who has the operators' token."""
     await _villagers(cluster, "r", "asha")
-    await cluster.people([UserRow("r.bala", "Bala", village_id="r.v")])
+    await cluster.people([UserRow("r.bala", "Bala", village_id="r.v"), UserRow("r.admin", "Admin", role="admin")])
     async with JsClients(History()) as js:
         bala = await _open(js, cluster, "r.bala")
         answer = await bala.emit("emergency_broadcast", _words("village", "r.v"))
@@ -198,6 +198,8 @@ async def test_who_may_not_is_refused(cluster: LiveCluster) -> None:
         for token, status in ((None, 401), (cluster.token("r.bala"), 403), (cluster.token("r.asha"), 403)):
             assert (await _ask(cluster, "POST", "/emergency-broadcast", _words("village", "r.v"), token))[0] == status
         assert (await _ask(cluster, "GET", f"/broadcasts/{'0' * 32}", token=None))[0] == 401
+        admin = cluster.token("r.admin")
+        assert (await _ask(cluster, "POST", "/emergency-broadcast", _words("village", "r.other"), admin))[0] == 200
         assert not bala.events("emergency_broadcast")
 
 
