@@ -53,7 +53,9 @@ def add_routes(
                 said = await questions.ask(asked.origin.session, lambda: uplink.publish_alarm(asked))
         except TimeoutError as error:
             raise Refusal(Code.UNAVAILABLE) from error
-        return _over_http(said.body) if isinstance(said, Answer) else b""
+        if not isinstance(said, Answer):
+            raise Refusal(Code.INTERNAL)
+        return _over_http(said.body)
 
     async def post_broadcast(request: web.Request) -> bytes:
         event = events.read("emergency_broadcast", msgspec.Raw(await _body(request)))

@@ -3,8 +3,10 @@
 import asyncio
 import io
 import json
+import os
 import signal
 import sqlite3
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -184,9 +186,9 @@ async def test_who_moves_hears_what_is_for_the_new_village(cluster: LiveCluster)
 
 
 async def test_who_may_not_is_refused(cluster: LiveCluster) -> None:
-    """A member on a socket, a stranger and a member over HTTP."""
+    """A member on a socket; over HTTP all but admins and founders, and who has the operators' token."""
     await _villagers(cluster, "r", "asha")
-    await cluster.people([UserRow("r.bala", "Bala", village_id="r.v")])
+    await cluster.people([UserRow("r.bala", "Bala", village_id="r.v"), UserRow("r.admin", "Admin", role="admin")])
     async with JsClients(History()) as js:
         bala = await _open(js, cluster, "r.bala")
         answer = await bala.emit("emergency_broadcast", _words("village", "r.v"))
@@ -196,6 +198,8 @@ async def test_who_may_not_is_refused(cluster: LiveCluster) -> None:
         for token, status in ((None, 401), (cluster.token("r.bala"), 403), (cluster.token("r.asha"), 403)):
             assert (await _ask(cluster, "POST", "/emergency-broadcast", _words("village", "r.v"), token))[0] == status
         assert (await _ask(cluster, "GET", f"/broadcasts/{'0' * 32}", token=None))[0] == 401
+        admin = cluster.token("r.admin")
+        assert (await _ask(cluster, "POST", "/emergency-broadcast", _words("village", "r.other"), admin))[0] == 200
         assert not bala.events("emergency_broadcast")
 
 
@@ -246,6 +250,17 @@ async def test_a_broadcast_to_ten_thousand_villages_is_taken(cluster: LiveCluste
         assert (await asha.wait_for("emergency_broadcast")).data["locationIds"] == []
         tally = await _tallied(cluster, posted["broadcastId"], delivered=1)
         assert (tally["recipients"], len(tally["locations"])) == (1, 10_000)
+
+
+async def test_the_command_line_warns_and_tells_how_far_it_came(cluster: LiveCluster) -> None:
+    """`talowa broadcast` on the folder of a running cluster."""
+    await _villagers(cluster, "c", "asha")
+    sent = await _talowa(cluster, "broadcast", "--village", "c.v", "Flood", "Go to the school.")
+    assert sent[1] == "0 are online; 1 will get it when they sign in"
+    status, broadcast_id = sent[0].split(": ")
+    assert status == "sent"
+    tally = await _talowa(cluster, "broadcast", "--tally", broadcast_id)
+    assert tally == ["all: for 1, reached 0, still due to 1", "c.v: for 1, reached 0, still due to 1"]
 
 
 async def test_while_the_store_is_away_it_is_heard_at_once_and_stored_later(cluster: LiveCluster) -> None:
@@ -360,6 +375,17 @@ async def _ask(
         session.request(method, f"http://{_HOST}:{port}{path}", data=data, headers=headers) as response,
     ):
         return response.status, await response.json()
+
+
+async def _talowa(cluster: LiveCluster, *arguments: str) -> list[str]:
+    """What the command prints."""
+    environment = {**os.environ, "DATA_DIR": str(cluster.home)}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "services.local", *arguments, env=environment, stdout=asyncio.subprocess.PIPE
+    )
+    said, _ = await process.communicate()
+    assert process.returncode == 0
+    return said.decode().splitlines()
 
 
 async def _post(cluster: LiveCluster, said: dict[str, Any]) -> dict[str, Any]:

@@ -100,7 +100,7 @@ async def test_status_tells_of_the_whole_cluster(cluster: LiveCluster, http: aio
         cluster.processes.pid("g1"),
         cluster.processes.pid("g2"),
     }
-    assert len(body["partitions"]) == 16
+    assert len(body["partitions"]) == 16 + 1  # the last one is of broadcasts
     assert all(partition["owner"].startswith("r1-") for partition in body["partitions"])
 
 
