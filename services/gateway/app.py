@@ -17,9 +17,10 @@ from services.gateway.auth import Authenticator, LocalVerifier
 from services.gateway.catchup import CatchUp
 from services.gateway.door import Door
 from services.gateway.downlink import DownlinkReader
-from services.gateway.drain import drain
+from services.gateway.drain import Drain
 from services.gateway.heartbeat import Heartbeat
 from services.gateway.metrics import GatewayMetrics
+from services.gateway.operations import Operations
 from services.gateway.questions import Questions
 from services.gateway.requests import Requests
 from services.gateway.sessions import Sessions
@@ -70,7 +71,7 @@ async def main(stop: asyncio.Event) -> None:
                 linger_s=s.linger_ms / 1000,
                 read_up_to=lambda: frames.position,
                 reviving=catchup.hold_all,
-                revived=lambda: revive(frames, catchup, metrics),
+                revived=lambda: revive(frames, catchup, door, metrics),
                 figures=lambda: http.figures(len(server.sockets), len(sessions)),
             )
             questions = Questions(gateway)
@@ -88,7 +89,7 @@ async def main(stop: asyncio.Event) -> None:
                 token_warning_s=s.token_warning_s,
                 token_grace_s=s.token_grace_s,
             )
-            frames = DownlinkReader(reader, gateway, sessions, catchup, questions, metrics)
+            frames = DownlinkReader(reader, gateway, sessions, catchup, door, questions, metrics)
             requests = Requests(gateway, door, sessions, uplink, catchup, metrics, tasks.create_task)
             server = Server(
                 requests,
@@ -102,19 +103,29 @@ async def main(stop: asyncio.Event) -> None:
                 connect_timeout_s=s.sign_in_timeout_s,
                 overflowed=metrics.outbox_overflows.inc,
             )
+            drain = Drain(server, tasks.create_task)
             metrics.connections.set_function(lambda: len(server.sockets))
             metrics.sessions.set_function(lambda: len(sessions))
             metrics.uplink_frames.set_function(lambda: len(uplink))
 
             checks = {
                 "broker": lambda: heartbeat.problem,
-                "draining": lambda: "this gateway is leaving" if stop.is_set() else None,
+                "draining": lambda: drain.problem,
             }
             public = http.public_app(s, checks)
             server.attach(public, "socket.io")
             internal = health.internal_app(registry, checks)
             operators = Operators(s.admin_token, door.role_of)
             http.add_operators(internal, operators, commands, directory, partitions=s.partitions)
+            operations = Operations(
+                drain,
+                directory,
+                questions,
+                uplink,
+                drain_window_s=s.drain_window_s,
+                answer_timeout_s=s.answer_timeout_s,
+            )
+            operations.attach(internal, operators)
 
             running = [tasks.create_task(work) for work in (uplink.run(), heartbeat.run(), frames.run())]
             async with (
@@ -123,13 +134,14 @@ async def main(stop: asyncio.Event) -> None:
             ):
                 log.info("started", port=port, internal_port=internal_port, file_limit=file_limit)
                 await stop.wait()
-                await drain(server, uplink, heartbeat, s.drain_window_s)
+                await drain.leave(uplink, heartbeat, s.drain_window_s)
             await lifecycle.cancel(running)
         log.info("stopped")
 
 
-def revive(frames: DownlinkReader, catchup: CatchUp, metrics: GatewayMetrics) -> None:
+def revive(frames: DownlinkReader, catchup: CatchUp, door: Door, metrics: GatewayMetrics) -> None:
     """The cluster had forgotten this gateway, and remembers it again."""
     frames.rewind()
     catchup.restart_all()
+    door.check_all()
     metrics.revivals.inc()

@@ -15,8 +15,9 @@ from libs import keys
 from libs.broker import AWAY, Broker
 from libs.streams import consumer
 from libs.wire import codec
-from libs.wire.frames import Answer, Downlink, DuePage, Emit, Section, SignedIn
+from libs.wire.frames import Answer, Downlink, DuePage, Emit, Section, SignedIn, SignedOut
 from services.gateway.catchup import CatchUp
+from services.gateway.door import Door
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.questions import Questions
 from services.gateway.sessions import Session, Sessions, State
@@ -37,6 +38,7 @@ class DownlinkReader:
         gateway: str,
         sessions: Sessions,
         catchup: CatchUp,
+        door: Door,
         questions: Questions,
         metrics: GatewayMetrics,
     ) -> None:
@@ -44,6 +46,7 @@ class DownlinkReader:
         self._stream = keys.downlink(gateway)
         self._sessions = sessions
         self._catchup = catchup
+        self._door = door
         self._questions = questions
         self._metrics = metrics
         self._tokens: dict[int, int] = {}
@@ -100,7 +103,10 @@ class DownlinkReader:
                 if session is not None:
                     self._catchup.page(session, frame)
             case SignedIn():
-                self._questions.answered(frame)
+                if not self._questions.answered(frame):
+                    self._door.checked(frame)
+            case SignedOut():
+                self._door.sign_out(frame)
         self._metrics.downlink_frames.labels(type(frame).__name__.lower()).inc()
 
     def _emit(self, frame: Emit) -> None:

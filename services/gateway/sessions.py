@@ -11,6 +11,7 @@ from enum import IntEnum
 from typing import Final, Protocol
 
 from libs.identity import Claims
+from libs.wire.codes import Refusal
 from libs.wire.frames import DuePosition, Sender
 
 # Unanswered emits that are remembered per socket; what is forgotten stays due.
@@ -90,6 +91,7 @@ class Session:
         "is_gone",
         "name",
         "page_timer",
+        "refusal",
         "role",
         "socket",
         "state",
@@ -105,6 +107,8 @@ class Session:
         self.role = ""
         self.state = State.JOINING
         self.is_gone = False
+        # Its sign-in was made void while it was still joining: whoever goes on with it finds this.
+        self.refusal: Refusal | None = None
         self.walk: Walk | None = Walk()
         self.page_timer: asyncio.TimerHandle | None = None
         self.expiry: asyncio.TimerHandle | None = None

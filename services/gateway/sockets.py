@@ -15,6 +15,7 @@ import asyncio
 import logging
 import re
 import secrets
+import time
 from base64 import b64decode
 from contextlib import suppress
 from typing import Any, Final, Protocol
@@ -40,6 +41,9 @@ _UPGRADE_TIMEOUT_S: Final = 10.0
 # What clients do wrong is no error of ours: of what the library logs, only its own stack traces count.
 _library_log: Final = logging.getLogger("socketio")
 _library_log.addFilter(lambda record: record.exc_info is not None)
+_DRAINING: Final = payloads.encode(
+    payloads.refused(Refusal(Code.UNAVAILABLE, "This gateway takes nobody new. Connect again.", retry_after_ms=1000))
+)
 # kind, attachments, namespace, acknowledgement id, payload
 _PACKET: Final = re.compile(r"([0-6])(?:(\d{1,4})-)?(?:(/[^,]*),?)?(\d{1,15})?(.*)", re.DOTALL | re.ASCII)
 # The first character of an Engine.IO text frame, and the type it stands for.
@@ -87,6 +91,8 @@ class Socket(async_socket.AsyncSocket):  # type: ignore[misc] # the library is u
         self.id = ""
         self.is_open = False
         self.is_connecting = False
+        # When anything but a pong came from here, or an event went here, by the monotonic clock.
+        self.active_at = time.monotonic()
         self._websocket: web.WebSocketResponse | None = None
         self._probe: web.WebSocketResponse | None = None
         self._transport: asyncio.Transport | None = None
@@ -118,6 +124,7 @@ class Socket(async_socket.AsyncSocket):  # type: ignore[misc] # the library is u
     def _say(self, text: str) -> None:
         if self.closed or self._is_leaving:
             return  # nothing after a gap, nothing after goodbye: it stays due
+        self.active_at = time.monotonic()
         try:
             self.queue.put_nowait(packet.Packet(packet.MESSAGE, text))
         except Overflow:
@@ -184,6 +191,7 @@ class Socket(async_socket.AsyncSocket):  # type: ignore[misc] # the library is u
         if kind == packet.PONG:
             self.schedule_ping()
         elif kind == packet.MESSAGE:
+            self.active_at = time.monotonic()
             await self.server.trigger_message(self, data)
         elif kind == packet.CLOSE:
             await self.close(wait=False, abort=True, reason=self.server.reason.CLIENT_DISCONNECT)
@@ -363,7 +371,8 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc] # the library is
         if transport == "websocket" and not _is_upgrade(environ):
             return self._bad_request("Invalid websocket upgrade")
         if not self.is_accepting:
-            return {"status": "503 Service Unavailable", "headers": [("Retry-After", "1")], "response": b"draining"}
+            headers = [("Retry-After", "1"), ("Content-Type", "application/json")]
+            return {"status": "503 Service Unavailable", "headers": headers, "response": _DRAINING}
         socket = Socket(self, self.generate_id())
         self.sockets[socket.sid] = socket
         hello = {

@@ -26,6 +26,7 @@ from libs.wire.frames import (
     Revoke,
     Search,
     SignedIn,
+    SignedOut,
     SignIn,
     TakeKeys,
     Tally,
@@ -38,13 +39,14 @@ from services.router.metrics import RouterMetrics
 from services.router.partition import Partition
 from services.router.people import People
 from services.router.receipts import Change
-from services.router.routing import Saying, ToSession, ToUsers
+from services.router.routing import Saying, ToSeats, ToSession, ToUsers
 from services.router.store import Message, Store, StoreAway, User
 
 log = structlog.get_logger(__name__)
 
 # A number this large is a time in milliseconds (1973 and later), a smaller one is a seq.
 _SMALLEST_TIME_MS: Final = 100_000_000_000
+_SECOND_MS: Final = 1000
 
 
 AboutConversation = Confirm | History | Join | Typing
@@ -80,9 +82,8 @@ class Requests:
         """
         try:
             match frame:
-                case SignIn() | Due():
-                    said = await (self._sign_in(frame) if isinstance(frame, SignIn) else self._pages.page(frame))
-                    return [ToSession(partition.number, frame.origin.gateway, said)]
+                case SignIn() | Due() | Revoke():
+                    return await self._answer_user(partition, frame)
                 case Confirm() | History() | Join():
                     group = await self._conversations.resolve(frame.bare_id)
                     if group is not None:
@@ -105,6 +106,15 @@ class Requests:
             )
             return self._refuse(partition.number, frame, Refusal(Code.INTERNAL))
 
+    async def _answer_user(self, partition: Partition, frame: SignIn | Due | Revoke) -> Sequence[Saying]:
+        match frame:
+            case SignIn():
+                return [ToSession(partition.number, frame.origin.gateway, await self._sign_in(frame))]
+            case Due():
+                return [ToSession(partition.number, frame.origin.gateway, await self._pages.page(frame))]
+            case Revoke():
+                return await self._revoke(partition, frame)
+
     async def _answer_participant(self, partition: Partition, frame: Confirm | History | Join) -> Sequence[Saying]:
         match frame:
             case Confirm():
@@ -124,6 +134,22 @@ class Requests:
             return SignedIn(frame.origin.session, frame.user_id, refusal=(code or Code.USER_NOT_FOUND).value)
         profile = Profile(user.id, user.name, frame.role_claim or user.role, user.places)
         return SignedIn(frame.origin.session, user.id, profile)
+
+    async def _revoke(self, partition: Partition, frame: Revoke) -> Sequence[Saying]:
+        """Sign-ins before it on the stream are answered before the `SignedOut`; those of later batches find the store
+        changed; one of the same batch, whatever it finds, is on a gateway that has the `SignedOut` by its seat.
+        """
+        # A token names the second of its sign-in: one from this very second counts as before.
+        valid_after_ms = (frame.at_ms // _SECOND_MS + 1) * _SECOND_MS
+        if not await self._store.revoke(frame.user_id, valid_after_ms):
+            raise Refusal(Code.USER_NOT_FOUND)
+        self._people.forget_user(frame.user_id)
+        signed_out = SignedOut(frame.user_id, Code.TOKEN_REVOKED.value, valid_after_ms)
+        body = payloads.Revoked(frame.user_id, valid_after_ms)
+        return [
+            ToSeats(partition.number, frame.user_id, signed_out),
+            answers.accepted(partition.number, frame.origin, body),
+        ]
 
     async def _history(self, partition: Partition, frame: History) -> Sequence[Saying]:
         conversation_id = frame.conversation_id

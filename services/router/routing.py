@@ -33,12 +33,27 @@ class ToUsers(Struct, frozen=True):
     skip_session: str | None = None
 
 
-Saying = ToSession | ToUsers
+class ToSeats(Struct, frozen=True):
+    """Hand this to every gateway that a user is on."""
+
+    partition: int
+    user_id: str
+    frame: Downlink
+
+
+Saying = ToSession | ToUsers | ToSeats
 
 
 def audience(sayings: Iterable[Saying]) -> set[str]:
     """Everyone who has to be located before `plan`."""
-    return {user for saying in sayings if isinstance(saying, ToUsers) for user in saying.users}
+    found: set[str] = set()
+    for saying in sayings:
+        match saying:
+            case ToUsers(users=users):
+                found.update(users)
+            case ToSeats(user_id=user_id):
+                found.add(user_id)
+    return found
 
 
 def plan(
@@ -52,6 +67,9 @@ def plan(
         match saying:
             case ToSession(partition, gateway, frame):
                 frames.setdefault(gateway, {}).setdefault(partition, []).append(frame)
+            case ToSeats(partition, user_id, frame):
+                for gateway in seats.get(user_id, ()):
+                    frames.setdefault(gateway, {}).setdefault(partition, []).append(frame)
             case ToUsers(partition):
                 for gateway, users in _by_gateway(saying.users, seats).items():
                     frames.setdefault(gateway, {}).setdefault(partition, []).append(

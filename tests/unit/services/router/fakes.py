@@ -2,6 +2,8 @@
 
 from collections.abc import Collection, Mapping, Sequence
 
+import msgspec
+
 from libs.wire import names
 from libs.wire.frames import DuePosition
 from services.router.store import (
@@ -75,6 +77,14 @@ class FakeStore:
     async def groups(self, ids: Collection[str]) -> dict[str, Group]:
         self._ask("groups")
         return {i: self.teams[i] for i in ids if i in self.teams}
+
+    async def revoke(self, user_id: str, valid_after_ms: int) -> bool:
+        self._ask("revoke")
+        user = self.people.get(user_id)
+        if user is not None:
+            valid_after_ms = max(valid_after_ms, user.valid_after_ms)
+            self.people[user_id] = msgspec.structs.replace(user, valid_after_ms=valid_after_ms)
+        return user is not None
 
     async def find(self, keys: Collection[str]) -> dict[str, Message]:
         self._ask("find")
