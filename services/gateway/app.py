@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry
 
 from libs import broker, cluster, lifecycle, settings
 from libs.directory import Directory
+from libs.figures import Reporter
 from libs.identity import Tickets
 from libs.operators import Operators
 from libs.streams.producer import Producer
@@ -18,6 +19,7 @@ from services.gateway.catchup import CatchUp
 from services.gateway.door import Door
 from services.gateway.downlink import DownlinkReader
 from services.gateway.drain import Drain
+from services.gateway.figures import OwnFigures
 from services.gateway.heartbeat import Heartbeat
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.operations import Operations
@@ -36,7 +38,7 @@ async def main(stop: asyncio.Event) -> None:
     s = settings.load(GatewaySettings)
     # A name of its own for every start: seats and a downlink belong to one process, not to a place.
     gateway = f"{s.gateway_id}-{secrets.token_hex(4)}"
-    logs.configure("gateway", gateway, s.log_level)
+    errors = logs.configure("gateway", gateway, s.log_level)
     file_limit = lifecycle.raise_file_limit()
     registry = CollectorRegistry()
     metrics = GatewayMetrics(registry)
@@ -72,7 +74,6 @@ async def main(stop: asyncio.Event) -> None:
                 read_up_to=lambda: frames.position,
                 reviving=catchup.hold_all,
                 revived=lambda: revive(frames, catchup, door, metrics),
-                figures=lambda: http.figures(len(server.sockets), len(sessions)),
             )
             questions = Questions(gateway)
             door = Door(
@@ -116,7 +117,7 @@ async def main(stop: asyncio.Event) -> None:
             server.attach(public, "socket.io")
             internal = health.internal_app(registry, checks)
             operators = Operators(s.admin_token, door.role_of)
-            http.add_operators(internal, operators, commands, directory, partitions=s.partitions)
+            http.add_operators(internal, operators, commands, partitions=s.partitions)
             operations = Operations(
                 drain,
                 directory,
@@ -127,7 +128,10 @@ async def main(stop: asyncio.Event) -> None:
             )
             operations.attach(internal, operators)
 
-            running = [tasks.create_task(work) for work in (uplink.run(), heartbeat.run(), frames.run())]
+            reporter = Reporter(commands, gateway, OwnFigures(gateway, server, sessions, drain, metrics, errors))
+            running = [
+                tasks.create_task(work) for work in (uplink.run(), heartbeat.run(), frames.run(), reporter.run())
+            ]
             async with (
                 health.serve(internal, s.internal_host, s.internal_port, "INTERNAL_PORT") as internal_port,
                 health.serve(public, s.websocket_host, s.websocket_port, "WEBSOCKET_PORT") as port,
@@ -136,6 +140,7 @@ async def main(stop: asyncio.Event) -> None:
                 await stop.wait()
                 await drain.leave(uplink, heartbeat, s.drain_window_s)
             await lifecycle.cancel(running)
+            await reporter.forget()
         log.info("stopped")
 
 

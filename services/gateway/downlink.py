@@ -102,6 +102,7 @@ class DownlinkReader:
                 session = self._sessions.by_socket(frame.session)
                 if session is not None:
                     self._catchup.page(session, frame)
+                    self._metrics.messages_sent.inc(sum(len(seqs) for _, seqs in frame.confirms))
             case SignedIn():
                 if not self._questions.answered(frame):
                     self._door.checked(frame)
@@ -110,10 +111,14 @@ class DownlinkReader:
         self._metrics.downlink_frames.labels(type(frame).__name__.lower()).inc()
 
     def _emit(self, frame: Emit) -> None:
+        emitted = 0
         for user in frame.users:
             for session in self._sessions.of_user(user):
                 if session.id != frame.skip_session:
                     self._emit_to(session, frame)
+                    emitted += 1
+        if frame.seq:
+            self._metrics.messages_sent.inc(emitted)
 
     def _emit_to(self, session: Session, frame: Emit) -> None:
         if frame.seq:

@@ -45,7 +45,6 @@ class Heartbeat:
         read_up_to: Callable[[], str],
         reviving: Callable[[], None],
         revived: Callable[[], None],
-        figures: Callable[[], bytes],
     ) -> None:
         self._broker = broker
         self._directory = directory
@@ -57,7 +56,6 @@ class Heartbeat:
         self._reviving = reviving
         self._revived = revived
         self._must_revive = True
-        self._figures = figures
         self._seats: GroupCommit[tuple[str, bool]] = GroupCommit(
             self._change, limit=_SEAT_CHANGES_MAX, linger_s=linger_s
         )
@@ -100,7 +98,6 @@ class Heartbeat:
             [
                 ("EXISTS", stream),
                 ("XTRIM", stream, "MINID", "=", consumer.after(read_up_to)),
-                ("HSET", keys.figures(), self._gateway, self._figures()),
             ]
         )
         # Remembered until it is done: a broker that goes away half-way has the name and the stream already.
@@ -113,7 +110,6 @@ class Heartbeat:
     async def leave(self) -> None:
         """Nobody is here any more. Raises `AWAY`."""
         await self._directory.reap(self._gateway)
-        await self._broker.command("HDEL", keys.figures(), self._gateway)
 
     async def _revive(self, stream: str) -> None:
         """Make the downlink, seat everyone, and let them fetch what was said meanwhile."""

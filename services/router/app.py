@@ -10,10 +10,12 @@ from prometheus_client import CollectorRegistry
 
 from libs import broker, cluster, lifecycle, settings
 from libs.directory import Directory
+from libs.figures import Reporter
 from libs.telemetry import health, logs
 from services.router.conversations import Conversations
 from services.router.delivery import Delivery
 from services.router.due import DuePages
+from services.router.figures import OwnFigures
 from services.router.metrics import RouterMetrics
 from services.router.people import People
 from services.router.requests import Requests
@@ -35,7 +37,7 @@ async def main(stop: asyncio.Event) -> None:
     s = settings.load(RouterSettings)
     # A name of its own for every start: a lease belongs to one process, not to a place.
     router = f"{s.router_id}-{secrets.token_hex(4)}"
-    logs.configure("router", router, s.log_level)
+    errors = logs.configure("router", router, s.log_level)
     registry = CollectorRegistry()
     metrics = RouterMetrics(registry)
 
@@ -71,17 +73,19 @@ async def main(stop: asyncio.Event) -> None:
             parked_frames_max=s.parked_frames_max,
             receipt_gather_s=s.receipt_gather_s,
         )
+        reporter = Reporter(commands, router, OwnFigures(router, delivery, metrics, errors))
         internal = health.internal_app(registry, {"broker": lambda: worker.problem})
         async with (
             health.serve(internal, s.internal_host, s.internal_port, "INTERNAL_PORT") as port,
             asyncio.TaskGroup() as tasks,
         ):
             log.info("started", internal_port=port, partitions=s.partitions, store=s.store)
-            working = tasks.create_task(worker.run())
+            running = [tasks.create_task(work) for work in (worker.run(), reporter.run())]
             await stop.wait()
             log.info("draining")
             await worker.drain()
-            await lifecycle.cancel([working])
+            await lifecycle.cancel(running)
+            await reporter.forget()
         log.info("stopped")
 
 

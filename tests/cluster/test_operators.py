@@ -72,6 +72,7 @@ async def test_a_stopped_gateway_sends_its_clients_to_the_other_and_loses_nothin
                 await client.wait_for("connect", lambda e: bool(e.data["url"] == cluster.urls[1]), since=mark)
                 await client.wait_for("auth_success", since=mark)
             await traffic.wait_flows()
+            await until(lambda: _state(cluster, "g1", "drained"), 5, "a gateway that is drained")
             assert await _post(cluster, "g1", "/start") == (200, {"connections": 0})
             await cluster.wait_ready("g1")
             async with await RawClient.connect(cluster.urls[0], {"token": cluster.token("devi")}) as devi:
@@ -209,6 +210,43 @@ async def test_a_sign_in_that_races_with_a_revocation_does_not_survive_it(cluste
                 tasks.create_task(race(user, cluster.urls[number % 2]))
     tell(f"{outcomes.count('signed in first')} signed in first, {outcomes.count('refused')} were refused")
     assert len(outcomes) == _RACES
+
+
+# --- status ----------------------------------------------------------------------------------------------
+
+
+async def test_status_tells_how_every_process_is(cluster: LiveCluster) -> None:
+    """Gateways, routers and presence, each with its figures; sums of rates and counts; after real traffic."""
+    async with AsyncExitStack() as stack:
+        asha, devi = [
+            await stack.enter_async_context(await RawClient.connect(url, {"token": cluster.token(user, "admin")}))
+            for url, user in zip(cluster.urls, ("asha", "meena"), strict=True)
+        ]
+        for client in (asha, devi):
+            await client.expect_event("auth_success")
+        await asha.send_event("send_message", {"clientId": "s1", "recipientId": "meena", "content": "one"}, ack=3)
+        assert (await asha.expect_answer(3))["ok"]
+        await devi.expect_event("new_message")
+        await asha.send_event("send_message", {"clientId": "s2", "recipientId": "nobody", "content": "two"}, ack=4)
+        assert not (await asha.expect_answer(4))["ok"]
+
+        async def told() -> Any:
+            status = await cluster.status("g2")
+            rates = ("messagesInPerSecond", "messagesPerSecond", "messagesOutPerSecond", "refusals")
+            return status if status["authenticated"] == 2 and all(status[rate] > 0 for rate in rates) else None
+
+        status = await until(told, 10, "a status that has heard of all")
+    assert (status["connections"], status["usersOnline"], status["errors"]) == (2, 2, 0)
+    for kind, names in (("gateways", ["g1", "g2"]), ("routers", ["r1", "r2"]), ("presence", ["presence"])):
+        said = {one["id"].rpartition("-")[0]: one for one in status[kind]}
+        assert list(said) == names
+        for name, one in said.items():
+            assert one["pid"] == cluster.processes.pid(name)
+            assert 10 << 20 < one["memoryBytes"] < 1 << 30
+            assert 0 < one["uptimeSeconds"] < 300
+    assert [one["users"] for one in status["gateways"]] == [1, 1]
+    assert sum(one["partitions"] for one in status["routers"]) == 16
+    assert not any(one["storeAway"] or one["parkedFrames"] for one in status["routers"])
 
 
 # --- the means -------------------------------------------------------------------------------------------
