@@ -19,6 +19,7 @@ from services.router.figures import OwnFigures
 from services.router.metrics import RouterMetrics
 from services.router.people import People
 from services.router.requests import Requests
+from services.router.retention import Retention
 from services.router.sayings import Sayings
 from services.router.settings import RouterSettings
 from services.router.sqlite import open_store
@@ -73,6 +74,9 @@ async def main(stop: asyncio.Event) -> None:
             parked_frames_max=s.parked_frames_max,
             receipt_gather_s=s.receipt_gather_s,
         )
+        retention = Retention(
+            store, metrics, lambda: worker.owns(0), days=s.retention_days, every_s=s.retention_every_s
+        )
         reporter = Reporter(commands, router, OwnFigures(router, delivery, metrics, errors))
         internal = health.internal_app(registry, {"broker": lambda: worker.problem})
         async with (
@@ -80,7 +84,7 @@ async def main(stop: asyncio.Event) -> None:
             asyncio.TaskGroup() as tasks,
         ):
             log.info("started", internal_port=port, partitions=s.partitions, store=s.store)
-            running = [tasks.create_task(work) for work in (worker.run(), reporter.run())]
+            running = [tasks.create_task(work) for work in (worker.run(), retention.run(), reporter.run())]
             await stop.wait()
             log.info("draining")
             await worker.drain()

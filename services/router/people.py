@@ -35,6 +35,8 @@ class People:
         """The user as the store has it now; as remembered when it is away. Raises `StoreAway`."""
         self._users.expire(user_id)
         await self._users.load((user_id,))
+        if self._users.is_void(user_id):  # forgotten meanwhile: the store has something newer
+            await self._users.load((user_id,))
         return self._users.get(user_id)
 
     def forget_user(self, user_id: str) -> None:
@@ -82,9 +84,11 @@ class _Remembered(Generic[T]):
             self._entries.popitem(last=False)
 
     def expire(self, i: str) -> None:
-        value = self._entries.get(i, (_Void.VOID, 0.0))[0]
-        if value is not _Void.VOID:
-            self._entries[i] = (value, 0.0)
+        if not self.is_void(i):
+            self._entries[i] = (self._entries[i][0], 0.0)
+
+    def is_void(self, i: str) -> bool:
+        return self._entries.get(i, (_Void.VOID, 0.0))[0] is _Void.VOID
 
     def forget(self, i: str) -> None:
         self._entries[i] = (_Void.VOID, time.monotonic())

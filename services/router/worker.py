@@ -77,6 +77,10 @@ class Worker:
         """Why this router is not ready, if it is not."""
         return None if self._leases.is_current else "the broker does not answer"
 
+    def owns(self, partition: int) -> bool:
+        """Whether a partition is ours, as far as we know."""
+        return partition in self._leases.owned and self._leases.is_current
+
     # --- libs.streams.leases.Owner -------------------------------------------------------------
 
     def gain(self, partition: int, token: int) -> None:

@@ -249,6 +249,40 @@ async def test_status_tells_how_every_process_is(cluster: LiveCluster) -> None:
     assert not any(one["storeAway"] or one["parkedFrames"] for one in status["routers"])
 
 
+# --- retention -------------------------------------------------------------------------------------------
+
+
+async def test_what_all_confirmed_leaves_the_hot_log_and_stays_in_the_history(cluster: LiveCluster) -> None:
+    """A `sync` from nothing gets what nobody confirmed yet, the history has everything."""
+    await cluster.people(["kiran", "lata"])
+    async with (
+        await RawClient.connect(cluster.urls[0], {"token": cluster.token("kiran")}) as kiran,
+        await RawClient.connect(cluster.urls[1], {"token": cluster.token("lata")}) as lata,
+    ):
+        for client in (kiran, lata):
+            await client.expect_event("auth_success")
+        before = await _retired(cluster)
+        for number in (1, 2):
+            await kiran.send_event("send_message", _to("lata", f"r{number}"), ack=number)
+            assert (await kiran.expect_answer(number))["ok"]
+        await lata.send_event("message_delivered", {"conversationId": "kiran", "seq": 1}, ack=3)
+        assert (await lata.expect_answer(3))["ok"]
+
+        async def retired() -> bool:
+            return await _retired(cluster) > before
+
+        await until(retired, 10, "the first message to leave the hot log")
+        conversation_id = "direct:kiran:lata"
+        await lata.send_event("sync", {"cursors": {conversation_id: 0}}, ack=4)
+        page = await lata.expect_event("offline_messages")
+        assert [message["seq"] for message in page["messages"]] == [2]
+        await lata.send_event("get_conversation_history", {"conversationId": conversation_id}, ack=5)
+        history = await lata.expect_answer(5)
+        assert [message["seq"] for message in history["messages"]] == [1, 2]
+    ran = [await cluster.metric(name, "talowa_router_retention_run_timestamp_seconds") for name in ("r1", "r2")]
+    assert any(at > 0 for at in ran)
+
+
 # --- the means -------------------------------------------------------------------------------------------
 
 
@@ -267,6 +301,14 @@ async def _state(cluster: LiveCluster, name: str, state: str) -> bool:
     return any(
         one["state"] == state for one in (await cluster.status("g2"))["gateways"] if one["id"].startswith(f"{name}-")
     )
+
+
+async def _retired(cluster: LiveCluster) -> float:
+    return sum([await cluster.metric(name, "talowa_router_retired_messages_total") for name in ("r1", "r2")])
+
+
+def _to(user: str, client_id: str) -> dict[str, str]:
+    return {"clientId": client_id, "recipientId": user, "content": "the survey"}
 
 
 async def _refused(url: str, auth: dict[str, str]) -> str:

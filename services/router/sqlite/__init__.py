@@ -11,12 +11,13 @@ from pathlib import Path
 from libs.storage.sqlite import Lane, open_lane
 from services.router.sqlite.messages import Messages
 from services.router.sqlite.people import GroupRow, People, UserRow
+from services.router.sqlite.retention import Retention
 from services.router.sqlite.schema import SCHEMA
 
 __all__ = ["GroupRow", "SqliteStore", "UserRow", "open_store"]
 
 
-class SqliteStore(Messages, People):
+class SqliteStore(Messages, People, Retention):
     """`store.Store` on one SQLite file, and the writes of operators."""
 
     def __init__(self, writer: Lane, reader: Lane) -> None:

@@ -37,7 +37,17 @@ _VERSION_1: Final = (
     "CREATE UNIQUE INDEX messages_by_key ON messages (key) WHERE NOT is_void",
 )
 
-_VERSION_2: Final = ("ALTER TABLE messages ADD COLUMN sealed TEXT",)
+_VERSION_2: Final = (
+    "ALTER TABLE messages ADD COLUMN sealed TEXT",
+    # Up to `retired_up_to` nothing is due. A note waits (`noticed_at_ms`) until what it covers may be retired.
+    """
+    CREATE TABLE retention (
+        conversation_id TEXT PRIMARY KEY, confirmed_up_to INTEGER NOT NULL, noticed_at_ms INTEGER,
+        retired_up_to INTEGER NOT NULL DEFAULT 0
+    ) WITHOUT ROWID
+    """,
+    "CREATE INDEX retention_noticed ON retention (noticed_at_ms) WHERE noticed_at_ms IS NOT NULL",
+)
 
 # `shape` holds the fields of a Message in their order.
 _VIEWS: Final = (

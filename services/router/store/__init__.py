@@ -2,6 +2,7 @@
 
     people.py      users, groups
     messages.py    messages and receipts
+    retention.py   what leaves the hot log
 
 What is promised to callers, and checked by `tests/contracts` on every implementation:
 
@@ -16,6 +17,7 @@ from typing import Protocol
 from libs.storage import StoreAway
 from services.router.store.messages import Message, Messages, Receipt, ReceiptRow, Saved, position_of
 from services.router.store.people import Group, People, User
+from services.router.store.retention import Retention
 
 __all__ = [
     "Group",
@@ -30,5 +32,5 @@ __all__ = [
 ]
 
 
-class Store(Messages, People, Protocol):
+class Store(Messages, People, Retention, Protocol):
     """The record."""

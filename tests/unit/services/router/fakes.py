@@ -60,6 +60,8 @@ class FakeStore:
         }
         self.teams = {"field": Group("field", "Field", frozenset({"rama", "sita", "lata"}))}
         self.messages: dict[tuple[str, int], Message] = {}
+        self.notes: dict[str, int] = {}
+        self.retired: list[str] = []
         self.marks: dict[tuple[str, str], Receipt] = {}
 
     def put(self, *messages: Message) -> None:
@@ -160,6 +162,20 @@ class FakeStore:
             if is_past and is_after and one.sender_id != user_id and not one.is_void:
                 owed.append((one, mark))
         return sorted(owed, key=lambda row: _key(position_of(row[0])))[:limit]
+
+    async def notice(self, now_ms: int, limit: int, *, after: str = "") -> str | None:
+        self._ask("notice")
+        conversations = sorted({conversation_id for conversation_id, _ in self.messages if conversation_id > after})
+        self.notes.update((conversation_id, now_ms) for conversation_id in conversations[:limit])
+        return conversations[:limit][-1] if conversations else None
+
+    async def retire(self, noticed_before_ms: int, limit: int) -> int | None:
+        self._ask("retire")
+        old = [conversation_id for conversation_id, at_ms in self.notes.items() if at_ms <= noticed_before_ms]
+        for conversation_id in old[:limit]:
+            del self.notes[conversation_id]
+        self.retired += old[:limit]
+        return len(old[:limit]) or None
 
     def _ask(self, method: str) -> None:
         self.asked.append(method)
