@@ -9,13 +9,17 @@ import sqlite3
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, closing, contextmanager
+from io import StringIO
 from typing import Any, Final
 
 import aiohttp
 import pytest
 import pytest_asyncio
+from rich.console import Console
 
+from services.local import operators
 from services.local.keyring import Keyring
+from services.local.status import show_status, watch_status
 from services.router.sqlite import UserRow
 from tests.support.clients import JsClients, RawClient
 from tests.support.cluster import LiveCluster, live_cluster
@@ -247,6 +251,29 @@ async def test_status_tells_how_every_process_is(cluster: LiveCluster) -> None:
     assert [one["users"] for one in status["gateways"]] == [1, 1]
     assert sum(one["partitions"] for one in status["routers"]) == 16
     assert not any(one["storeAway"] or one["parkedFrames"] for one in status["routers"])
+
+
+async def test_the_terminal_shows_the_status_and_makes_the_calls(cluster: LiveCluster) -> None:
+    """Once, and live until it is interrupted; `stop`, `start` and `revoke` say what came of it, or why not."""
+    state, admin_token = cluster.processes.state(), Keyring(cluster.home).admin_token()
+    said = StringIO()
+    assert await show_status(state, admin_token, Console(file=said, width=160))
+    for word in ("users online", "messages a second", "accepting", "entries wait", "r1-"):
+        assert word in said.getvalue()
+    live = StringIO()
+    screen = Console(file=live, width=160, height=80, force_terminal=True)
+    watching = asyncio.wait_for(watch_status(cluster.processes.state, admin_token, screen), 1.5)
+    with pytest.raises(TimeoutError):
+        await watching
+    assert live.getvalue().count("users online") >= 2
+    assert "draining" in await operators.post(state, admin_token, "/stop?windowS=0", "g2")
+    assert "connections" in await operators.post(state, admin_token, "/start", "g2")
+    with pytest.raises(operators.CannotOperate, match="no such user"):
+        await operators.post(state, admin_token, operators.revoke_path("no/body?"))
+    with pytest.raises(operators.CannotOperate, match="there are g1, g2"):
+        await operators.post(state, admin_token, "/stop", "g9")
+    with pytest.raises(operators.CannotOperate, match="401"):
+        await operators.post(state, "x" * 32, "/start", "g1")
 
 
 # --- retention -------------------------------------------------------------------------------------------
