@@ -29,7 +29,9 @@ class GatewaySettings(settings.PartitionedSettings, frozen=True, kw_only=True):
         str, Meta(description="At least 32 characters, the same on every gateway: it signs resume tickets.")
     ]
     ticket_lifetime_s: Annotated[int, Meta(ge=60, le=86_400, description="How long a resume ticket is good.")] = 3600
-    admin_token: Annotated[str, Meta(description="Opens /status to operators; empty closes it.")] = ""
+    admin_token: Annotated[
+        str, Meta(description="Opens operators' calls; without it only ID tokens of admins and founders do.")
+    ] = ""
     allowed_origins: Annotated[
         str,
         Meta(description="Web origins that may connect, separated by commas, or *. Sign-in is by token, not cookie."),

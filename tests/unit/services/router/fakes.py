@@ -187,6 +187,7 @@ class FakeStore:
 
 EVERYTHING = {
     "users", "groups", "find", "last_seqs", "save", "history", "at", "receipts", "save_receipts", "due",
+    "revoke", "notice", "retire",
 }  # fmt: skip
 
 
