@@ -84,11 +84,11 @@ class _Remembered(Generic[T]):
             self._entries.popitem(last=False)
 
     def expire(self, i: str) -> None:
-        if not self.is_void(i):
+        if i in self._entries and not self.is_void(i):
             self._entries[i] = (self._entries[i][0], 0.0)
 
     def is_void(self, i: str) -> bool:
-        return self._entries.get(i, (_Void.VOID, 0.0))[0] is _Void.VOID
+        return i in self._entries and self._entries[i][0] is _Void.VOID
 
     def forget(self, i: str) -> None:
         self._entries[i] = (_Void.VOID, time.monotonic())
