@@ -72,8 +72,13 @@ def gateways() -> str:
 
 
 def figures() -> str:
-    """What each gateway says of itself, for `/status`."""
-    return f"{_PREFIX}:figures"
+    """What each process says of itself, for `/status`."""
+    return f"{_PREFIX}:{{figures}}"
+
+
+def figures_lapse() -> str:
+    """When what each process said lapses."""
+    return f"{_PREFIX}:{{figures}}:lapse"
 
 
 def downlink(gateway: str) -> str:
@@ -190,7 +195,18 @@ CATALOGUE: Final = (
         ("presence", "gateway"),
     ),
     Key(
-        "talowa:figures", "hash", "a field until its gateway leaves or is reaped", ("gateway", "presence"), ("gateway",)
+        "talowa:{figures}",
+        "hash",
+        "a field 6 s, renewed every 2 s",
+        ("gateway", "router", "presence"),
+        ("gateway",),
+    ),
+    Key(
+        "talowa:{figures}:lapse",
+        "sorted set",
+        "a member 6 s, renewed every 2 s",
+        ("gateway", "router", "presence"),
+        ("gateway",),
     ),
     Key(
         "talowa:{gw:G}:down",

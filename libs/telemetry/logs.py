@@ -12,12 +12,28 @@ import structlog
 Level = Literal["debug", "info", "warning", "error"]
 
 
-def configure(service: str, instance: str, level: Level = "info") -> None:
-    """Set logging up for this process; `service` and `instance` stand in every line."""
+class ErrorCount:
+    """How many lines at error level this process has said."""
+
+    def __init__(self) -> None:
+        self.lines = 0
+
+    def __call__(
+        self, _: structlog.types.WrappedLogger, __: str, line: structlog.types.EventDict
+    ) -> structlog.types.EventDict:
+        """See a line pass."""
+        self.lines += line.get("level") in ("error", "critical")
+        return line
+
+
+def configure(service: str, instance: str, level: Level = "info") -> ErrorCount:
+    """Set logging up for this process; `service` and `instance` stand in every line. Gives what counts the errors."""
+    errors = ErrorCount()
     numeric = getattr(logging, level.upper())
     shared: list[structlog.types.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
+        errors,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
         structlog.processors.format_exc_info,
     ]
@@ -43,3 +59,4 @@ def configure(service: str, instance: str, level: Level = "info") -> None:
     stream = logging.StreamHandler(sys.stderr)
     stream.setFormatter(formatter)
     logging.basicConfig(handlers=[stream], level=max(numeric, logging.WARNING), force=True)
+    return errors

@@ -322,10 +322,14 @@ class Moved(Struct, array_like=True, tag="moved", frozen=True):
 
 
 class SignedOut(Struct, array_like=True, tag="signedout", frozen=True):
-    """Every socket of a user is closed, with the code of a refusal."""
+    """A user's sockets are closed, with the code of a refusal: those that signed in before `valid_after_ms`.
+
+    So a frame that is replayed closes nobody who has signed in since.
+    """
 
     user_id: str
     refusal: str
+    valid_after_ms: int
 
 
 class PresenceChange(Struct, array_like=True, frozen=True):

@@ -318,6 +318,14 @@ class HeartbeatAck(Struct, rename="camel", frozen=True):
     client_time: msgspec.Raw
 
 
+class Revoked(Struct, rename="camel", frozen=True):
+    """`POST /users/{uid}/revoke`: sign-ins from before `valid_after` are void, on as many `gateways` sockets fell."""
+
+    user_id: str
+    valid_after: int
+    gateways: int = 0
+
+
 class Ok(Struct, frozen=True):
     """The answer to a request that has nothing more to say."""
 

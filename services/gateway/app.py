@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry
 
 from libs import broker, cluster, lifecycle, settings
 from libs.directory import Directory, Watchers
+from libs.figures import Reporter
 from libs.identity import Envelopes, Tickets, seals
 from libs.identity.verifier import LocalVerifier
 from libs.limits import Limiter
@@ -22,12 +23,14 @@ from services.gateway.catchup import CatchUp
 from services.gateway.compression import Compression
 from services.gateway.door import Door
 from services.gateway.downlink import DownlinkReader
-from services.gateway.drain import drain
+from services.gateway.drain import Drain
+from services.gateway.figures import OwnFigures
 from services.gateway.heartbeat import Heartbeat
 from services.gateway.keystrokes import Keystrokes
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.minutes import Minutes
 from services.gateway.neighbours import Neighbours
+from services.gateway.operations import Operations
 from services.gateway.pace import Paces
 from services.gateway.questions import Questions
 from services.gateway.relay import Relay
@@ -49,7 +52,7 @@ async def main(stop: asyncio.Event) -> None:
     s = settings.load(GatewaySettings)
     # A name of its own for every start: seats and a downlink belong to one process, not to a place.
     gateway = f"{s.gateway_id}-{secrets.token_hex(4)}"
-    logs.configure("gateway", gateway, s.log_level)
+    errors = logs.configure("gateway", gateway, s.log_level)
     file_limit = lifecycle.raise_file_limit()
     registry = CollectorRegistry()
     metrics = GatewayMetrics(registry)
@@ -91,8 +94,7 @@ async def main(stop: asyncio.Event) -> None:
                 presence_grace_s=s.presence_grace_s,
                 read_up_to=lambda: frames.positions,
                 reviving=catchup.hold_all,
-                revived=lambda: revive(frames, catchup, alarms, watching, metrics),
-                figures=lambda: http.figures(len(server.sockets), len(sessions), relay_address),
+                revived=lambda: revive(frames, catchup, door, alarms, watching, metrics),
             )
             questions = Questions(gateway)
             turnstile = Turnstile(
@@ -124,6 +126,7 @@ async def main(stop: asyncio.Event) -> None:
                 gateway,
                 sessions,
                 catchup,
+                door,
                 questions,
                 Typists(sessions, typing_s=s.typing_s),
                 watching,
@@ -179,6 +182,7 @@ async def main(stop: asyncio.Event) -> None:
                 compression=compression,
                 elsewhere=elsewhere.pass_on,
             )
+            drain = Drain(server, elsewhere.bridges, heartbeat, tasks.create_task)
             metrics.connections.set_function(lambda: len(server.sockets))
             metrics.sessions.set_function(lambda: len(sessions))
             metrics.watched.set_function(lambda: len(watching))
@@ -187,36 +191,50 @@ async def main(stop: asyncio.Event) -> None:
 
             checks = {
                 "broker": lambda: heartbeat.problem,
-                "draining": lambda: "this gateway is leaving" if stop.is_set() else None,
+                "draining": lambda: drain.problem,
             }
             public = http.public_app(s, checks)
             server.attach(public, "socket.io")
             internal = health.internal_app(registry, checks)
             operators = Operators(s.admin_token, door.role_of)
-            http.add_operators(internal, operators, commands, directory, partitions=s.partitions)
+            http.add_operators(internal, operators, commands, partitions=s.partitions)
+            operations = Operations(
+                drain,
+                directory,
+                questions,
+                uplink,
+                drain_window_s=s.drain_window_s,
+                answer_timeout_s=s.answer_timeout_s,
+            )
+            operations.attach(internal, operators)
+
             elsewhere.serve(internal, server.answer_relayed)
             broadcasts.add_routes(internal, operators, questions, uplink, answer_timeout_s=s.answer_timeout_s)
 
+            own_figures = OwnFigures(gateway, server, sessions, drain, metrics, errors, lambda: relay_address)
+            reporter = Reporter(commands, gateway, own_figures)
             async with (
                 health.serve(internal, s.internal_host, s.internal_port, "INTERNAL_PORT") as internal_port,
                 health.serve(public, s.websocket_host, s.websocket_port, "WEBSOCKET_PORT") as port,
             ):
                 relay_address = s.relay_address or neighbours.address(s.internal_host, internal_port)
-                working = (uplink, heartbeat, frames, turnstile, alarms, watching, standings)
+                working = (uplink, heartbeat, frames, turnstile, alarms, watching, standings, reporter)
                 running = [tasks.create_task(work.run()) for work in working]
                 log.info("started", port=port, internal_port=internal_port, file_limit=file_limit)
                 await stop.wait()
-                await drain(server, elsewhere.bridges, uplink, heartbeat, s.drain_window_s)
+                await drain.leave(uplink, s.drain_window_s)
             await lifecycle.cancel(running)
+            await reporter.forget()
         log.info("stopped")
 
 
 def revive(
-    frames: DownlinkReader, catchup: CatchUp, alarms: Alarms, watching: Watching, metrics: GatewayMetrics
+    frames: DownlinkReader, catchup: CatchUp, door: Door, alarms: Alarms, watching: Watching, metrics: GatewayMetrics
 ) -> None:
     """The cluster had forgotten this gateway, and remembers it again."""
     frames.rewind()
     alarms.retell()
     catchup.restart_all()
     watching.rewatch()
+    door.check_all()
     metrics.revivals.inc()

@@ -5,6 +5,7 @@ outbox is what overflows. Whoever closes, the other side hears the same code.
 """
 
 import asyncio
+import time
 from contextlib import suppress
 from typing import Final
 
@@ -27,8 +28,15 @@ class Bridge:
         self._owner = owner
         self._patience_s = patience_s
         self._leaving = asyncio.Event()
+        # When a message last passed, by the monotonic clock.
+        self.active_at = time.monotonic()
         # Who is being written to, and when that has taken too long.
         self._written: dict[WebSocket, asyncio.TimerHandle] = {}
+
+    @property
+    def closed(self) -> bool:
+        """Whether it is on its way out."""
+        return self._leaving.is_set()
 
     def close_for_retry(self) -> None:
         """Close so that the client comes back at once, to any gateway."""
@@ -74,6 +82,7 @@ class Bridge:
 
         Never cancelled while it waits for that: aiohttp could not wait for room again, not even to close.
         """
+        self.active_at = time.monotonic()
         self._written[target] = asyncio.get_running_loop().call_later(self._patience_s, _abort, target)
         try:
             await (target.send_str(data) if isinstance(data, str) else target.send_bytes(data))

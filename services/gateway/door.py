@@ -16,7 +16,7 @@ from libs.clock import now_ms
 from libs.identity import Claims
 from libs.wire import payloads
 from libs.wire.codes import Code, Refusal, is_retryable
-from libs.wire.frames import Origin, Profile, SignedIn, SignIn
+from libs.wire.frames import Origin, Profile, SignedIn, SignedOut, SignIn
 from services.gateway.alarms import Alarms
 from services.gateway.auth import Authenticator, offers_anything
 from services.gateway.catchup import CatchUp
@@ -30,6 +30,11 @@ from services.gateway.uplink import Uplink
 log = structlog.get_logger(__name__)
 
 _MS: Final = 1000
+# After a revival every sign-in is asked about again; spread, so that routers are not asked ten thousand times at once.
+_CHECKS_A_SECOND: Final = 500
+# No router can be asked, or it cannot ask the store: ask again after this.
+_CHECK_AGAIN_S: Final = 5.0
+_CODES: Final = frozenset(Code)
 
 
 class Door:
@@ -143,6 +148,47 @@ class Door:
         except TimeoutError as error:
             raise Refusal(Code.UNAVAILABLE) from error
 
+    # --- sign-ins that were made void ----------------------------------------------------------
+
+    def sign_out(self, frame: SignedOut) -> None:
+        """Close a user's sockets here, also those that are only joining, but for those that signed in since."""
+        for session in self._sessions.of_user(frame.user_id):
+            if session.claims.issued_at_ms < frame.valid_after_ms:
+                self._void(session, frame.refusal)
+
+    def check_all(self) -> None:
+        """Frames may have been lost on their way here, a `SignedOut` among them: ask about every sign-in again."""
+        for number, session in enumerate(self._sessions):
+            asyncio.get_running_loop().call_later(number / _CHECKS_A_SECOND, self._check, session)
+
+    def checked(self, said: SignedIn) -> None:
+        """A router's word that nobody waits for: the answer to `check_all`, or a late one."""
+        session = self._sessions.by_socket(said.session)
+        if session is None or said.refusal is None:
+            return
+        if said.refusal in _CODES and is_retryable(Code(said.refusal)):
+            self._check_later(session)
+        else:
+            self._void(session, said.refusal)
+
+    def _check(self, session: Session) -> None:
+        if session.is_gone:
+            return
+        try:
+            self._uplink.publish_for_user(session.user_id, self._sign_in_frame(session.id, session.claims))
+        except Refusal:
+            self._check_later(session)
+
+    def _check_later(self, session: Session) -> None:
+        asyncio.get_running_loop().call_later(_CHECK_AGAIN_S, self._check, session)
+
+    def _void(self, session: Session, code: str) -> None:
+        """A socket that has heard `auth_success` is closed; another finds out in the steps of its sign-in."""
+        session.refusal = Refusal(Code(code) if code in _CODES else Code.TOKEN_REVOKED)
+        if session.state is not State.JOINING:
+            self._metrics.refusals.labels(session.refusal.code.value).inc()
+            self._send_away(session.socket, None, session.refusal)
+
     # --- the steps -----------------------------------------------------------------------------
 
     async def _sign_in(self, socket: Socket, offered: Mapping[str, Any]) -> Session:
@@ -158,6 +204,8 @@ class Door:
                     profile = await self._ask(session.id, claims)
                 if session.is_gone:
                     raise Refusal(Code.UNAVAILABLE)  # the client left meanwhile; nobody hears this
+                if session.refusal is not None:
+                    raise session.refusal
             except TimeoutError as error:
                 self._let_go(session)
                 raise Refusal(Code.UNAVAILABLE) from error
@@ -188,7 +236,7 @@ class Door:
         session.name, session.role, session.places = profile.name, profile.role, profile.places
 
     async def _ask(self, session_id: str, claims: Claims) -> Profile:
-        frame = SignIn(Origin(self._gateway, session_id), claims.user_id, claims.role, claims.issued_at_ms)
+        frame = self._sign_in_frame(session_id, claims)
         said = await self._questions.ask(session_id, lambda: self._uplink.publish_for_user(claims.user_id, frame))
         match said:
             case SignedIn(profile=Profile() as profile):
@@ -197,10 +245,16 @@ class Door:
                 raise Refusal(Code(code))
         raise Refusal(Code.USER_NOT_FOUND)
 
+    def _sign_in_frame(self, session_id: str, claims: Claims) -> SignIn:
+        return SignIn(Origin(self._gateway, session_id), claims.user_id, claims.role, claims.issued_at_ms)
+
     def _welcome(self, session: Session) -> None:
         timer = self._strangers.pop(session.id, None)
         if timer is not None:
             timer.cancel()
+        if session.refusal is not None:
+            self._send_away(session.socket, None, session.refusal)
+            return
         session.socket.emit(
             "auth_success",
             payloads.encode(

@@ -28,10 +28,12 @@ from libs.wire.frames import (
     SealedReply,
     Section,
     SignedIn,
+    SignedOut,
     TypingNotice,
 )
 from services.gateway.alarms import Alarms
 from services.gateway.catchup import CatchUp
+from services.gateway.door import Door
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.questions import Questions
 from services.gateway.sessions import Session, Sessions, State
@@ -54,6 +56,7 @@ class DownlinkReader:
         gateway: str,
         sessions: Sessions,
         catchup: CatchUp,
+        door: Door,
         questions: Questions,
         typists: Typists,
         watching: Watching,
@@ -64,6 +67,7 @@ class DownlinkReader:
         self._reader = reader
         self._sessions = sessions
         self._catchup = catchup
+        self._door = door
         self._questions = questions
         self._typists = typists
         self._watching = watching
@@ -123,25 +127,33 @@ class DownlinkReader:
                 session = self._sessions.by_socket(frame.session)
                 if session is not None:
                     self._catchup.page(session, frame)
+                    self._metrics.messages_sent.inc(sum(len(seqs) for _, seqs in frame.confirms))
             case PresenceChanges():
                 self._watching.take(frame)
             case Alarm():
                 self._alarms.sound(frame)
             case Moved():
                 self._alarms.moved(frame)
-            case SignedIn():
-                self._questions.answered(frame)
             case SealedReply():
                 self._open(frame)
             case TypingNotice():
                 self._typists.notice(frame)
+            case SignedIn():
+                if not self._questions.answered(frame):
+                    self._door.checked(frame)
+            case SignedOut():
+                self._door.sign_out(frame)
         self._metrics.downlink_frames.labels(type(frame).__name__.lower()).inc()
 
     def _emit(self, frame: Emit) -> None:
+        emitted = 0
         for user in frame.users:
             for session in self._sessions.of_user(user):
                 if session.id != frame.skip_session:
                     self._emit_to(session, frame)
+                    emitted += 1
+        if frame.seq:
+            self._metrics.messages_sent.inc(emitted)
 
     def _emit_to(self, session: Session, frame: Emit) -> None:
         if frame.seq:

@@ -49,7 +49,6 @@ class Heartbeat:
         read_up_to: Callable[[], Mapping[str, str]],
         reviving: Callable[[], None],
         revived: Callable[[], None],
-        figures: Callable[[], bytes],
     ) -> None:
         self._broker = broker
         self._directory = directory
@@ -61,7 +60,6 @@ class Heartbeat:
         self._reviving = reviving
         self._revived = revived
         self._must_revive = True
-        self._figures = figures
         self._presence_grace_ms = round(presence_grace_s * 1000)
         # While draining, who goes comes back: their absence is noticed later.
         self.is_draining = False
@@ -110,7 +108,6 @@ class Heartbeat:
             [
                 ("EXISTS", *read_up_to),
                 *(("XTRIM", stream, "MINID", "=", consumer.after(entry)) for stream, entry in read_up_to.items()),
-                ("HSET", keys.figures(), self._gateway, self._figures()),
             ]
         )
         # Remembered until it is done: a broker that goes away half-way has the name and the streams already.
@@ -123,7 +120,6 @@ class Heartbeat:
     async def leave(self) -> None:
         """Nobody is here any more. Raises `AWAY`."""
         await self._directory.reap(self._gateway, _LEAVING_GRACE_MS)
-        await self._broker.command("HDEL", keys.figures(), self._gateway)
 
     async def _revive(self, streams: Iterable[str]) -> None:
         """Make our streams, seat everyone, and let them fetch what was said meanwhile."""

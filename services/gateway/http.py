@@ -1,24 +1,13 @@
 """The gateway's HTTP: `/info` for clients, `/status` for operators."""
 
-import os
-import resource
-import time
-from typing import Any, Final
-
-import msgspec
 from aiohttp import web
 
-from libs import keys
 from libs.broker import Broker
-from libs.directory import Directory
 from libs.operators import Operators
 from libs.telemetry import health
-from libs.wire import names, payloads
-from services.gateway.heartbeat import lags
+from libs.wire import payloads
 from services.gateway.settings import GatewaySettings
-from services.gateway.uplink import Lag
-
-_STARTED: Final = time.time()
+from services.gateway.status import read_status
 
 
 def public_app(settings: GatewaySettings, checks: health.Checks) -> web.Application:
@@ -42,55 +31,10 @@ def public_app(settings: GatewaySettings, checks: health.Checks) -> web.Applicat
     return app
 
 
-def add_operators(
-    app: web.Application, operators: Operators, broker: Broker, directory: Directory, *, partitions: int
-) -> None:
+def add_operators(app: web.Application, operators: Operators, broker: Broker, *, partitions: int) -> None:
     """Serve the operators' calls from an internal port."""
 
     async def get_status(_: web.Request) -> bytes:
-        return msgspec.json.encode(await _status(broker, directory, partitions))
+        return await read_status(broker, partitions)
 
     app.router.add_get("/status", operators.route(get_status))
-
-
-def figures(connections: int, sessions: int, relay_address: str) -> bytes:
-    """What one gateway contributes to `/status`, and where others pass on to it what is for its sockets."""
-    return msgspec.json.encode(
-        {
-            "connections": connections,
-            "authenticated": sessions,
-            "uptimeSeconds": round(time.time() - _STARTED),
-            "memoryBytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-            "pid": os.getpid(),
-            "relayAddress": relay_address,
-        }
-    )
-
-
-async def _status(broker: Broker, directory: Directory, partitions: int) -> dict[str, Any]:
-    live = await directory.live()
-    by_gateway = await broker.command("HGETALL", keys.figures())
-    gateways = [
-        {"id": name.decode(), **msgspec.json.decode(packed)}
-        for name, packed in sorted(by_gateway.items())
-        if name.decode() in live
-    ]
-    lag = await lags(broker, partitions)
-    numbers = range(names.alarm_partition(partitions) + 1)
-    leases = await broker.batch([("GET", keys.lease(number)) for number in numbers])
-    users = await broker.batch([("HLEN", keys.seats(shard)) for shard in range(keys.DIRECTORY_SHARDS)])
-    return {
-        "connections": sum(gateway["connections"] for gateway in gateways),
-        "authenticated": sum(gateway["authenticated"] for gateway in gateways),
-        "usersOnline": sum(count for count in users if isinstance(count, int)),
-        "gateways": gateways,
-        "partitions": [
-            {
-                "partition": number,
-                "entries": lag.get(number, Lag()).entries,
-                "lagMs": round(lag.get(number, Lag()).age_s * 1000),
-                "owner": lease.decode().partition(" ")[2] if isinstance(lease, bytes) else None,
-            }
-            for number, lease in zip(numbers, leases, strict=True)
-        ],
-    }

@@ -34,6 +34,11 @@ class GatewayMetrics:
         self.downlink_frames = Counter(
             "talowa_gateway_downlink_frames_total", "Frames from routers.", ["kind"], registry=registry
         )
+        self.messages_sent = Counter(
+            "talowa_gateway_messages_sent_total",
+            "Messages handed to sockets, live or due; one for each socket.",
+            registry=registry,
+        )
         self.downlink_s = Histogram(
             "talowa_gateway_downlink_seconds",
             "From a router's write to our read, by the broker's and our clocks.",

@@ -6,11 +6,34 @@ A question is known by the session it is about; operators' have one of their own
 import asyncio
 from collections.abc import Callable
 from itertools import count
+from typing import Final
 
+import msgspec
+from msgspec import Struct
+
+from libs.wire import payloads
 from libs.wire.codes import Code, Refusal
 from libs.wire.frames import OPERATORS, Answer, Origin, SignedIn
 
 Said = SignedIn | Answer
+
+
+class _Outcome(Struct, frozen=True):
+    ok: bool
+    error: payloads.Error | None = None
+
+
+_outcome: Final = msgspec.json.Decoder(_Outcome)
+
+
+def body_of(said: Said) -> bytes:
+    """The body of the answer to an operator's call. Raises the `Refusal` that it may be."""
+    if not isinstance(said, Answer):
+        raise Refusal(Code.INTERNAL)
+    error = _outcome.decode(said.body).error
+    if error is not None:
+        raise Refusal(Code(error.code), error.message, error.retry_after_ms)
+    return said.body
 
 
 class Questions:
@@ -35,11 +58,13 @@ class Questions:
         finally:
             self._waiting.pop(session_id, None)
 
-    def answered(self, said: Said) -> None:
-        """A router's word."""
+    def answered(self, said: Said) -> bool:
+        """A router's word. False if nobody waits for it."""
         waiting = self._waiting.pop(said.session, None)
-        if waiting is not None and not waiting.done():
-            waiting.set_result(said)
+        if waiting is None or waiting.done():
+            return False
+        waiting.set_result(said)
+        return True
 
     def forget(self, session_id: str) -> None:
         """The socket is gone: nobody waits for the answer any more."""

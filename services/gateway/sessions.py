@@ -12,6 +12,7 @@ from typing import Final, Protocol
 
 from libs.identity import Claims
 from libs.wire import names
+from libs.wire.codes import Refusal
 from libs.wire.frames import DuePosition, Places, Sender
 from services.gateway.minutes import Minute
 from services.gateway.pace import Pace
@@ -112,6 +113,7 @@ class Session:
         "name",
         "page_timer",
         "places",
+        "refusal",
         "role",
         "socket",
         "state",
@@ -130,6 +132,8 @@ class Session:
         self.state = State.JOINING
         self.is_gone = False
         self.minutes: dict[str, Minute] | None = None
+        # Its sign-in was made void while it was still joining: whoever goes on with it finds this.
+        self.refusal: Refusal | None = None
         self.walk: Walk | None = Walk()
         self.page_timer: asyncio.TimerHandle | None = None
         self.expiry: asyncio.TimerHandle | None = None

@@ -38,7 +38,9 @@ class GatewaySettings(settings.PartitionedSettings, frozen=True, kw_only=True):
             "sender on its way. Several, with commas: the first seals, all open. Empty: no anonymous messages."
         ),
     ] = ""
-    admin_token: Annotated[str, Meta(description="Opens /status to operators; empty closes it.")] = ""
+    admin_token: Annotated[
+        str, Meta(description="Opens operators' calls; without it only ID tokens of admins and founders do.")
+    ] = ""
     allowed_origins: Annotated[
         str,
         Meta(description="Web origins that may connect, separated by commas, or *. Sign-in is by token, not cookie."),

@@ -15,6 +15,7 @@ import asyncio
 import logging
 import re
 import secrets
+import time
 from base64 import b64decode
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -43,6 +44,7 @@ _UPGRADE_TIMEOUT_S: Final = 10.0
 # What clients do wrong is no error of ours: of what the library logs, only its own stack traces count.
 _library_log: Final = logging.getLogger("socketio")
 _library_log.addFilter(lambda record: record.exc_info is not None)
+_DRAINING: Final = Refusal(Code.UNAVAILABLE, "This gateway takes nobody new. Connect again.", retry_after_ms=1000)
 # kind, attachments, namespace, acknowledgement id, payload
 _PACKET: Final = re.compile(r"([0-6])(?:(\d{1,4})-)?(?:(/[^,]*),?)?(\d{1,15})?(.*)", re.DOTALL | re.ASCII)
 _UNKNOWN: Final[dict[str, Any]] = {
@@ -103,6 +105,8 @@ class Socket(async_socket.AsyncSocket):  # type: ignore[misc] # the library is u
         self.pace: Pace | None = None
         self.is_open = False
         self.is_connecting = False
+        # When anything but a pong came from here, or an event went here, by the monotonic clock.
+        self.active_at = time.monotonic()
         self._websocket: web.WebSocketResponse | None = None
         self._probe: web.WebSocketResponse | None = None
         self._transport: asyncio.Transport | None = None
@@ -146,6 +150,7 @@ class Socket(async_socket.AsyncSocket):  # type: ignore[misc] # the library is u
     def _say(self, text: str, put: Callable[[packet.Packet], None] | None = None) -> None:
         if self.closed or self._is_leaving:
             return  # nothing after a gap, nothing after goodbye: it stays due
+        self.active_at = time.monotonic()
         try:
             (put or self.queue.put_nowait)(packet.Packet(packet.MESSAGE, text))
         except Overflow:
@@ -212,6 +217,7 @@ class Socket(async_socket.AsyncSocket):  # type: ignore[misc] # the library is u
         if kind == packet.PONG:
             self.schedule_ping()
         elif kind == packet.MESSAGE:
+            self.active_at = time.monotonic()
             await self.server.trigger_message(self, data)
         elif kind == packet.CLOSE:
             await self.close(wait=False, abort=True, reason=self.server.reason.CLIENT_DISCONNECT)
@@ -286,6 +292,8 @@ class Socket(async_socket.AsyncSocket):  # type: ignore[misc] # the library is u
         self.connected = self.upgraded = True
         self._websocket, self._transport = websocket, ws.transport
         writing = self.server.spawn(self._write(websocket))
+        self.server.writing.add(writing)
+        writing.add_done_callback(self.server.writing.discard)
         try:
             await self._read(websocket)
         finally:
@@ -365,6 +373,8 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc] # the library is
     gateway: str
     outbox_max_bytes: int
     tasks: asyncio.TaskGroup
+    # What is on its way to sockets.
+    writing: set[asyncio.Task[None]]
     overflowed: Any
     is_accepting: bool
     came_from: Callable[[web.Request], str]
@@ -421,11 +431,10 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc] # the library is
         if transport == "websocket" and not _is_upgrade(environ):
             return self._bad_request("Invalid websocket upgrade")
         if not self.is_accepting:
-            return {"status": "503 Service Unavailable", "headers": [("Retry-After", "1")], "response": b"draining"}
+            return _refused("503 Service Unavailable", _DRAINING)
         address = self.came_from(environ["aiohttp.request"])
         if wait_ms := await self.admit(address):
-            after_s = str(-(-wait_ms // 1000))
-            return {"status": "429 Too Many Requests", "headers": [("Retry-After", after_s)], "response": b"too many"}
+            return _refused("429 Too Many Requests", Refusal(Code.RATE_LIMITED, retry_after_ms=wait_ms))
         socket = Socket(self, self.generate_id())
         socket.address = address
         self.sockets[socket.sid] = socket
@@ -490,6 +499,7 @@ class Server(socketio.AsyncServer):  # type: ignore[misc] # the library is untyp
         self.eio._async = {**driver._async, "websocket": WebSocket}  # noqa: SLF001 - the library's seam for transports
         self.eio.gateway = gateway
         self.eio.tasks = tasks
+        self.eio.writing = set()
         self.eio.outbox_max_bytes = outbox_max_bytes
         self.eio.overflowed = overflowed
         self.eio.is_accepting = True
@@ -518,6 +528,11 @@ class Server(socketio.AsyncServer):  # type: ignore[misc] # the library is untyp
     def accept(self, *, is_accepting: bool) -> None:
         """Take new connections, or answer them 503."""
         self.eio.is_accepting = is_accepting
+
+    async def wait_silent(self) -> None:
+        """Wait until every socket has been sent what there was for it, its close frame included."""
+        if self.eio.writing:
+            await asyncio.wait(set(self.eio.writing))
 
     def _engineio_server_class(self) -> type[EngineServer]:
         return EngineServer
@@ -626,6 +641,13 @@ class Server(socketio.AsyncServer):  # type: ignore[misc] # the library is untyp
         if socket is not None:
             socket.is_open = False
             self._application.closed(socket)
+
+
+def _refused(status: str, refusal: Refusal) -> dict[str, Any]:
+    """A connection that is not made, as the library has its answers."""
+    after_s = str(-(-(refusal.retry_after_ms or 0) // 1000))
+    headers = [("Retry-After", after_s), ("Content-Type", "application/json")]
+    return {"status": status, "headers": headers, "response": payloads.encode(payloads.refused(refusal))}
 
 
 def _is_upgrade(environ: dict[str, Any]) -> bool:

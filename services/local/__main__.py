@@ -17,15 +17,16 @@ from libs.wire.events import LEVELS
 from services.local import broadcast, people, state
 from services.local.app import console, say, up
 from services.local.arguments import parse
-from services.local.broadcast import CannotBroadcast
 from services.local.chat import CannotChat, Chat
 from services.local.claim import make_home, taking_turns
 from services.local.issuer import Issuer
 from services.local.keyring import Keyring
+from services.local.operators import CannotOperate, call, revoke_path
 from services.local.people import BadFile, Location, UserEntry
 from services.local.plan import socket_url
 from services.local.settings import LocalSettings
-from services.local.status import is_alive, show_status
+from services.local.state import State
+from services.local.status import is_alive, show_status, watch_status
 from services.router.sqlite import SqliteStore, open_store
 from services.router.store import StoreAway
 
@@ -48,7 +49,7 @@ def main() -> None:
     except (SettingsError, Unstartable) as error:
         print(f"talowa: {error}", file=sys.stderr)
         sys.exit(EXIT_CONFIG)
-    except (BadFile, CannotChat, CannotBroadcast) as error:
+    except (BadFile, CannotChat, CannotOperate) as error:
         print(f"talowa: {error}", file=sys.stderr)
         sys.exit(1)
     except StoreAway as error:
@@ -114,20 +115,42 @@ def _first_gateway(settings: LocalSettings) -> str:
     return socket_url(settings.websocket_host, settings.websocket_port)
 
 
-async def _status(settings: LocalSettings, _: argparse.Namespace) -> int:
+def _running(settings: LocalSettings) -> State:
     found = state.read(settings.home)
     if found is None:
-        print(f"nothing runs on DATA_DIR={settings.home}. Start a cluster with `talowa up`.", file=sys.stderr)
-        return 1
+        raise CannotOperate(f"nothing runs on DATA_DIR={settings.home}. Start a cluster with `talowa up`.")
     if not is_alive(found.supervisor):
         print(f"the `talowa up` of pid {found.supervisor} was killed; start it again.", file=sys.stderr)
-    return 0 if await show_status(found, Keyring(settings.home).admin_token(), console()) else 1
+    return found
+
+
+async def _status(settings: LocalSettings, given: argparse.Namespace) -> int:
+    found, admin_token, screen = _running(settings), Keyring(settings.home).admin_token(), console()
+    if screen.is_terminal and not given.once:
+        await watch_status(lambda: state.read(settings.home) or found, admin_token, screen)
+    return 0 if await show_status(found, admin_token, screen) else 1
+
+
+async def _stop(settings: LocalSettings, given: argparse.Namespace) -> int:
+    return await _post(settings, "/stop", given.gateway)
+
+
+async def _start(settings: LocalSettings, given: argparse.Namespace) -> int:
+    return await _post(settings, "/start", given.gateway)
+
+
+async def _revoke(settings: LocalSettings, given: argparse.Namespace) -> int:
+    return await _post(settings, revoke_path(given.user))
+
+
+async def _post(settings: LocalSettings, path: str, gateway: str | None = None) -> int:
+    token = Keyring(settings.home).admin_token()
+    print(await call(_running(settings), token, "POST", path, gateway=gateway))
+    return 0
 
 
 async def _broadcast(settings: LocalSettings, given: argparse.Namespace) -> int:
-    found = state.read(settings.home)
-    if found is None:
-        raise CannotBroadcast(f"nothing runs on DATA_DIR={settings.home}. Start a cluster with `talowa up`.")
+    found = _running(settings)
     token = Keyring(settings.home).admin_token()
     if given.tally is not None:
         lines = await broadcast.tally(found, token, given.tally)
@@ -157,6 +180,9 @@ _COMMANDS = {
     "chat": _chat,
     "status": _status,
     "broadcast": _broadcast,
+    "stop": _stop,
+    "start": _start,
+    "revoke": _revoke,
     "admin-token": _admin_token,
 }
 

@@ -71,8 +71,20 @@ examples:
   echo "the meeting is at six" | talowa chat asha --group v12
 """
 _ABOUT_STATUS: Final = """\
-What runs, on which ports, whether it is ready; connections of each gateway and the lag of each partition.
-Exits with 1 if anything is not ready.
+What runs, on which ports, whether it is ready; who is online, on which gateway; rates, and the lag of each
+partition. On a terminal it is shown live, every second, until Ctrl-C; with --once, or where its output goes
+elsewhere, it is printed once. Exits with 1 if anything is not ready.
+"""
+_ABOUT_STOP: Final = """\
+The gateway takes nobody new, and sends its clients to others within DRAIN_WINDOW_S. `talowa start` brings it
+back. G is its name in `talowa status`, such as g1.
+"""
+_ABOUT_START: Final = """\
+A gateway that was stopped takes sockets again. Those that it had not closed yet stay.
+"""
+_ABOUT_REVOKE: Final = """\
+Every sign-in of USER from before now is void: their sockets are closed, on all gateways, and their tokens and
+resume tickets are refused.
 """
 _ABOUT_BROADCAST: Final = """\
 Warns everyone who lives in some places: at once who is online, the others when they sign in. Prints the
@@ -117,13 +129,21 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     whom.add_argument("--to", metavar="USER", type=_id, help="write to this user (created if need be)")
     whom.add_argument("--group", metavar="G", type=_id, help="write to this group (created and joined if need be)")
     chat.add_argument("--url", type=_url, help="the gateway (default: the first one of the cluster on DATA_DIR)")
-    _add(commands, "status", "what runs, and how far behind it is", _ABOUT_STATUS)
+    status = _add(commands, "status", "what runs, who is online, and how far behind it is", _ABOUT_STATUS)
+    status.add_argument("--once", action="store_true", help="print it once")
+    for name, summary, about in (
+        ("stop", "drain a gateway", _ABOUT_STOP),
+        ("start", "have a gateway take sockets again", _ABOUT_START),
+    ):
+        _add(commands, name, summary, about).add_argument("gateway", metavar="G", help="the gateway's name")
+    revoke = _add(commands, "revoke", "make every sign-in of a user void", _ABOUT_REVOKE)
+    revoke.add_argument("user", metavar="USER", type=_id, help="the user's id")
     broadcast = _add(commands, "broadcast", "warn everyone in villages, mandals, districts or states", _ABOUT_BROADCAST)
     _add_broadcast(broadcast)
     _add(commands, "admin-token", "print the operators' token", _ABOUT_OPERATORS)
     given = parser.parse_args(arguments)
     if given.command is None:
-        parser.error("say what to do: up, token, import, chat, status, broadcast or admin-token.")
+        parser.error("say what to do: up, token, import, chat, status, stop, start, revoke, broadcast or admin-token.")
     if given.command == "token":
         _check_token(token, given)
     if given.command == "broadcast":

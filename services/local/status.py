@@ -1,25 +1,24 @@
-"""`talowa status`: what runs, whether it is ready, and how far behind it is."""
+"""`talowa status`: what runs, whether it is ready, who is online, and how far behind it is."""
 
 import asyncio
 import os
+from collections.abc import Callable
+from typing import Never
 
 import aiohttp
 import msgspec
 from msgspec import Struct
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from libs.figures import GatewayFigures, RouterFigures
 from services.local.process import Process, missing
 from services.local.state import Running, State
 
 _TIMEOUT = aiohttp.ClientTimeout(total=3)
-
-
-class GatewayFigures(Struct, rename="camel", frozen=True):
-    id: str
-    connections: int = 0
-    authenticated: int = 0
+_REFRESH_S = 1.0
 
 
 class PartitionFigures(Struct, rename="camel", frozen=True):
@@ -35,23 +34,52 @@ class Figures(Struct, rename="camel", frozen=True):
     connections: int = 0
     authenticated: int = 0
     users_online: int = 0
+    messages_in_per_second: float = 0.0
+    messages_per_second: float = 0.0
+    messages_out_per_second: float = 0.0
+    refusals: int = 0
+    errors: int = 0
     gateways: list[GatewayFigures] = []
+    routers: list[RouterFigures] = []
     partitions: list[PartitionFigures] = []
 
 
 async def show_status(state: State, admin_token: str, console: Console) -> bool:
     """Print the tables; whether everything runs and is ready."""
+    shown, is_ready = await _look(state, admin_token)
+    console.print(shown)
+    return is_ready
+
+
+async def watch_status(state: Callable[[], State], admin_token: str, console: Console) -> Never:
+    """Show the tables live, anew every second, until Ctrl-C (the task is cancelled)."""
+    with Live(console=console, screen=True, auto_refresh=False) as live:
+        while True:
+            live.update((await _look(state(), admin_token))[0], refresh=True)
+            await asyncio.sleep(_REFRESH_S)
+
+
+async def _look(state: State, admin_token: str) -> tuple[Group, bool]:
     lacks = await asyncio.gather(*(_lacks(running) for running in state.processes))
-    console.print(_processes(state, lacks))
     figures = await _figures(state, admin_token)
     if isinstance(figures, str):
-        console.print(f"no figures: {figures}", markup=False)
+        rest: list[RenderableType] = [Text(f"no figures: {figures}")]
     else:
-        console.print(
-            f"{figures.connections} connections, {figures.authenticated} signed in, {figures.users_online} users online"
-        )
-        console.print(_gateways(figures), _partitions(figures))
-    return all(lack is None for lack in lacks)
+        rest = [Text(_sums(figures)), _gateways(figures), _routers(figures), _partitions(figures)]
+    return Group(_processes(state, lacks), *rest), all(lack is None for lack in lacks)
+
+
+def _sums(figures: Figures) -> str:
+    waiting, lag_ms = (
+        sum(p.entries for p in figures.partitions),
+        max((p.lag_ms or 0 for p in figures.partitions), default=0),
+    )
+    return (
+        f"{waiting} entries wait for routers, the oldest for {lag_ms:.0f} ms\n"
+        f"{figures.users_online} users online, {figures.connections} connections, {figures.authenticated} signed in\n"
+        f"messages a second: {figures.messages_in_per_second:g} in, {figures.messages_per_second:g} taken, "
+        f"{figures.messages_out_per_second:g} out; {figures.refusals} refusals, {figures.errors} errors"
+    )
 
 
 def is_alive(pid: int) -> bool:
@@ -106,9 +134,20 @@ def _processes(state: State, lacks: list[str | None]) -> Table:
 
 
 def _gateways(figures: Figures) -> Table:
-    table = Table("gateway", "connections", "signed in")
-    for gateway in figures.gateways:
-        table.add_row(gateway.id, str(gateway.connections), str(gateway.authenticated))
+    table = Table("gateway", "users", "connections", "signed in", "in/s", "out/s", "MB", "state")
+    for each in figures.gateways:
+        rates = (f"{each.messages_in_per_second:g}", f"{each.messages_out_per_second:g}")
+        counts = (str(count) for count in (each.users, each.connections, each.authenticated))
+        table.add_row(each.id, *counts, *rates, str(each.memory_bytes >> 20), each.state)
+    return table
+
+
+def _routers(figures: Figures) -> Table:
+    table = Table("router", "partitions", "messages/s", "parked", "MB", "store")
+    for each in figures.routers:
+        store = "away" if each.store_away else "there"
+        rate, parked = f"{each.messages_per_second:g}", str(each.parked_frames)
+        table.add_row(each.id, str(each.partitions), rate, parked, str(each.memory_bytes >> 20), store)
     return table
 
 

@@ -1,6 +1,7 @@
 """The composition root of presence: read top to bottom."""
 
 import asyncio
+import os
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -11,10 +12,11 @@ from prometheus_client import CollectorRegistry
 
 from libs import broker, lifecycle, settings
 from libs.directory import Directory
+from libs.figures import PresenceFigures, Reporter
 from libs.identity.verifier import LocalVerifier
 from libs.operators import Operators
 from libs.storage import StoreAway
-from libs.telemetry import health, logs
+from libs.telemetry import health, logs, vitals
 from services.presence import http
 from services.presence.announcer import Announcer
 from services.presence.cold import Cold
@@ -34,7 +36,8 @@ _STORE_WAIT_S: Final = 0.5
 async def main(stop: asyncio.Event) -> None:
     """Run presence until `stop` is set."""
     s = settings.load(PresenceSettings)
-    logs.configure("presence", f"{s.presence_id}-{secrets.token_hex(4)}", s.log_level)
+    presence = f"{s.presence_id}-{secrets.token_hex(4)}"
+    errors = logs.configure("presence", presence, s.log_level)
     registry = CollectorRegistry()
     metrics = PresenceMetrics(registry)
     async with broker.connect(s.redis_url) as commands, _store(s, stop) as store:
@@ -43,6 +46,7 @@ async def main(stop: asyncio.Event) -> None:
         cold = Cold(store, metrics)
         announcer = Announcer(commands, cold, metrics)
         unsaved = Unsaved(commands, store, metrics, lambda: announcer.shards)
+        reporter = Reporter(commands, presence, lambda: own_figures(presence, errors))
         internal = health.internal_app(registry, {"broker": lambda: reaper.problem})
         verifier = LocalVerifier(s.token_key_file, issuer=s.token_issuer, audience=s.token_audience)
         operators = Operators(s.admin_token, http.RoleClaims(verifier).role_of)
@@ -52,9 +56,10 @@ async def main(stop: asyncio.Event) -> None:
             asyncio.TaskGroup() as tasks,
         ):
             log.info("started", internal_port=port)
-            working = [tasks.create_task(work.run()) for work in (reaper, announcer, cold, unsaved)]
+            working = [tasks.create_task(work.run()) for work in (reaper, announcer, cold, unsaved, reporter)]
             await stop.wait()
             await lifecycle.cancel(working)
+            await reporter.forget()
         log.info("stopped")
 
 
@@ -73,3 +78,14 @@ async def _store(s: PresenceSettings, stop: asyncio.Event) -> AsyncIterator[Last
                 log.warning("waiting for the store", error=str(error))
                 await asyncio.sleep(_STORE_WAIT_S)
         yield store
+
+
+def own_figures(presence: str, errors: logs.ErrorCount) -> PresenceFigures:
+    """What this copy says of itself, for operators' `GET /status`."""
+    return PresenceFigures(
+        id=presence,
+        pid=os.getpid(),
+        uptime_seconds=vitals.uptime_s(),
+        memory_bytes=vitals.memory_bytes(),
+        errors=errors.lines,
+    )

@@ -64,7 +64,6 @@ class Reaper:
             if now < since + _GRACE_S:
                 continue
             seats = await self._directory.reap(gateway)
-            await self._broker.command("HDEL", keys.figures(), gateway)
             self._metrics.reaped.inc()
             self._metrics.seats_reaped.inc(seats)
             log.warning("gateway reaped", gateway=gateway, seats=seats)

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from libs import broker, cluster, lifecycle, settings
 from libs.directory import Directory
+from libs.figures import Reporter
 from libs.identity import Envelopes, seals
 from libs.limits import Limiter
 from libs.telemetry import health, logs
@@ -20,11 +21,13 @@ from services.router.broadcasts import Broadcasts
 from services.router.conversations import Conversations
 from services.router.delivery import Delivery
 from services.router.due import DuePages
+from services.router.figures import OwnFigures
 from services.router.metrics import RouterMetrics
 from services.router.moves import Moves
 from services.router.people import People
 from services.router.rates import Rates, per_minute
 from services.router.requests import Requests
+from services.router.retention import Retention
 from services.router.sayings import Sayings
 from services.router.settings import RouterSettings
 from services.router.sqlite import open_store
@@ -45,7 +48,7 @@ async def main(stop: asyncio.Event) -> None:
     s = settings.load(RouterSettings)
     # A name of its own for every start: a lease belongs to one process, not to a place.
     router = f"{s.router_id}-{secrets.token_hex(4)}"
-    logs.configure("router", router, s.log_level)
+    errors = logs.configure("router", router, s.log_level)
     registry = CollectorRegistry()
     metrics = RouterMetrics(registry)
 
@@ -99,18 +102,23 @@ async def main(stop: asyncio.Event) -> None:
             envelopes=envelopes,
         )
         moves = Moves(store, directory, commands, metrics, lambda: worker.alarm_partition)
+        retention = Retention(
+            store, metrics, lambda: worker.owns(0), days=s.retention_days, every_s=s.retention_every_s
+        )
+        reporter = Reporter(commands, router, OwnFigures(router, delivery, metrics, errors))
         internal = health.internal_app(registry, {"broker": lambda: worker.problem})
         async with (
             health.serve(internal, s.internal_host, s.internal_port, "INTERNAL_PORT") as port,
             asyncio.TaskGroup() as tasks,
         ):
             log.info("started", internal_port=port, partitions=s.partitions, store=s.store)
-            running = (worker, aside, tallies, moves)
+            running = (worker, aside, tallies, moves, retention, reporter)
             working = [tasks.create_task(work.run()) for work in running]
             await stop.wait()
             log.info("draining")
             await worker.drain()
             await lifecycle.cancel(working)
+            await reporter.forget()
         log.info("stopped")
 
 

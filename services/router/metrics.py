@@ -71,6 +71,19 @@ class RouterMetrics:
             "Flushes for a gateway that had no downlink any more; what they held stays due.",
             registry=registry,
         )
+        self.retired = Counter(
+            "talowa_router_retired_messages_total",
+            "Messages that left the hot log, because everybody had confirmed them long ago.",
+            registry=registry,
+        )
+        self.retention_run_at = Gauge(
+            "talowa_router_retention_run_timestamp_seconds",
+            "When retention last ran to its end here, in seconds since 1970; 0 if never.",
+            registry=registry,
+        )
+        self.retention_s = Gauge(
+            "talowa_router_retention_seconds", "How long that run of retention took.", registry=registry
+        )
         self.receipts_unsaved = Gauge(
             "talowa_router_receipts_unsaved",
             "Receipts that are in the broker and not yet in the store.",

@@ -7,6 +7,7 @@ beats refusing a warning. What was never known raises `StoreAway`.
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection
+from enum import Enum
 from typing import Final, Generic, TypeVar
 
 from services.router.store import Group, Store, StoreAway, User
@@ -34,7 +35,13 @@ class People:
         """The user as the store has it now; as remembered when it is away. Raises `StoreAway`."""
         self._users.expire(user_id)
         await self._users.load((user_id,))
+        if self._users.is_void(user_id):  # forgotten meanwhile: the store has something newer
+            await self._users.load((user_id,))
         return self._users.get(user_id)
+
+    def forget_user(self, user_id: str) -> None:
+        """What is remembered of a user is void, also while the store is away."""
+        self._users.forget(user_id)
 
     def user(self, user_id: str) -> User | None:
         """The user, None if there is none. Raises `StoreAway` if it could not be loaded."""
@@ -45,11 +52,17 @@ class People:
         return self._groups.get(group_id)
 
 
+class _Void(Enum):
+    """Stands for what was forgotten, with the moment of it: what was asked for before that is not remembered."""
+
+    VOID = 0
+
+
 class _Remembered(Generic[T]):
     def __init__(self, fetch: Callable[[Collection[str]], Awaitable[dict[str, T]]], trusted_s: float) -> None:
         self._fetch = fetch
         self._trusted_s = trusted_s
-        self._entries: OrderedDict[str, tuple[T | None, float]] = OrderedDict()
+        self._entries: OrderedDict[str, tuple[T | _Void | None, float]] = OrderedDict()
 
     async def load(self, ids: Collection[str]) -> None:
         now = time.monotonic()
@@ -61,6 +74,9 @@ class _Remembered(Generic[T]):
         except StoreAway:
             return
         for i in stale:
+            old, since = self._entries.get(i, (None, 0.0))
+            if old is _Void.VOID and since >= now:
+                continue
             value = found.get(i)
             self._entries[i] = (value, now + (self._trusted_s if value is not None else _ABSENT_S))
             self._entries.move_to_end(i)
@@ -68,11 +84,17 @@ class _Remembered(Generic[T]):
             self._entries.popitem(last=False)
 
     def expire(self, i: str) -> None:
-        if i in self._entries:
+        if i in self._entries and not self.is_void(i):
             self._entries[i] = (self._entries[i][0], 0.0)
 
+    def is_void(self, i: str) -> bool:
+        return i in self._entries and self._entries[i][0] is _Void.VOID
+
+    def forget(self, i: str) -> None:
+        self._entries[i] = (_Void.VOID, time.monotonic())
+
     def get(self, i: str) -> T | None:
-        try:
-            return self._entries[i][0]
-        except KeyError:
-            raise StoreAway(i) from None
+        value = self._entries.get(i, (_Void.VOID, 0.0))[0]
+        if value is _Void.VOID:
+            raise StoreAway(i)
+        return value

@@ -27,6 +27,7 @@ from libs.wire.frames import (
     SealedFrame,
     Search,
     SignedIn,
+    SignedOut,
     SignIn,
     TakeKeys,
     Tally,
@@ -40,7 +41,7 @@ from services.router.metrics import RouterMetrics
 from services.router.partition import Partition
 from services.router.people import People
 from services.router.receipts import Change
-from services.router.routing import Saying, ToSession, ToUsers
+from services.router.routing import Saying, ToSeats, ToSession, ToUsers
 from services.router.store import Message, Store, StoreAway, User
 from services.router.typing_notices import TypingNotices
 
@@ -49,6 +50,7 @@ log = structlog.get_logger(__name__)
 # A number this large is a time in milliseconds (1973 and later), a smaller one is a seq.
 _SMALLEST_TIME_MS: Final = 100_000_000_000
 _RETRY_AFTER_MS: Final = 1000
+_SECOND_MS: Final = 1000
 
 
 AboutConversation = Confirm | History | Join | Typing
@@ -93,7 +95,7 @@ class Requests:
         """
         try:
             match frame:
-                case SignIn() | Due() | PublishKeys() | TakeKeys() | Search():
+                case SignIn() | Due() | PublishKeys() | TakeKeys() | Search() | Revoke():
                     return await self._answer_user(partition, frame)
                 case Confirm() | History() | Join() | Typing():
                     group = await self._conversations.resolve(frame.bare_id)
@@ -125,7 +127,7 @@ class Requests:
         return self._refuse(partition.number, frame, Refusal(Code.OVERLOADED, retry_after_ms=_RETRY_AFTER_MS))
 
     async def _answer_user(
-        self, partition: Partition, frame: SignIn | Due | PublishKeys | TakeKeys | Search
+        self, partition: Partition, frame: SignIn | Due | PublishKeys | TakeKeys | Search | Revoke
     ) -> Sequence[Saying]:
         match frame:
             case SignIn() | Due():
@@ -137,6 +139,8 @@ class Requests:
                 return await keys.take(self._store, self._people, partition.number, frame)
             case Search():
                 return await search.answer(self._store, self._conversations, partition.number, frame)
+            case Revoke():
+                return await self._revoke(partition, frame)
 
     async def _answer_participant(
         self, partition: Partition, frame: AboutConversation, *, is_replay: bool
@@ -164,6 +168,22 @@ class Requests:
             return SignedIn(frame.origin.session, frame.user_id, refusal=(code or Code.USER_NOT_FOUND).value)
         profile = Profile(user.id, user.name, frame.role_claim or user.role, user.places)
         return SignedIn(frame.origin.session, user.id, profile)
+
+    async def _revoke(self, partition: Partition, frame: Revoke) -> Sequence[Saying]:
+        """Sign-ins before it on the stream are answered before the `SignedOut`; those of later batches find the store
+        changed; one of the same batch, whatever it finds, is on a gateway that has the `SignedOut` by its seat.
+        """
+        # A token names the second of its sign-in: one from this very second counts as before.
+        valid_after_ms = (frame.at_ms // _SECOND_MS + 1) * _SECOND_MS
+        if not await self._store.revoke(frame.user_id, valid_after_ms):
+            raise Refusal(Code.USER_NOT_FOUND)
+        self._people.forget_user(frame.user_id)
+        signed_out = SignedOut(frame.user_id, Code.TOKEN_REVOKED.value, valid_after_ms)
+        body = payloads.Revoked(frame.user_id, valid_after_ms)
+        return [
+            ToSeats(partition.number, frame.user_id, signed_out),
+            answers.accepted(partition.number, frame.origin, body),
+        ]
 
     async def _history(self, partition: Partition, frame: History) -> Sequence[Saying]:
         conversation_id = frame.conversation_id

@@ -45,12 +45,27 @@ class ToReaders(Struct, frozen=True):
     notice: TypingNotice
 
 
-Saying = ToSession | ToUsers | ToReaders
+class ToSeats(Struct, frozen=True):
+    """Hand this to every gateway that a user is on."""
+
+    partition: int
+    user_id: str
+    frame: Downlink
+
+
+Saying = ToSession | ToUsers | ToReaders | ToSeats
 
 
 def audience(sayings: Iterable[Saying]) -> set[str]:
     """Everyone who has to be located before `plan`."""
-    return {user for saying in sayings if isinstance(saying, ToUsers | ToReaders) for user in saying.users}
+    found: set[str] = set()
+    for saying in sayings:
+        match saying:
+            case ToUsers(users=users) | ToReaders(users=users):
+                found.update(users)
+            case ToSeats(user_id=user_id):
+                found.add(user_id)
+    return found
 
 
 Seal = Callable[[Downlink], Downlink]
@@ -74,6 +89,9 @@ def plan(
             case ToSession(partition, gateway, frame):
                 said = seal(frame) if saying.is_sealed else frame
                 frames.setdefault(gateway, {}).setdefault(partition, []).append(said)
+            case ToSeats(partition, user_id, frame):
+                for gateway in seats.get(user_id, ()):
+                    frames.setdefault(gateway, {}).setdefault(partition, []).append(frame)
             case ToUsers(partition):
                 for gateway, users in _by_gateway(saying.users, seats).items():
                     emit = Emit(

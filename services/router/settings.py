@@ -57,6 +57,13 @@ class RouterSettings(settings.PartitionedSettings, frozen=True, kw_only=True):
     counted_members_max: Annotated[
         int, Meta(ge=2, description="Up to this many members, statuses count who has and who read a message.")
     ] = 200
+    retention_days: Annotated[
+        float,
+        Meta(ge=0, le=3650, description="What everybody confirmed this long ago leaves the hot log; history keeps it."),
+    ] = 7.0
+    retention_every_s: Annotated[
+        float, Meta(ge=0.1, le=86_400, description="How often one router looks for what may leave the hot log.")
+    ] = 3600.0
     page_messages: Annotated[int, Meta(ge=1, le=500, description="Messages in a page of offline_messages.")] = 50
     page_bytes: Annotated[
         int, Meta(ge=4096, le=262_144, description="Bytes in a page of offline_messages; small for slow phones.")

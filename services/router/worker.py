@@ -112,6 +112,10 @@ class Worker:
         """The partition of broadcasts, if it is ours."""
         return self._partitions.get(self._alarm_partition)
 
+    def owns(self, partition: int) -> bool:
+        """Whether a partition is ours, as far as we know."""
+        return partition in self._leases.owned and self._leases.is_current
+
     # --- libs.streams.leases.Owner -------------------------------------------------------------
 
     def gain(self, partition: int, token: int) -> None:

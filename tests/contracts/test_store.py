@@ -6,7 +6,7 @@ import random
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Iterable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from libs.lifecycle import Unstartable
 from libs.wire import names
 from libs.wire.frames import DuePosition, Places
 from services.router.sqlite import GroupRow, UserRow, open_store
+from services.router.sqlite.messages import _DUE
+from services.router.sqlite.schema import SCHEMA
 from services.router.store import (
     Group,
     Message,
@@ -30,6 +32,8 @@ from services.router.store import (
 )
 from tests.contracts.conftest import Record
 
+DAY_MS = 24 * 3600 * 1000
+WEEK_MS = 7 * DAY_MS
 RAMA_SITA = names.direct("rama", "sita")
 FIELD = names.group("field")
 
@@ -564,7 +568,143 @@ async def test_putting_a_group_again_changes_nothing(record: Record, store: Stor
     assert await store.due("sita", 10) == [(message(2, FIELD), Receipt(1))]
 
 
+# Revocation
+
+
+async def test_a_revocation_is_never_taken_back(record: Record, store: Store) -> None:
+    """The latest moment stands, whatever the order of calls; who does not exist is not revoked."""
+    await record.put_users([User("rama", "Rama"), User("sita", "Sita")])
+    assert await store.revoke("rama", 5000)
+    assert await store.revoke("rama", 3000)
+    assert not await store.revoke("ravana", 5000)
+    users = await store.users(["rama", "sita", "ravana"])
+    assert {user.id: user.valid_after_ms for user in users.values()} == {"rama": 5000, "sita": 0}
+
+
+# Retention
+
+
+async def retire(store: Store, at_ms: int, keep_ms: int = WEEK_MS) -> int:
+    """A whole run, in steps as small as can be: how many messages left the hot log."""
+    retired = 0
+    while (count := await store.retire(at_ms - keep_ms, 1)) is not None:
+        retired += count
+    after: str | None = ""
+    while after is not None:
+        after = await store.notice(at_ms, 1, after=after)
+    return retired
+
+
+async def all_due(store: Store, user_id: str, *conversations: str) -> list[tuple[str, int]]:
+    """What a device without anything would be sent."""
+    return await due_places(store, user_id, cursors=dict.fromkeys(conversations, 0))
+
+
+async def test_what_all_confirmed_a_week_ago_leaves_the_hot_log_and_stays_in_the_record(store: Store) -> None:
+    """Noticed at one run and retired a week later; a `sync` from nothing gets what is hot, the history has all."""
+    await store.save([message(1), message(2), void(3), message(4, sender_id="sita"), message(5)])
+    await confirm(store, "sita", Receipt(4))
+    await confirm(store, "rama", Receipt(4))
+    assert await retire(store, DAY_MS) == 0
+    assert await all_due(store, "sita", RAMA_SITA) == [(RAMA_SITA, 1), (RAMA_SITA, 2), (RAMA_SITA, 5)]
+    assert await retire(store, DAY_MS + WEEK_MS - 1) == 0
+    assert await retire(store, DAY_MS + WEEK_MS) == 4
+    assert await all_due(store, "sita", RAMA_SITA) == [(RAMA_SITA, 5)]
+    assert await all_due(store, "rama", RAMA_SITA) == []
+    assert await due_places(store, "sita") == [(RAMA_SITA, 5)]
+    assert seqs(await store.history(RAMA_SITA, 10)) == [1, 2, 4, 5]
+    assert seqs(await store.at(RAMA_SITA, [1, 2])) == [1, 2]
+    assert (await store.find([message(1).key]))[message(1).key] == message(1)
+    assert await store.save([message(1)]) == [Saved.SAVED]
+    assert await store.last_seqs([RAMA_SITA]) == {RAMA_SITA: 5}
+
+
+async def test_what_was_confirmed_after_it_was_noticed_has_its_own_week(store: Store) -> None:
+    """A note is not moved by what comes later; the next one begins when it was acted upon."""
+    await store.save([message(1), message(2)])
+    await confirm(store, "sita", Receipt(1))
+    await retire(store, 0)
+    await confirm(store, "sita", Receipt(2))
+    await retire(store, 3 * DAY_MS)
+    assert await retire(store, WEEK_MS) == 1
+    assert await retire(store, 2 * WEEK_MS - 1) == 0
+    assert await retire(store, 2 * WEEK_MS) == 1
+    assert await retire(store, 9 * WEEK_MS) == 0
+
+
+async def test_what_one_member_never_confirmed_stays_due_for_ever(record: Record, store: Store) -> None:
+    """Whoever wrote it needs no receipt of their own; everybody else does, those who confirmed nothing as well."""
+    await record.put_groups([Group("field", "Field", frozenset({"rama", "sita", "lata"}))])
+    await store.save([message(seq, FIELD, "rama") for seq in (1, 2, 3)] + [message(1), message(2)])
+    await confirm(store, "sita", Receipt(3), FIELD)
+    await confirm(store, "lata", Receipt(1, 1, (3,)), FIELD)
+    assert await retire(store, 0) == 0
+    assert await retire(store, 100 * WEEK_MS) == 1
+    assert await retire(store, 200 * WEEK_MS) == 0
+    assert await all_due(store, "lata", FIELD) == [(FIELD, 2), (FIELD, 3)]
+    assert await due_places(store, "sita") == [(RAMA_SITA, 1), (RAMA_SITA, 2)]
+
+
+async def test_who_joins_after_it_was_retired_is_owed_what_is_said_from_then_on(record: Record, store: Store) -> None:
+    """A new member has nothing to confirm of what left; nobody's leaving brings anything back."""
+    await record.put_groups([Group("field", "Field", frozenset({"rama", "sita"}))])
+    await store.save([message(1, FIELD)])
+    await confirm(store, "sita", Receipt(1), FIELD)
+    await retire(store, 0)
+    assert await retire(store, WEEK_MS) == 1
+    await record.put_groups([Group("field", "Field", frozenset({"rama", "sita", "lata"}))])
+    await store.save([message(2, FIELD)])
+    assert await due_places(store, "lata") == [(FIELD, 2)]
+    assert await all_due(store, "lata", FIELD) == [(FIELD, 2)]
+
+
+async def test_every_conversation_is_noticed_once_in_steps(store: Store) -> None:
+    """In the order of their ids, whatever the size of a step, so that a run can be cut short between two."""
+    names_ = [names.direct("rama", f"friend{number}") for number in range(7)]
+    await store.save([message(1, name) for name in names_])
+    for name in names_:
+        await confirm(store, names.direct_pair(name)[0], Receipt(1), name)  # type: ignore[index]
+    looked_at: list[str] = []
+    while (last := await store.notice(0, 3, after=looked_at[-1] if looked_at else "")) is not None:
+        looked_at.append(last)
+    assert looked_at == [sorted(names_)[2], sorted(names_)[5], sorted(names_)[6]]
+    assert await store.retire(0, 5) == 5
+    assert await store.retire(0, 5) == 2
+    assert await store.retire(0, 5) is None
+
+
+async def test_retention_says_that_the_store_is_away(record: Record) -> None:
+    """And finds everything as it was."""
+    async with record.open(patience_s=0.05) as store:
+        await store.save([message(1)])
+        await confirm(store, "sita", Receipt(1))
+        with record.away():
+            with pytest.raises(StoreAway):
+                await store.notice(0, 10)
+            with pytest.raises(StoreAway):
+                await store.retire(0, 10)
+            with pytest.raises(StoreAway):
+                await store.revoke("rama", 1)
+        assert await retire(store, 0) == 0
+        assert await retire(store, WEEK_MS) == 1
+
+
 # SQLite alone
+
+
+async def test_what_is_due_is_walked_from_the_mark_and_what_is_retired_is_not(tmp_path: Path) -> None:
+    """By the index of places, from a seq on: neither the record's length nor what left the hot log is paid for."""
+    async with open_store(tmp_path / "store.sqlite"):
+        pass
+    with closing(sqlite3.connect(tmp_path / "store.sqlite")) as db:
+        for view in SCHEMA.views:
+            db.execute(view)
+        asked = {"user_id": "", "limit": 1, "cursors": "{}", "rank": 0, "server_time_ms": 0, "conversation_id": ""}
+        plan = [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {_DUE}", {**asked, "seq": 0})]
+    walk = "SEARCH messages USING INDEX sqlite_autoindex_messages_1 (conversation_id=? AND seq>?)"
+    assert walk in plan
+    assert "SEARCH retention USING PRIMARY KEY (conversation_id=?)" in plan
+    assert not [step for step in plan if step.startswith("SCAN messages")]
 
 
 async def test_reads_go_on_while_another_process_writes(tmp_path: Path) -> None:

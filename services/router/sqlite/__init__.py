@@ -13,6 +13,7 @@ from services.router.sqlite.broadcasts import Broadcasts
 from services.router.sqlite.keys import Keys
 from services.router.sqlite.messages import Messages
 from services.router.sqlite.people import GroupRow, People, UserRow
+from services.router.sqlite.retention import Retention
 from services.router.sqlite.schema import SCHEMA
 from services.router.sqlite.search import Search
 from services.router.sqlite.words import check
@@ -20,7 +21,7 @@ from services.router.sqlite.words import check
 __all__ = ["GroupRow", "SqliteStore", "UserRow", "open_store"]
 
 
-class SqliteStore(Messages, Broadcasts, People, Keys, Search):
+class SqliteStore(Messages, Broadcasts, People, Keys, Search, Retention):
     """`store.Store` on one SQLite file, and the writes of operators. `patient` is for what takes its time."""
 
     def __init__(self, writer: Lane, reader: Lane, patient: Lane) -> None:

@@ -35,7 +35,10 @@ _RECEIPTS_OF: Final = """
 # The order of the joins is the plan (CROSS keeps it): few memberships, then each one's log past its mark.
 # What is owed is ranked without its content, which is fetched for the page alone.
 _DUE: Final = """
-    WITH cursors (conversation_id, seq) AS MATERIALIZED (SELECT key, value FROM json_each(:cursors)),
+    WITH cursors (conversation_id, seq) AS MATERIALIZED (
+        SELECT key, max(value, coalesce((SELECT retired_up_to FROM retention WHERE conversation_id = key), 0))
+        FROM json_each(:cursors)
+    ),
     owed AS (
         SELECT log.conversation_id, log.seq, log.rank, log.server_time_ms, mine.receipt
         FROM marks AS mine

@@ -37,6 +37,7 @@ _PUT_USER: Final = """
         state_id = coalesce(:state_id, state_id), district_id = coalesce(:district_id, district_id),
         mandal_id = coalesce(:mandal_id, mandal_id), village_id = coalesce(:village_id, village_id)
 """
+_REVOKE: Final = "UPDATE users SET valid_after_ms = max(valid_after_ms, ?) WHERE id = ?"
 _PUT_GROUP: Final = "INSERT INTO groups_ VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET name = excluded.name"
 _REMOVE_MEMBERS: Final = """
     DELETE FROM members WHERE conversation_id = ? AND user_id NOT IN (SELECT value FROM json_each(?))
@@ -86,6 +87,9 @@ class People:
     async def groups(self, ids: Collection[str]) -> dict[str, Group]:
         found = _groups.decode(await self._reader.read(_GROUPS, json_of(ids)))
         return {group.id: group for group in found}
+
+    async def revoke(self, user_id: str, valid_after_ms: int) -> bool:
+        return await self._writer.run(lambda db: db.execute(_REVOKE, (valid_after_ms, user_id)).rowcount) > 0
 
     async def put_users(self, users: Sequence[UserRow]) -> None:
         """Create users, or change what their rows name. All or nothing; 10,000 take about 0.4 s."""

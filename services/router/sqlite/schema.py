@@ -40,6 +40,14 @@ _VERSION_1: Final = (
 
 _VERSION_2: Final = (
     "ALTER TABLE messages ADD COLUMN sealed TEXT",
+    # Up to `retired_up_to` nothing is due. A note waits (`noticed_at_ms`) until what it covers may be retired.
+    """
+    CREATE TABLE retention (
+        conversation_id TEXT PRIMARY KEY, confirmed_up_to INTEGER NOT NULL, noticed_at_ms INTEGER,
+        retired_up_to INTEGER NOT NULL DEFAULT 0
+    ) WITHOUT ROWID
+    """,
+    "CREATE INDEX retention_noticed ON retention (noticed_at_ms) WHERE noticed_at_ms IS NOT NULL",
     *broadcasts.TABLES,
     *keys.TABLES,
     *words.TABLES,

@@ -5,6 +5,7 @@
     broadcasts.py  emergency broadcasts, and who lives where
     keys.py        public keys of devices
     search.py      messages by their words
+    retention.py   what leaves the hot log
 
 What is promised to callers, and checked by `tests/contracts` on every implementation:
 
@@ -21,6 +22,7 @@ from services.router.store.broadcasts import Broadcast, Broadcasts, DueBroadcast
 from services.router.store.keys import Keys, Outcome, Published, TakenKeys
 from services.router.store.messages import Message, Messages, Receipt, ReceiptRow, Saved, position_of
 from services.router.store.people import Group, People, User
+from services.router.store.retention import Retention
 from services.router.store.search import Search
 
 __all__ = [
@@ -44,5 +46,5 @@ __all__ = [
 ]
 
 
-class Store(Messages, Broadcasts, People, Keys, Search, Protocol):
+class Store(Messages, Broadcasts, People, Keys, Search, Retention, Protocol):
     """The record."""

@@ -142,8 +142,8 @@ class Messages(Protocol):
         """Up to `limit` messages owed to a user, with the user's receipt in that conversation.
 
         Owed is what others wrote, past the `delivered` mark (`ahead` is the caller's to leave out), or,
-        in the conversations named in `cursors`, past the cursor instead. Emergencies come first, then by server
-        time: in the order of `position_of`, strictly after `after`.
+        in the conversations named in `cursors`, past the cursor instead; what was retired (`Retention`) is owed to
+        nobody. Emergencies come first, then by server time: in the order of `position_of`, strictly after `after`.
         """
         ...
 

@@ -39,3 +39,10 @@ class People(Protocol):
     async def groups(self, ids: Collection[str]) -> dict[str, Group]:
         """The groups that exist among `ids`."""
         ...
+
+    async def revoke(self, user_id: str, valid_after_ms: int) -> bool:
+        """Make every sign-in of a user from before this moment void; False if there is no such user.
+
+        Never taken back: the latest moment stands, whatever the order of calls.
+        """
+        ...

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from libs import cluster, keys, lifecycle
 from libs.broker import Broker, connect
 from libs.directory import Directory, Seat, Watchers, standing
+from libs.figures import PresenceFigures, Reporter
 from libs.keys import CATALOGUE, Key
 from libs.limits import Limiter
 from libs.streams.producer import Producer
@@ -211,13 +212,18 @@ async def test_the_services_write_what_is_catalogued_and_nothing_else(tmp_path: 
             read_up_to=lambda: dict.fromkeys((keys.alarms("g1"), keys.downlink("g1")), "0-0"),
             reviving=lambda: None,
             revived=lambda: None,
-            figures=lambda: b"{}",
         )
         await heartbeat.beat()
         await directory.touch("g1", ["sita"])
         await directory.settle({"sita": Places(village="v1")})
         running = [
-            tasks.create_task(work) for work in (_worker(broker, reader, store).run(), uplink.run(), heartbeat.run())
+            tasks.create_task(work)
+            for work in (
+                _worker(broker, reader, store).run(),
+                uplink.run(),
+                heartbeat.run(),
+                Reporter(broker, "presence-1", lambda: PresenceFigures(id="presence-1")).run(),
+            )
         ]
         seen: dict[str, str] = {}
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Collection, Mapping, Sequence
 
+import msgspec
+
 from libs.wire import names
 from libs.wire.events import KeyBundle
 from libs.wire.frames import DuePosition
@@ -67,6 +69,8 @@ class FakeStore:
         }
         self.teams = {"field": Group("field", "Field", frozenset({"rama", "sita", "lata"}))}
         self.messages: dict[tuple[str, int], Message] = {}
+        self.notes: dict[str, int] = {}
+        self.retired: list[str] = []
         self.marks: dict[tuple[str, str], Receipt] = {}
         # What the key directory says next, and what it was asked.
         self.keys_asked: list[tuple[object, ...]] = []
@@ -93,6 +97,14 @@ class FakeStore:
     async def groups(self, ids: Collection[str]) -> dict[str, Group]:
         self._ask("groups")
         return {i: self.teams[i] for i in ids if i in self.teams}
+
+    async def revoke(self, user_id: str, valid_after_ms: int) -> bool:
+        self._ask("revoke")
+        user = self.people.get(user_id)
+        if user is not None:
+            valid_after_ms = max(valid_after_ms, user.valid_after_ms)
+            self.people[user_id] = msgspec.structs.replace(user, valid_after_ms=valid_after_ms)
+        return user is not None
 
     async def find(self, keys: Collection[str]) -> dict[str, Message]:
         self._ask("find")
@@ -224,6 +236,20 @@ class FakeStore:
     def _residents(self, level: str, place_ids: Collection[str]) -> set[str]:
         return {user.id for user in self.people.values() if getattr(user.places, level) in place_ids}
 
+    async def notice(self, now_ms: int, limit: int, *, after: str = "") -> str | None:
+        self._ask("notice")
+        conversations = sorted({conversation_id for conversation_id, _ in self.messages if conversation_id > after})
+        self.notes.update((conversation_id, now_ms) for conversation_id in conversations[:limit])
+        return conversations[:limit][-1] if conversations else None
+
+    async def retire(self, noticed_before_ms: int, limit: int) -> int | None:
+        self._ask("retire")
+        old = [conversation_id for conversation_id, at_ms in self.notes.items() if at_ms <= noticed_before_ms]
+        for conversation_id in old[:limit]:
+            del self.notes[conversation_id]
+        self.retired += old[:limit]
+        return len(old[:limit]) or None
+
     def _ask(self, method: str) -> None:
         self.asked.append(method)
         if method in self.broken:
@@ -236,6 +262,7 @@ EVERYTHING = {
     "users", "groups", "find", "last_seqs", "save", "history", "at", "receipts", "save_receipts", "due",
     "publish_keys", "take_keys", "search",
     "save_broadcasts", "due_broadcasts", "audience", "tally", "moves",
+    "revoke", "notice", "retire",
 }  # fmt: skip
 
 

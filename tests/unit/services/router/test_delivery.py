@@ -29,9 +29,13 @@ from libs.wire.frames import (
     History,
     Inbound,
     Origin,
+    Revoke,
     Section,
     Send,
     Sender,
+    SignedIn,
+    SignedOut,
+    SignIn,
     Typing,
 )
 from services.router import permission
@@ -673,6 +677,49 @@ async def test_a_void_place_does_not_hold_the_watermark_up(desk: Desk) -> None:
     desk.store.put(message(1, client_id="a"), message(2, is_void=True, client_id="void"), message(3, client_id="c"))
     await desk.deliver(partition, confirm("sita", 1), confirm("sita", 3))
     assert partition.receipts.receipt(RAMA_SITA, "sita") == Receipt(3)
+
+
+# --- revoking --------------------------------------------------------------------------------------
+
+
+async def test_a_revocation_is_told_to_the_users_gateways_in_line_with_sign_ins(desk: Desk) -> None:
+    """Before it a sign-in passes, after it none with a token of that very second; the caller hears when it counts."""
+    partition = await desk.open()
+    await desk.deliver(partition, SignIn(Origin("g2", "early"), "sita", None, 4000))
+    await desk.deliver(partition, Revoke(Origin("g1", "?1", 0), "sita", 4500))
+    await desk.deliver(
+        partition,
+        SignIn(Origin("g2", "late"), "sita", None, 4000),
+        SignIn(Origin("g2", "new"), "sita", None, 5000),
+    )
+    early, out, late, new = await desk.heard("g2")
+    assert out == SignedOut("sita", "token_revoked", 5000)
+    assert isinstance(early, SignedIn)
+    assert early.profile is not None
+    assert late == SignedIn("late", "sita", refusal="token_revoked")
+    assert isinstance(new, SignedIn)
+    assert new.profile is not None
+    assert await desk.answers() == {0: {"ok": True, "userId": "sita", "validAfter": 5000, "gateways": 0}}
+
+
+async def test_a_revocation_that_is_replayed_says_the_same_again(desk: Desk) -> None:
+    """The first owner died before it acknowledged; the moment came with the frame."""
+    partition = await desk.open()
+    for owner in (desk, Desk(desk.store, desk.broker)):
+        await owner.deliver(partition, Revoke(Origin("g1", "?1", 0), "sita", 4500))
+        assert await desk.heard("g2") == [SignedOut("sita", "token_revoked", 5000)]
+
+
+@pytest.mark.parametrize(
+    ("user", "away", "code"), [("nobody", "", "user_not_found"), ("sita", "revoke", "unavailable")]
+)
+async def test_a_revocation_that_was_not_written_closes_nobody(desk: Desk, user: str, away: str, code: str) -> None:
+    """Who does not exist, and a store that is away: refused, and nothing is claimed."""
+    partition = await desk.open()
+    desk.store.away = {away}
+    await desk.deliver(partition, Revoke(Origin("g1", "?1", 0), user, 4500))
+    assert (await desk.answers())[0]["error"]["code"] == code
+    assert await desk.heard("g2") == []
 
 
 # --- how much -----------------------------------------------------------------------------------

@@ -91,6 +91,35 @@ async def test_signing_in_looks_at_the_document_of_today(people: People, store: 
     assert people.user("rama") == user
 
 
+async def test_a_forgotten_user_is_not_remembered_by_what_was_asked_before(
+    people: People, store: FakeStore, clock: Clock
+) -> None:
+    """A read that was under way when the user was revoked may bring the document from before."""
+    users = store.users
+    revoked = User("rama", "Rama", valid_after_ms=5000)
+
+    async def overtaken(ids: object) -> dict[str, User]:
+        found = await users(ids)  # type: ignore[arg-type]
+        if store.people["rama"] != revoked:
+            store.people["rama"] = revoked
+            people.forget_user("rama")
+        clock.now += 0.001
+        return found
+
+    people._users._fetch = overtaken
+    await people.load(["rama"], [])
+    with pytest.raises(StoreAway):
+        people.user("rama")
+    store.people["rama"] = User("rama", "Rama")
+    clock.now += 1
+    assert await people.fresh_user("rama") == revoked
+    store.away = {"users"}
+    assert await people.fresh_user("rama") == revoked
+    people.forget_user("rama")
+    with pytest.raises(StoreAway):
+        await people.fresh_user("rama")
+
+
 async def test_only_what_is_not_at_hand_is_fetched(store: FakeStore, people: People, clock: Clock) -> None:
     """The store is asked for one stranger, not for everyone in the batch."""
     asked: list[set[str]] = []

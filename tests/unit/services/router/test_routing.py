@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.wire.frames import Answer, Emit, Section
+from libs.wire.frames import Answer, Emit, Section, SignedOut
 from services.router import routing
-from services.router.routing import Saying, ToSession, ToUsers
+from services.router.routing import Saying, ToSeats, ToSession, ToUsers
 
 USERS = [f"user{n}" for n in range(6)]
 GATEWAYS = [f"g{n}" for n in range(4)]
@@ -144,3 +144,17 @@ def test_a_body_is_carried_once_to_each_gateway() -> None:
     assert planned == {
         gateway: (Section(0, TOKENS[0], (Emit(tuple(USERS), "new_message", body),)),) for gateway in ("g0", "g1")
     }
+
+
+@given(seats_of_all, st.sampled_from(USERS))
+def test_a_frame_for_a_users_seats_goes_to_each_of_their_gateways_once(
+    seats: dict[str, tuple[str, ...]], user: str
+) -> None:
+    """And to no other; in line with what is said to their sockets."""
+    frame = SignedOut(user, "token_revoked", 5000)
+    sayings: list[Saying] = [ToSession(0, "g0", Answer("0")), ToSeats(0, user, frame)]
+    planned = routing.plan(sayings, seats, TOKENS)
+    told = {gateway: section.frames for gateway, (section,) in planned.items()}
+    assert routing.audience(sayings) == {user}
+    assert told.pop("g0")[1:] == ((frame,) if "g0" in seats.get(user, ()) else ())
+    assert told == {gateway: (frame,) for gateway in seats.get(user, ()) if gateway != "g0"}
