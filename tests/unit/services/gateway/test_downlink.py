@@ -1,5 +1,7 @@
 """What a router says reaches its socket, sealed or not."""
 
+from typing import Any
+
 from prometheus_client import CollectorRegistry
 
 from libs.broker import Broker
@@ -35,6 +37,7 @@ def reader(envelopes: Envelopes | None = OURS) -> tuple[DownlinkReader, FakeSock
     alarms = Alarms(Directory(broker), sessions, catchup, metrics, linger_s=0)
     typists = Typists(sessions, typing_s=10)
     watching = Watching(Watchers(broker), "g1", metrics, linger_s=0, watches_max=10)
+    door: Any = None
     down = DownlinkReader(
         broker, "g1", sessions, catchup, Questions("g1"), typists, watching, alarms, metrics, envelopes
     )
