@@ -120,7 +120,7 @@ async def test_a_large_group_and_a_pseudonym_are_told_nothing(cluster: LiveClust
         one, other = await _open(js, cluster, crowd[0], 0), await _open(js, cluster, crowd[1], 1)
         assert await one.emit("typing_start", {"conversationId": "d.crowd"}) == {"ok": True}
         for where, code in (
-            ("direct:anon-77:d.user1", "access_denied"),
+            ("direct:anon-0123456789abcdef0123:d.user1", "access_denied"),
             ("d.asha", "blocked"),
             ("no such thing", "invalid_payload"),
             ("direct:d.asha:d.user0", "access_denied"),

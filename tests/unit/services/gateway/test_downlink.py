@@ -39,7 +39,7 @@ def reader(envelopes: Envelopes | None = OURS) -> tuple[DownlinkReader, FakeSock
     watching = Watching(Watchers(broker), "g1", metrics, linger_s=0, watches_max=10)
     door: Any = None
     down = DownlinkReader(
-        broker, "g1", sessions, catchup, Questions("g1"), typists, watching, alarms, metrics, envelopes
+        broker, "g1", sessions, catchup, door, Questions("g1"), typists, watching, alarms, metrics, envelopes
     )
     return down, socket
 
