@@ -4,6 +4,8 @@ Every client event has a type here; `read` turns a name and its JSON into one, o
 code. Fields that claim an identity are not declared, so they are ignored: the sender is who signed
 in. The app's older shape of `send_message` (`messageId`, `messageType`, `mediaUrls`, `metadata`) is
 read by the same type.
+
+Over 400 lines, for it is one type after the other, and a client's contract is read in one place.
 """
 
 import json

@@ -2,6 +2,8 @@
 
 Names are PROTOCOL's, in camel case on the wire. Each body is encoded once and carried as bytes from
 there to the socket.
+
+Over 400 lines, for the same reason as `events.py`.
 """
 
 from typing import Annotated, Any, Final

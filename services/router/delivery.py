@@ -16,7 +16,6 @@ import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
-import msgspec
 import structlog
 
 from libs.broker import Broker
@@ -25,7 +24,7 @@ from libs.identity import Envelopes
 from libs.wire import names
 from libs.wire.codes import Code, Refusal
 from libs.wire.frames import Inbound, Send
-from services.router import outbound, permission, routing
+from services.router import outbound, permission, records, routing
 from services.router.anonymity import Anonymity
 from services.router.batch import Verdict, Work
 from services.router.metrics import RouterMetrics
@@ -185,9 +184,9 @@ class Delivery:
         other = pair[0] if pair[1] == send.sender.user_id else pair[1]
         if draft.bare_id is not None and self._people.user(other) is None:
             permission.check_member(send.sender.user_id, self._people.group(draft.bare_id))
-            return _for_conversation(send, names.group(draft.bare_id))
+            return records.addressed_to(send, names.group(draft.bare_id))
         if draft.is_anonymous and self._anonymity is not None:
-            return _for_conversation(send, self._anonymity.direct(send.sender.user_id, other))
+            return records.addressed_to(send, self._anonymity.direct(send.sender.user_id, other))
         permission.check_direct(self._people.user(send.sender.user_id), self._people.user(other))
         return None
 
@@ -218,7 +217,7 @@ class Delivery:
                 work.partition.is_lost = True
                 continue
             for (verdict, key), (state, seq, conversation_id, at_ms) in zip(verdicts, reply, strict=True):
-                message = _message(verdict.send, key, conversation_id.decode(), int(seq), int(at_ms))
+                message = records.message(verdict.send, key, conversation_id.decode(), int(seq), int(at_ms))
                 if self._anonymity is not None and verdict.send.draft.is_anonymous:
                     message = self._anonymity.hide(message)
                 self._place(work.partition, verdict, state, message)
@@ -317,7 +316,7 @@ class Delivery:
                 work.partition.is_lost = True
             case Saved.REPEAT:
                 # An older message sent again while the store could not be asked: its new place is left void.
-                await self._store.save([_void(message)])
+                await self._store.save([records.void(message)])
                 verdict.message = (await self._store.find([message.key])).get(message.key, message)
                 verdict.is_new = False
                 work.partition.unsaved.pop(message.key, None)
@@ -367,49 +366,3 @@ def _recognise(verdict: Verdict, found: Mapping[str, Message], over: Mapping[str
         verdict.was_placed, verdict.refusal, verdict.forwarded = True, None, None
     elif verdict.forwarded is None:
         verdict.refusal = verdict.refusal or over.get(verdict.key)
-
-
-def _message(send: Send, key: str, conversation_id: str, seq: int, at_ms: int) -> Message:
-    draft = send.draft
-    return Message(
-        id=names.message_id_of(key, conversation_id),
-        key=key,
-        conversation_id=conversation_id,
-        seq=seq,
-        sender_id=send.sender.user_id,
-        sender_name=send.sender.name,
-        sender_role=send.sender.role,
-        type=draft.type,
-        content=draft.content,
-        client_id=draft.client_id,
-        client_message_id=draft.client_message_id,
-        timestamp_ms=draft.timestamp_ms if draft.timestamp_ms is not None else send.received_at_ms,
-        server_time_ms=at_ms or send.received_at_ms,
-        media_url=draft.media_url,
-        media_metadata=draft.media_metadata,
-        encryption_level=draft.encryption_level,
-    )
-
-
-def _void(message: Message) -> Message:
-    return Message(
-        id=message.id,
-        key="",
-        conversation_id=message.conversation_id,
-        seq=message.seq,
-        sender_id=message.sender_id,
-        sender_name="",
-        sender_role="",
-        type="void",
-        content="",
-        client_id="",
-        client_message_id="",
-        timestamp_ms=message.timestamp_ms,
-        server_time_ms=message.server_time_ms,
-        is_void=True,
-    )
-
-
-def _for_conversation(send: Send, conversation_id: str) -> Send:
-    draft = msgspec.structs.replace(send.draft, conversation_id=conversation_id, bare_id=None)
-    return msgspec.structs.replace(send, draft=draft)
