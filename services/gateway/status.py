@@ -8,6 +8,7 @@ from msgspec import Struct
 from libs import figures, keys
 from libs.broker import Broker
 from libs.figures import GatewayFigures, PresenceFigures, RouterFigures
+from libs.wire import names
 from services.gateway.heartbeat import lags
 from services.gateway.uplink import Lag
 
@@ -44,7 +45,8 @@ async def read_status(broker: Broker, partitions: int) -> bytes:
     gateways = figures.of_kind(said, GatewayFigures)
     routers = figures.of_kind(said, RouterFigures)
     lag = await lags(broker, partitions)
-    leases = await broker.batch([("GET", keys.lease(number)) for number in range(partitions)])
+    numbers = range(names.alarm_partition(partitions) + 1)
+    leases = await broker.batch([("GET", keys.lease(number)) for number in numbers])
     users = await broker.batch([("HLEN", keys.seats(shard)) for shard in range(keys.DIRECTORY_SHARDS)])
     status = Status(
         connections=sum(each.connections for each in gateways),
@@ -66,7 +68,7 @@ async def read_status(broker: Broker, partitions: int) -> bytes:
                 round(lag.get(number, Lag()).age_s * 1000),
                 lease.decode().partition(" ")[2] if isinstance(lease, bytes) else None,
             )
-            for number, lease in enumerate(leases)
+            for number, lease in zip(numbers, leases, strict=True)
         ],
     )
     return msgspec.json.encode(status)
