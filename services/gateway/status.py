@@ -25,18 +25,18 @@ class PartitionStatus(Struct, rename="camel", frozen=True):
 class Status(Struct, rename="camel", frozen=True):
     """Sums over the cluster, then process by process, then partition by partition."""
 
-    connections: int
-    authenticated: int
-    users_online: int
-    messages_in_per_second: float
-    messages_per_second: float
-    messages_out_per_second: float
-    refusals: int
-    errors: int
-    gateways: Sequence[GatewayFigures]
-    routers: Sequence[RouterFigures]
-    presence: Sequence[PresenceFigures]
-    partitions: Sequence[PartitionStatus]
+    connections: int = 0
+    authenticated: int = 0
+    users_online: int = 0
+    messages_in_per_second: float = 0.0
+    messages_per_second: float = 0.0
+    messages_out_per_second: float = 0.0
+    refusals: int = 0
+    errors: int = 0
+    gateways: Sequence[GatewayFigures] = ()
+    routers: Sequence[RouterFigures] = ()
+    presence: Sequence[PresenceFigures] = ()
+    partitions: Sequence[PartitionStatus] = ()
 
 
 async def read_status(broker: Broker, partitions: int) -> bytes:

@@ -29,22 +29,25 @@ class _Answer(Struct, frozen=True):
 async def call(
     state: State, admin_token: str, method: str, path: str, said: Any = None, *, gateway: str | None = None
 ) -> str:
-    """Make a call of `gateway`, or of the first one that runs; what it answers, as JSON. Raises `CannotOperate`."""
-    running = _gateway(state, gateway)
+    """Make a call of `gateway`, or of the first one that can be reached; its answer, as JSON. Raises `CannotOperate`."""
     body = None if said is None else msgspec.json.encode(said)
     headers = {"Authorization": f"Bearer {admin_token}"}
-    url = URL(f"http://{running.host}:{running.ports['internal']}{path}", encoded=True)
-    try:
-        async with (
-            aiohttp.ClientSession(timeout=_TIMEOUT, headers=headers) as session,
-            session.request(method, url, data=body) as response,
-        ):
-            answer = await response.text()
-    except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        raise CannotOperate(f"{running.name} does not answer. Asking again is harmless.") from error
-    if response.status != 200:
-        raise CannotOperate(f"{running.name} answers {response.status}: {_reason(answer)}")
-    return answer
+    async with aiohttp.ClientSession(timeout=_TIMEOUT, headers=headers) as session:
+        gateways = _gateways(state, gateway)
+        for running in gateways:
+            url = URL(f"http://{running.host}:{running.ports['internal']}{path}", encoded=True)
+            try:
+                async with session.request(method, url, data=body) as response:
+                    answer = await response.text()
+            except aiohttp.ClientConnectorError:
+                continue
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                raise CannotOperate(f"{running.name} does not answer. Asking again is harmless.") from error
+            if response.status != 200:
+                raise CannotOperate(f"{running.name} answers {response.status}: {_reason(answer)}")
+            return answer
+    names = ", ".join(each.name for each in gateways)
+    raise CannotOperate(f"{names} cannot be reached. `talowa status` says what runs.")
 
 
 def revoke_path(user: str) -> str:
@@ -52,11 +55,11 @@ def revoke_path(user: str) -> str:
     return f"/users/{quote(user, safe='')}/revoke"
 
 
-def _gateway(state: State, name: str | None) -> Running:
+def _gateways(state: State, name: str | None) -> list[Running]:
     gateways = [each for each in state.processes if each.role == "gateway"]
-    for each in gateways:
-        if each.pid is not None and name in (None, each.name):
-            return each
+    found = [each for each in gateways if each.pid is not None and name in (None, each.name)]
+    if found:
+        return found
     names = ", ".join(each.name for each in gateways)
     raise CannotOperate("no gateway runs" if name is None else f"no gateway {name!r} runs here: there are {names}")
 

@@ -7,41 +7,17 @@ from typing import Never
 
 import aiohttp
 import msgspec
-from msgspec import Struct
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from libs.figures import GatewayFigures, RouterFigures
+from services.gateway.status import Status
 from services.local.process import Process, missing
 from services.local.state import Running, State
 
 _TIMEOUT = aiohttp.ClientTimeout(total=3)
 _REFRESH_S = 1.0
-
-
-class PartitionFigures(Struct, rename="camel", frozen=True):
-    partition: int
-    entries: int = 0
-    lag_ms: float | None = None
-    owner: str | None = None
-
-
-class Figures(Struct, rename="camel", frozen=True):
-    """What a gateway's `GET /status` says, as far as it is shown here."""
-
-    connections: int = 0
-    authenticated: int = 0
-    users_online: int = 0
-    messages_in_per_second: float = 0.0
-    messages_per_second: float = 0.0
-    messages_out_per_second: float = 0.0
-    refusals: int = 0
-    errors: int = 0
-    gateways: list[GatewayFigures] = []
-    routers: list[RouterFigures] = []
-    partitions: list[PartitionFigures] = []
 
 
 async def show_status(state: State, admin_token: str, console: Console) -> bool:
@@ -69,10 +45,10 @@ async def _look(state: State, admin_token: str) -> tuple[Group, bool]:
     return Group(_processes(state, lacks), *rest), all(lack is None for lack in lacks)
 
 
-def _sums(figures: Figures) -> str:
+def _sums(figures: Status) -> str:
     waiting, lag_ms = (
         sum(p.entries for p in figures.partitions),
-        max((p.lag_ms or 0 for p in figures.partitions), default=0),
+        max((p.lag_ms for p in figures.partitions), default=0),
     )
     return (
         f"{waiting} entries wait for routers, the oldest for {lag_ms:.0f} ms\n"
@@ -102,7 +78,7 @@ async def _lacks(running: Running) -> str | None:
     return await missing(process)
 
 
-async def _figures(state: State, admin_token: str) -> Figures | str:
+async def _figures(state: State, admin_token: str) -> Status | str:
     """The figures from the first gateway that answers, or why there are none."""
     reason = "no gateway runs"
     headers = {"Authorization": f"Bearer {admin_token}"}
@@ -113,7 +89,7 @@ async def _figures(state: State, admin_token: str) -> Figures | str:
             try:
                 async with session.get(f"http://{running.host}:{running.ports['internal']}/status") as response:
                     if response.status == 200:
-                        return msgspec.json.decode(await response.read(), type=Figures)
+                        return msgspec.json.decode(await response.read(), type=Status)
                     reason = f"{running.name} answers {response.status} to GET /status"
             except (aiohttp.ClientError, TimeoutError, OSError):
                 reason = f"{running.name} does not answer"
@@ -133,7 +109,7 @@ def _processes(state: State, lacks: list[str | None]) -> Table:
     return table
 
 
-def _gateways(figures: Figures) -> Table:
+def _gateways(figures: Status) -> Table:
     table = Table("gateway", "users", "connections", "signed in", "in/s", "out/s", "MB", "state")
     for each in figures.gateways:
         rates = (f"{each.messages_in_per_second:g}", f"{each.messages_out_per_second:g}")
@@ -142,7 +118,7 @@ def _gateways(figures: Figures) -> Table:
     return table
 
 
-def _routers(figures: Figures) -> Table:
+def _routers(figures: Status) -> Table:
     table = Table("router", "partitions", "messages/s", "parked", "MB", "store")
     for each in figures.routers:
         store = "away" if each.store_away else "there"
@@ -151,9 +127,9 @@ def _routers(figures: Figures) -> Table:
     return table
 
 
-def _partitions(figures: Figures) -> Table:
+def _partitions(figures: Status) -> Table:
     table = Table("partition", "owner", "waiting", "lag ms")
     for row in figures.partitions:
-        lag = "" if row.lag_ms is None else f"{row.lag_ms:.0f}"
+        lag = str(row.lag_ms)
         table.add_row(str(row.partition), row.owner or "nobody", str(row.entries), lag)
     return table
