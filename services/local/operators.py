@@ -29,7 +29,7 @@ class _Answer(Struct, frozen=True):
 async def call(
     state: State, admin_token: str, method: str, path: str, said: Any = None, *, gateway: str | None = None
 ) -> str:
-    """Make a call of `gateway`, or of the first one that can be reached; its answer, as JSON. Raises `CannotOperate`."""
+    """Call `gateway`, or the first one that can be reached; its answer, as JSON. Raises `CannotOperate`."""
     body = None if said is None else msgspec.json.encode(said)
     headers = {"Authorization": f"Bearer {admin_token}"}
     async with aiohttp.ClientSession(timeout=_TIMEOUT, headers=headers) as session:
