@@ -73,9 +73,17 @@ class People:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def people(cluster: LiveCluster) -> AsyncIterator[People]:
-    """Nobody yet."""
+    """Nobody yet, nor anybody of the test before."""
+    await until(lambda: _is_deserted(cluster), 10, "everybody to be gone")
     async with AsyncExitStack() as stack, JsClients(History()) as js:
         yield People(cluster, js, stack)
+
+
+async def _is_deserted(cluster: LiveCluster) -> bool:
+    asked = [
+        ("HLEN", name) for shard in range(keys.DIRECTORY_SHARDS) for name in (keys.seats(shard), keys.chosen(shard))
+    ]
+    return not any(await cluster.broker.batch(asked))
 
 
 async def watch(client: Client, *users: str, status: str) -> int:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from libs import keys
 from services.gateway import neighbours
 from services.gateway.neighbours import Neighbours
 
@@ -19,7 +20,7 @@ class FakeBroker:
 
     async def command(self, *command: Any) -> Any:
         """HGETALL, and nothing else."""
-        assert command == ("HGETALL", "talowa:figures")
+        assert command == ("HGETALL", keys.figures())
         self.looks += 1
         await asyncio.sleep(0)
         if self.is_away:
