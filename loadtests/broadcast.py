@@ -21,6 +21,7 @@ from typing import Any, Final
 
 import aiohttp
 
+from loadtests.latency import UNLIMITED
 from services.local.cluster import open_cluster
 from services.local.issuer import Issuer
 from services.local.keyring import Keyring
@@ -85,7 +86,7 @@ async def measure(sockets: int, broadcasts: int, out: Path) -> list[dict[str, An
     """Run one measurement in the folder `out`: a row for each broadcast."""
     port = free(2, _HOST, start=24_000)[0]
     settings = LocalSettings(data_dir=str(out), websocket_port=port)
-    plan = make_plan(settings, dict(os.environ), first_port=24_100)
+    plan = make_plan(settings, UNLIMITED | dict(os.environ), first_port=24_100)
     async with open_cluster(out, plan.processes) as cluster, AsyncExitStack() as stack:
         for name in cluster.names:
             await cluster.start(name)
