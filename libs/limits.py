@@ -2,6 +2,9 @@
 
 Time is the broker's. A log is known by a limit's name and a hash of whom it is about, so no key names a person or
 an address; it goes by itself a window after the last that was counted. What is over a limit is not counted.
+
+With a secret, what was counted is hashed as well: the log of one person is a list of ids of messages, and an
+anonymous one would stand there beside those under its author's name.
 """
 
 from collections.abc import Sequence
@@ -19,6 +22,7 @@ REPEAT: Final = -1
 
 _DIGEST_BYTES: Final = 12
 _KEY_BYTES: Final = 32
+_MEMBER_BYTES: Final = 16
 
 _take: Final = Script("libs", "take.lua")
 
@@ -54,7 +58,7 @@ class Limiter:
                 _take.call(
                     [places[number][1] for number in numbers],
                     self._window_ms,
-                    *(arg for number in numbers for arg in (takes[number].most, takes[number].member)),
+                    *(arg for number in numbers for arg in (takes[number].most, self._member(takes[number]))),
                 )
                 for numbers in shards.values()
             ]
@@ -67,10 +71,16 @@ class Limiter:
 
     async def give_back(self, takes: Sequence[Take]) -> None:
         """What was counted turned out not to count."""
-        commands: list[type_of_command] = [("ZREM", self._place(take)[1], take.member) for take in takes]
+        commands: list[type_of_command] = [("ZREM", self._place(take)[1], self._member(take)) for take in takes]
         for result in await self._broker.batch(commands):
             if isinstance(result, Exception):
                 raise result
+
+    def _member(self, take: Take) -> str | bytes:
+        if not self._key or isinstance(take.member, bytes):
+            return take.member
+        said = f"{take.limit}\0{take.whose}\0{take.member}"
+        return blake2b(said.encode(), digest_size=_MEMBER_BYTES, key=self._key).digest()
 
     def _place(self, take: Take) -> tuple[int, str]:
         digest = blake2b(take.whose.encode(), digest_size=_DIGEST_BYTES, key=self._key)

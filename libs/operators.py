@@ -61,7 +61,7 @@ class Operators:
         kind, _, token = request.headers.get("Authorization", "").partition(" ")
         if kind != "Bearer" or not token:
             raise Refusal(Code.NOT_AUTHENTICATED, "Send Authorization: Bearer <admin token, or an admin's ID token>.")
-        if self._admin_token and hmac.compare_digest(token.encode(), self._admin_token):
+        if self._admin_token and hmac.compare_digest(token.encode(errors="surrogateescape"), self._admin_token):
             return
         if await self._role_of(token) not in _MAY_OPERATE:
             raise Refusal(Code.ROLE_REQUIRED, "Only an admin or founder may do this.")

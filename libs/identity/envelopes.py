@@ -2,7 +2,8 @@
 
 A gateway seals what it asks of a router, a router what it answers, whole: the user, the socket, the client's own
 ids, counts. Whoever reads a stream sees that something was said, and through which gateway. Both hold
-CLUSTER_SECRET; a router without the right one can still refuse, because the socket is sealed on its own.
+CLUSTER_SECRET; a router without the right one can still refuse, because the socket is sealed on its own, and with
+it the acknowledgement it waits for: clients number them, so that it would stand between two of its socket's others.
 """
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
@@ -20,6 +21,7 @@ from libs.wire.frames import (
     History,
     Inbound,
     Join,
+    Origin,
     SealedFrame,
     SealedReply,
     Search,
@@ -28,6 +30,11 @@ from libs.wire.frames import (
 )
 
 _MARK: Final = "~"  # in no socket's id
+# As wide as any number: how long a seal is tells nothing of it.
+_ACK_CHARS: Final = 20
+# Frames are as long as the next multiple: beside the message, whose length is known, stand a name and an id.
+_PADDED: Final = 256
+_END: Final = b"\x80"
 
 
 class Envelopes:
@@ -42,37 +49,52 @@ class Envelopes:
         """The frame as it may stand on a stream: sealed if it would tell who wrote anonymously."""
         if not tells_author(frame):
             return frame
-        session = _MARK + urlsafe_b64encode(self._sessions.seal(frame.origin.session.encode())).decode()
-        origin = msgspec.structs.replace(frame.origin, session=session)
-        return SealedFrame(origin, self._inbound.seal(codec.pack_frame(frame)))
+        ack = "" if frame.origin.ack is None else frame.origin.ack
+        waiting = f"{ack:>{_ACK_CHARS}}{frame.origin.session}"
+        session = _MARK + urlsafe_b64encode(self._sessions.seal(waiting.encode())).decode()
+        return SealedFrame(Origin(frame.origin.gateway, session), self._inbound.seal(_padded(codec.pack_frame(frame))))
 
     def opened(self, sealed: SealedFrame) -> Inbound:
         """The frame inside, whose origin says that the answer is sealed too. Raises `Unopenable`."""
         try:
-            frame = codec.unpack_inbound_frame(self._inbound.open(sealed.body))
+            frame = codec.unpack_inbound_frame(_unpadded(self._inbound.open(sealed.body)))
         except codec.Unreadable as error:
             raise Unopenable("sealed by a newer version") from error
         return msgspec.structs.replace(frame, origin=msgspec.structs.replace(frame.origin, is_sealed=True))
 
     def seal_reply(self, frame: Downlink) -> SealedReply:
         """An answer, or what is told to an anonymous author."""
-        return SealedReply(self._downlink.seal(codec.pack_frame(frame)))
+        return SealedReply(self._downlink.seal(_padded(codec.pack_frame(frame))))
 
     def open_reply(self, sealed: SealedReply) -> Downlink:
         """The frame inside. Raises `Unopenable`."""
         try:
-            return codec.unpack_downlink_frame(self._downlink.open(sealed.body))
+            return codec.unpack_downlink_frame(_unpadded(self._downlink.open(sealed.body)))
         except codec.Unreadable as error:
             raise Unopenable("sealed by a newer version") from error
 
-    def open_session(self, session: str) -> str:
-        """The socket that a refusal is for, whose frame the router could not open."""
+    def open_session(self, session: str) -> tuple[str, int | None]:
+        """The socket that a refusal is for, whose frame the router could not open, and what it waits for."""
         if not session.startswith(_MARK):
-            return session
+            return session, None
         try:
-            return self._sessions.open(urlsafe_b64decode(session.removeprefix(_MARK))).decode()
+            waiting = self._sessions.open(urlsafe_b64decode(session.removeprefix(_MARK))).decode()
+            ack = waiting[:_ACK_CHARS].strip()
+            return waiting[_ACK_CHARS:], int(ack) if ack else None
         except ValueError:
-            return ""
+            return "", None
+
+
+def _padded(body: bytes) -> bytes:
+    whole = body + _END
+    return whole.ljust(-(-len(whole) // _PADDED) * _PADDED, b"\0")
+
+
+def _unpadded(body: bytes) -> bytes:
+    whole = body.rstrip(b"\0")
+    if not whole.endswith(_END):
+        raise Unopenable("this is no frame")
+    return whole[:-1]
 
 
 def tells_author(frame: Inbound) -> bool:

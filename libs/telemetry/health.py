@@ -16,9 +16,10 @@ from prometheus_client.exposition import choose_encoder
 
 from libs.lifecycle import Unstartable
 
-# What is no HTTP (a scanner, TLS on a plain port) is answered 400, and is no error of ours.
+# What is no HTTP (a scanner, TLS on a plain port, a body that is not gzip) is answered 400, and is no error of ours.
+_NOT_OURS: Final = (HttpProcessingError, web.RequestPayloadError)
 _server_log: Final = logging.getLogger("aiohttp.server")
-_server_log.addFilter(lambda record: not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError)))
+_server_log.addFilter(lambda record: not (record.exc_info and isinstance(record.exc_info[1], _NOT_OURS)))
 
 Checks = Mapping[str, Callable[[], str | None]]
 

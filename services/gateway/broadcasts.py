@@ -16,6 +16,8 @@ from libs.wire.frames import Answer, Broadcast, Origin, Sender, Tally
 from services.gateway.questions import Questions
 from services.gateway.uplink import Uplink
 
+# Asked here already: broadcasts go ahead of everything, so must not be anybody's to queue. The router asks again.
+_MAY_ALARM: Final = frozenset({"coordinator", "admin", "founder"})
 _OPERATOR: Final = Sender("operator", "operator", "admin")
 # The same words for the same places within this time, without a clientId, are one broadcast that was sent again.
 _SAME_MS: Final = 5 * 60 * 1000
@@ -25,6 +27,8 @@ _decoder: Final = msgspec.json.Decoder(dict[str, Any])
 def frame(event: events.EmergencyBroadcast, origin: Origin, sender: Sender) -> Broadcast:
     """The broadcast to send, checked. Raises `Refusal`."""
     event.check()
+    if sender.role not in _MAY_ALARM:
+        raise Refusal(Code.ROLE_REQUIRED)
     at_ms = now_ms()
     place_ids = tuple(dict.fromkeys(event.location_ids))
     client_id = event.client_id or _derived(event, place_ids, at_ms)

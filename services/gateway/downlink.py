@@ -170,13 +170,15 @@ class DownlinkReader:
             self._metrics.unreadable.inc()
 
     def _answer(self, frame: Answer) -> None:
-        session = self._sessions.by_socket(
-            self._envelopes.open_session(frame.session) if self._envelopes is not None else frame.session
-        )
+        session_id, ack = frame.session, frame.ack
+        if self._envelopes is not None:
+            session_id, sealed_ack = self._envelopes.open_session(frame.session)
+            ack = sealed_ack if ack is None else ack
+        session = self._sessions.by_socket(session_id)
         if session is None:
             self._questions.answered(frame)
             return
-        if frame.ack is not None:
-            session.socket.answer(frame.ack, frame.body)
+        if ack is not None:
+            session.socket.answer(ack, frame.body)
         for event, body in frame.emits:
             session.socket.emit(event, body)

@@ -84,11 +84,16 @@ class Relay:
         if owner is None or address is None:
             self._metrics.relayed.labels("unknown").inc()
             return None
-        url = URL(f"http://{address}{request.raw_path}", encoded=True)
+        # The target may have been written as a whole address, with a host of the client's choosing.
+        url = URL(f"http://{address}{request.rel_url.raw_path_qs}", encoded=True)
+        try:  # before the owner is asked: what the client does wrong says nothing of it
+            body = await request.read() if request.method == hdrs.METH_POST else None
+        except web.RequestPayloadError as error:
+            raise web.HTTPBadRequest(text="The body is not in the encoding it claims.") from error
         try:
             if request.headers.get(hdrs.UPGRADE, "").lower() == "websocket":
                 return await self._bridge(request, url)
-            return await self._ask(request, url)
+            return await self._ask(request, url, body)
         except aiohttp.WSServerHandshakeError:  # the owner's refusal: the session is gone, or not to be upgraded
             return None
         except (aiohttp.ClientError, OSError, TimeoutError):
@@ -100,15 +105,16 @@ class Relay:
         """Take from other gateways, on the internal port, what is for sockets here."""
 
         async def relayed(request: web.Request) -> web.StreamResponse:
-            if not hmac.compare_digest(request.headers.get(_SECRET_HEADER, "").encode(), self._secret.encode()):
+            if not hmac.compare_digest(
+                request.headers.get(_SECRET_HEADER, "").encode(errors="surrogateescape"), self._secret.encode()
+            ):
                 raise web.HTTPForbidden(text="Only gateways of this cluster, with the same TICKET_SECRET, ask here.")
             return await answer(request)
 
         app.router.add_get(PATH, relayed)
         app.router.add_post(PATH, relayed)
 
-    async def _ask(self, request: web.Request, url: URL) -> web.Response:
-        body = await request.read() if request.method == hdrs.METH_POST else None
+    async def _ask(self, request: web.Request, url: URL, body: bytes | None) -> web.Response:
         self._metrics.relayed.labels("poll" if body is None else "post").inc()
         async with self._session.request(
             request.method,

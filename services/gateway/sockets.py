@@ -114,6 +114,7 @@ class Socket(async_socket.AsyncSocket):  # type: ignore[misc] # the library is u
         self._timer: asyncio.TimerHandle | None = None
         self._is_polled = False
         self._is_leaving = False
+        self._is_pinged = False
         self._attachments = 0
 
     # --- what the gateway says -------------------------------------------------------------------
@@ -183,8 +184,10 @@ class Socket(async_socket.AsyncSocket):  # type: ignore[misc] # the library is u
             body = (await request.read()).decode()
         except web.HTTPRequestEntityTooLarge as error:
             raise exceptions.ContentTooLongError from error
-        except UnicodeError as error:
+        except (UnicodeError, web.RequestPayloadError) as error:
             raise exceptions.UnknownPacketError from error
+        except ConnectionError:
+            return  # nobody hears the answer, and half a body is none
         for text in body.split("\x1e"):
             if self.closed:
                 return
@@ -214,14 +217,20 @@ class Socket(async_socket.AsyncSocket):  # type: ignore[misc] # the library is u
             self._is_polled = False
 
     async def _take(self, kind: int, data: str | bytes) -> None:
-        if kind == packet.PONG:
+        if kind == packet.PONG and self._is_pinged:
+            self._is_pinged = False
             self.schedule_ping()
         elif kind == packet.MESSAGE:
             self.active_at = time.monotonic()
             await self.server.trigger_message(self, data)
         elif kind == packet.CLOSE:
             await self.close(wait=False, abort=True, reason=self.server.reason.CLIENT_DISCONNECT)
-        elif kind != packet.UPGRADE:
+        elif kind in (packet.PONG, packet.UPGRADE):  # that nobody asked for: 32,000 of them fit a post
+            try:
+                self.server.wasted(self)
+            except Refusal as refusal:
+                raise exceptions.UnknownPacketError from refusal
+        else:
             raise exceptions.UnknownPacketError
 
     def expects_attachment(self) -> bool:
@@ -240,6 +249,7 @@ class Socket(async_socket.AsyncSocket):  # type: ignore[misc] # the library is u
         self._set_timer(self.server.ping_interval, self._ping)
 
     def _ping(self) -> None:
+        self._is_pinged = True
         self._set_timer(self.server.ping_timeout, self._abandon)
         try:
             self.queue.put_nowait(packet.Packet(packet.PING))
@@ -379,6 +389,8 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc] # the library is
     is_accepting: bool
     came_from: Callable[[web.Request], str]
     admit: Callable[[str], Awaitable[int]]
+    # Told of each frame that is none of the application's; it may raise `Refusal`.
+    wasted: Callable[[Socket], None]
     compression: Compression
     elsewhere: Elsewhere
     compression_methods = ("gzip",)
@@ -505,8 +517,7 @@ class Server(socketio.AsyncServer):  # type: ignore[misc] # the library is untyp
         self.eio.is_accepting = True
         self.eio.came_from = came_from
         self.eio.admit = admit
-        # Told of each frame that is none of the application's; it may raise `Refusal`.
-        self._wasted = wasted
+        self._wasted = self.eio.wasted = wasted
         self.eio.compression = compression
         self.eio.elsewhere = elsewhere
         self._application = application

@@ -34,7 +34,9 @@ _SETTLED_AFTER_MS: Final = 2500
 # Forgotten after a week: the store has them, and answers when somebody asks.
 _KEPT_MS: Final = 7 * 24 * 3_600_000
 _SWEEP_EVERY: Final = 10
-_SWEEP_FIELDS: Final = 100
+_SWEEP_FIELDS: Final = 500
+# Anybody may ask for ids that nobody has, 500 at a time: what is not in the store is not kept for a week.
+_NEVER_SEEN_KEPT_MS: Final = 60_000
 
 _announce: Final = Script("services.presence", "announce.lua")
 _sweep: Final = Script("services.presence", "sweep.lua")
@@ -137,6 +139,7 @@ class Announcer:
                     self._cursors.get(shard, b"0"),
                     _SWEEP_FIELDS,
                     _KEPT_MS,
+                    _NEVER_SEEN_KEPT_MS,
                 )
                 for shard in shards
             ]

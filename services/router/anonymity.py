@@ -86,6 +86,8 @@ class Anonymity:
             sender_role=ROLE,
             client_id="",
             client_message_id="",
+            # A phone's clock is wrong by its own few seconds: by them its owner could be told in every conversation.
+            timestamp_ms=message.server_time_ms,
             is_anonymous=True,
             sealed=urlsafe_b64encode(self._seals.seal(padded, message.key.encode())).decode(),
         )

@@ -169,3 +169,14 @@ async def _now_ms(broker: Broker) -> int:
 def test_a_minute_is_a_minute() -> None:
     """Services use the default."""
     assert limits.WINDOW_MS == _WINDOW_MS
+
+
+async def test_a_log_tells_of_no_message_which_it_is(broker: Broker) -> None:
+    """With a secret: else an anonymous message's id would stand in a log beside those under its author's name."""
+    limiter = Limiter(broker, b"s" * 32)
+    assert await limiter.take([take("named"), take("anonymous"), take("named")]) == [0, 0, REPEAT]
+    members = {member for key in await logs(broker) for member in await broker.command("ZRANGE", key, 0, -1)}
+    assert len(members) == 2
+    assert members.isdisjoint({b"named", b"anonymous"})
+    await limiter.give_back([take("named")])
+    assert await counted(broker) == 1

@@ -555,6 +555,8 @@ async def test_who_has_been_away_for_a_week_is_forgotten(scene: Scene) -> None:
         "here": f"online {old_ms} {old_ms}",
         "watched": f"offline {old_ms} {old_ms}",
         "waiting": f"offline {old_ms} {old_ms}",
+        "nobody": f"offline {old_ms + 8 * _DAY_MS - 70_000} 0",
+        "nobody yet": f"offline {old_ms + 8 * _DAY_MS} 0",
     }
     for user, story in stories.items():
         await scene.broker.command("HSET", keys.presence(shard_of(user)), user, story)
@@ -562,4 +564,4 @@ async def test_who_has_been_away_for_a_week_is_forgotten(scene: Scene) -> None:
     await scene.broker.command("HSET", keys.unsaved(shard_of("waiting")), "waiting", old_ms)
     for _ in range(module._SWEEP_EVERY):
         await scene.announcer.turn()
-    assert set(await standing.announced(scene.broker, stories)) == set(stories) - {"gone"}
+    assert set(await standing.announced(scene.broker, stories)) == set(stories) - {"gone", "nobody"}

@@ -14,6 +14,7 @@ from libs.lifecycle import Unstartable
 from libs.storage.sqlite import Schema, open_lane
 from libs.wire import names
 from services.router.sqlite import open_store, schema, words
+from services.router.sqlite.words import expression
 from services.router.store import Group, Message, Saved, Store
 from tests.contracts.conftest import Record
 from tests.contracts.test_store import FIELD, RAMA_SITA, message, void
@@ -251,3 +252,9 @@ async def test_a_python_that_cannot_search_is_told_at_start(tmp_path: Path, monk
     with pytest.raises(Unstartable, match="FTS5"):
         async with open_store(tmp_path / "store.sqlite"):
             pass
+
+
+def test_only_few_single_letters_are_looked_for_as_beginnings() -> None:
+    """A hundred of them fit a query, and what each begins is a twentieth of the index."""
+    asked = expression(["a", "b", "c", "a", "dh"], ["group:g"])
+    assert asked.startswith('"a" * AND "b" * AND "c" AND "dh" * AND (')

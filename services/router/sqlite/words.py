@@ -27,6 +27,7 @@ _VARIATION_SELECTORS: Final = range(0xFE00, 0xFE10)
 # In no word: what looks like a mark in a text does not become one.
 _MARK: Final = "§"
 _MARK_BYTES: Final = 8
+_SHORT_PREFIXES: Final = 2
 # Far more than people write with.
 _REMEMBERED: Final = 20_000
 
@@ -107,9 +108,16 @@ def index(db: sqlite3.Connection, written: int) -> None:
 
 
 def expression(asked: Iterable[str], conversations: Iterable[str]) -> str:
-    """What the index is asked: each word begins one of a message's, which is in one of the conversations."""
+    """What the index is asked: each word begins one of a message's, which is in one of the conversations.
+
+    What a single letter begins is a twentieth of the index, and a hundred of them fit a query: few are looked for
+    so, the others are words of their own.
+    """
     marks = " OR ".join(f'"{_mark(conversation_id)}"' for conversation_id in conversations)
-    return " AND ".join([*(f'"{word}" *' for word in asked), f"({marks})"])
+    once = list(dict.fromkeys(asked))
+    short = [word for word in once if len(word) == 1][_SHORT_PREFIXES:]
+    terms = (f'"{word}"' if word in short else f'"{word}" *' for word in once)
+    return " AND ".join([*terms, f"({marks})"])
 
 
 def _mark(conversation_id: str) -> str:

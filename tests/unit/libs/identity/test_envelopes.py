@@ -87,7 +87,22 @@ def test_a_sealed_frame_comes_out_as_it_went_in(frame: Any) -> None:
     if isinstance(sealed, SealedFrame) and sealed is not frame:
         opened = ENVELOPES.opened(sealed)
         assert msgspec.structs.replace(opened, origin=frame.origin) == frame
-        assert (sealed.origin.gateway, sealed.origin.ack) == (frame.origin.gateway, frame.origin.ack)
+        assert (sealed.origin.gateway, sealed.origin.ack) == (frame.origin.gateway, None)
+        assert ENVELOPES.open_session(sealed.origin.session) == (frame.origin.session, frame.origin.ack)
+
+
+def test_who_writes_tells_in_no_length_and_no_number() -> None:
+    """Others' names are as long, and others' acknowledgements as high, as far as a reader of the stream can see."""
+    seen = set()
+    for sender, ack in (
+        (Sender("asha", "Asha", "member"), 7),
+        (Sender("venkata" * 4, "Venkata Lakshmi", "founder"), 1234),
+    ):
+        sealed = ENVELOPES.closed(Send(Origin("g1", "one-of-20-characters", ack), sender, draft(is_anonymous=True), 1))
+        assert isinstance(sealed, SealedFrame)
+        seen.add((sealed.origin.ack, len(sealed.origin.session), len(sealed.body)))
+    assert len(seen) == 1
+    assert {ack for ack, _, _ in seen} == {None}
 
 
 def test_a_reply_comes_out_as_it_went_in() -> None:
@@ -107,10 +122,10 @@ def test_who_cannot_open_a_frame_can_still_answer_its_socket() -> None:
     assert isinstance(sealed, SealedFrame)
     with pytest.raises(Unopenable):
         OTHERS.opened(sealed)
-    assert ENVELOPES.open_session(sealed.origin.session) == "ashas-socket"
-    assert ENVELOPES.open_session("a-plain-one") == "a-plain-one"
+    assert ENVELOPES.open_session(sealed.origin.session) == ("ashas-socket", 7)
+    assert ENVELOPES.open_session("a-plain-one") == ("a-plain-one", None)
     for forged in ("~", "~!!", "~AAAA", OTHERS.closed(sealed).origin.session[:-4]):
-        assert ENVELOPES.open_session(forged) == ""
+        assert ENVELOPES.open_session(forged) == ("", None)
 
 
 def test_a_frame_of_a_newer_version_is_not_opened() -> None:

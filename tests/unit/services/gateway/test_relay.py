@@ -363,3 +363,38 @@ async def test_a_client_that_does_not_read_holds_its_owner_up() -> None:
         assert written < 32 << 20  # mostly the kernel's
         await ended.wait()
         await until(lambda: not way.first.bridges, _SOON_S, "the bridge to be gone")
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (f"GET http://elsewhere.example/socket.io/?sid={_SID} HTTP/1.1\r\n", 200),
+        (f"POST /socket.io/?sid={_SID} HTTP/1.1\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n", 400),
+    ],
+)
+async def test_what_a_client_does_wrong_is_no_error_of_ours(request_: str, status: int) -> None:
+    """A target with a host in it goes to the owner all the same; a body that is not gzip is refused."""
+
+    async def answer(_: web.Request) -> web.StreamResponse:
+        return web.Response()
+
+    async with _way(answer) as way:
+        reader, writer = await asyncio.open_connection(*way.url.split("/")[2].split(":"))
+        writer.write(f"{request_}Host: a\r\n\r\n\r\n".encode())
+        assert (await reader.readline()).split()[1] == str(status).encode()
+        writer.close()
+        await writer.wait_closed()
+        assert way.neighbour.forgotten == []
+
+
+async def test_a_secret_that_is_no_text_is_not_ours() -> None:
+    """It is refused like any other."""
+
+    async def answer(_: web.Request) -> web.StreamResponse:
+        return web.Response()
+
+    async with _way(answer) as way:
+        reader, writer = await asyncio.open_connection(*way.neighbour.address.split(":"))
+        writer.write(f"GET /socket.io/?sid={_SID} HTTP/1.1\r\nHost: a\r\nX-Talowa-Relay: ".encode() + b"\xff\r\n\r\n")
+        assert (await reader.readline()).split()[1] == b"403"
+        writer.close()

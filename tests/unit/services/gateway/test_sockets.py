@@ -236,3 +236,18 @@ async def test_a_session_id_names_its_gateway_and_is_not_guessed() -> None:
         assert len(ids) == 100
         assert {identity.partition(".")[0] for identity in ids} == {"g1"}
         assert min(len(identity) for identity in ids) > 20
+
+
+async def test_pongs_that_nobody_asked_for_are_counted() -> None:
+    """One answers a ping; 32,000 would fit a polled body, and each sets a timer."""
+
+    def wasted(_: Socket) -> None:
+        raise Refusal(Code.RATE_LIMITED)
+
+    async with connection() as wire:
+        wire.server.eio.wasted = wasted
+        wire.socket._ping()
+        await wire.socket._take_text("3")
+        for kind in "35":
+            with pytest.raises(exceptions.UnknownPacketError):
+                await wire.socket._take_text(kind)

@@ -97,6 +97,13 @@ def test_the_author_of_a_hidden_message_is_found_again(user: str, client_id: str
     assert (hidden.content, hidden.seq, hidden.key) == (one.content, one.seq, one.key)
 
 
+def test_the_clock_of_a_phone_tells_nobody_whose_it_is() -> None:
+    """How far it is off would link an anonymous message to those under its author's name."""
+    one = written(RAMA_SITA)
+    hidden = HIDING.hide(msgspec.structs.replace(one, timestamp_ms=one.server_time_ms - 3127))
+    assert hidden.timestamp_ms == one.server_time_ms
+
+
 def test_seals_of_short_and_long_ids_are_equally_long() -> None:
     """How long an id is would tell some people from others."""
     short, long = HIDING.hide(written(FIELD, "ra", "1")), HIDING.hide(written(FIELD, "r" * 28, "1" * 36))
