@@ -20,6 +20,7 @@ _STATUS: Final = {
     Code.TOKEN_INVALID: 401,
     Code.TOKEN_EXPIRED: 401,
     Code.TOKEN_REVOKED: 401,
+    Code.USER_DISABLED: 401,
     Code.ACCESS_DENIED: 403,
     Code.ROLE_REQUIRED: 403,
     Code.NOT_FOUND: 404,
@@ -52,6 +53,8 @@ class Operators:
                 return web.Response(body=await handler(request), content_type=_JSON)
             except Refusal as refusal:
                 return refused(refusal)
+            except web.HTTPRequestEntityTooLarge:
+                return refused(Refusal(Code.CONTENT_TOO_LARGE, "The body is over 1 MiB."))
             except (StoreAway, *AWAY):
                 return refused(Refusal(Code.UNAVAILABLE))
 
@@ -61,9 +64,18 @@ class Operators:
         kind, _, token = request.headers.get("Authorization", "").partition(" ")
         if kind != "Bearer" or not token:
             raise Refusal(Code.NOT_AUTHENTICATED, "Send Authorization: Bearer <admin token, or an admin's ID token>.")
+        # A header may hold any bytes; those that are no UTF-8 are kept as surrogates.
         if self._admin_token and hmac.compare_digest(token.encode(errors="surrogateescape"), self._admin_token):
             return
-        if await self._role_of(token) not in _MAY_OPERATE:
+        if not token.isascii():
+            raise Refusal(Code.TOKEN_INVALID)
+        try:
+            role = await self._role_of(token)
+        except Refusal as refusal:
+            if refusal.code is Code.USER_NOT_FOUND:  # of who asks: 404 would speak of whom they ask about
+                raise Refusal(Code.TOKEN_INVALID) from refusal
+            raise
+        if role not in _MAY_OPERATE:
             raise Refusal(Code.ROLE_REQUIRED, "Only an admin or founder may do this.")
 
 

@@ -33,6 +33,8 @@ MAX_PLACES: Final = 10_000
 MAX_PRESENCE_IDS: Final = 500
 LEVELS: Final = ("state", "district", "mandal", "village")
 PRIORITIES: Final = ("low", "normal", "high", "critical")
+# Whose warnings are taken: emergencies and broadcasts.
+MAY_WARN: Final = frozenset({"coordinator", "admin", "founder"})
 MESSAGE_TYPES: Final = frozenset({"text", "image", "document", "voice", "location", "emergency"})
 # A picture or a recording may come without a caption; these three say what they say in `content`.
 _NEEDS_CONTENT: Final = frozenset({"text", "emergency", "location"})

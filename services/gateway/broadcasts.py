@@ -16,8 +16,6 @@ from libs.wire.frames import Answer, Broadcast, Origin, Sender, Tally
 from services.gateway.questions import Questions
 from services.gateway.uplink import Uplink
 
-# Asked here already: broadcasts go ahead of everything, so must not be anybody's to queue. The router asks again.
-_MAY_ALARM: Final = frozenset({"coordinator", "admin", "founder"})
 _OPERATOR: Final = Sender("operator", "operator", "admin")
 # The same words for the same places within this time, without a clientId, are one broadcast that was sent again.
 _SAME_MS: Final = 5 * 60 * 1000
@@ -25,10 +23,13 @@ _decoder: Final = msgspec.json.Decoder(dict[str, Any])
 
 
 def frame(event: events.EmergencyBroadcast, origin: Origin, sender: Sender) -> Broadcast:
-    """The broadcast to send, checked. Raises `Refusal`."""
-    event.check()
-    if sender.role not in _MAY_ALARM:
+    """The broadcast to send, checked. Raises `Refusal`.
+
+    The router decides who may; it is asked here as well, as nothing bounds the way of broadcasts but who may use it.
+    """
+    if sender.role not in events.MAY_WARN:
         raise Refusal(Code.ROLE_REQUIRED)
+    event.check()
     at_ms = now_ms()
     place_ids = tuple(dict.fromkeys(event.location_ids))
     client_id = event.client_id or _derived(event, place_ids, at_ms)
@@ -62,7 +63,7 @@ def add_routes(
         return _over_http(said.body)
 
     async def post_broadcast(request: web.Request) -> bytes:
-        event = events.read("emergency_broadcast", msgspec.Raw(await _body(request)))
+        event = events.read("emergency_broadcast", msgspec.Raw(await request.read()))
         if not isinstance(event, events.EmergencyBroadcast):
             raise Refusal(Code.INVALID_PAYLOAD)
         return await ask(lambda origin: frame(event, origin, _OPERATOR))
@@ -80,13 +81,6 @@ def add_routes(
 def _derived(event: events.EmergencyBroadcast, place_ids: tuple[str, ...], at_ms: int) -> str:
     said = msgspec.json.encode((event.title, event.content, event.location_level, place_ids, event.priority))
     return f"{blake2b(said, digest_size=16).hexdigest()}/{at_ms // _SAME_MS}"
-
-
-async def _body(request: web.Request) -> bytes:
-    try:
-        return await request.read()
-    except web.HTTPRequestEntityTooLarge as error:
-        raise Refusal(Code.CONTENT_TOO_LARGE, "The body is over 1 MiB.") from error
 
 
 def _over_http(body: bytes) -> bytes:

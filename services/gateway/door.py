@@ -16,7 +16,7 @@ from libs.clock import now_ms
 from libs.identity import Claims
 from libs.wire import payloads
 from libs.wire.codes import Code, Refusal, is_retryable
-from libs.wire.frames import Origin, Profile, SignedIn, SignedOut, SignIn
+from libs.wire.frames import Moved, Origin, Profile, SignedIn, SignedOut, SignIn
 from services.gateway.alarms import Alarms
 from services.gateway.auth import Authenticator, offers_anything
 from services.gateway.catchup import CatchUp
@@ -95,7 +95,9 @@ class Door:
     async def authenticate(self, socket: Socket, ack: int | None, offered: Mapping[str, Any]) -> None:
         """The event `authenticate`: a first sign-in, or a fresh token on a live socket."""
         if socket.id in self._busy:
-            return self._refuse(socket, ack, Refusal(Code.NOT_AUTHENTICATED, "The sign-in before is under way."))
+            refusal = Refusal(Code.NOT_AUTHENTICATED, "The sign-in before is under way.")
+            self._refuse(socket, ack, refusal)
+            return _say(socket, refusal)
         socket_id = socket.id
         self._busy.add(socket_id)
         session = self._sessions.by_socket(socket.id)
@@ -120,8 +122,7 @@ class Door:
     def _send_away(self, socket: Socket, session: Session | None, refusal: Refusal) -> None:
         if session is not None and is_retryable(refusal.code):
             # The token it came with still holds: nobody is sent away because a router is.
-            event = payloads.ErrorEvent(refusal.code.value, refusal.message, "authenticate")
-            socket.emit("error", payloads.encode(event))
+            _say(socket, refusal)
             return
         socket.emit("auth_failed", payloads.encode(payloads.auth_failed(refusal)))
         if is_retryable(refusal.code):
@@ -224,7 +225,7 @@ class Door:
         return session
 
     async def _renew(self, session: Session, offered: Mapping[str, Any]) -> None:
-        claims = await self._authenticator.check(offered)
+        claims, places = await self._authenticator.check(offered), session.places
         if claims.user_id != session.user_id:
             raise Refusal(Code.TOKEN_INVALID, "This token is another user's. Connect anew to change users.")
         try:
@@ -233,7 +234,9 @@ class Door:
         except TimeoutError as error:
             raise Refusal(Code.UNAVAILABLE) from error
         session.claims = claims
-        session.name, session.role, session.places = profile.name, profile.role, profile.places
+        session.name, session.role = profile.name, profile.role
+        if session.places == places:  # else we heard of a move meanwhile, which is newer
+            self._alarms.moved(Moved(session.user_id, profile.places))
 
     async def _ask(self, session_id: str, claims: Claims) -> Profile:
         frame = self._sign_in_frame(session_id, claims)
@@ -310,3 +313,9 @@ class Door:
         self._metrics.refusals.labels(refusal.code.value).inc()
         if ack is not None:
             socket.answer(ack, payloads.encode(payloads.refused(refusal)))
+
+
+def _say(socket: Socket, refusal: Refusal) -> None:
+    """The event that goes with a refusal after which the socket lives on."""
+    event = payloads.ErrorEvent(refusal.code.value, refusal.message, "authenticate")
+    socket.emit("error", payloads.encode(event))

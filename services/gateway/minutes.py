@@ -23,6 +23,7 @@ LIMIT_OF: Final[Mapping[str, str]] = {
     "typing_start": "typing",
     "typing_stop": "typing",
     "typing_indicator": "typing",
+    "emergency_broadcast": "broadcasts",
     "get_keys": "get_keys",
     "publish_keys": "publish_keys",
     "search_messages": "searches",

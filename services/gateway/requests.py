@@ -152,8 +152,9 @@ class Requests:
             case events.Typing():
                 self._keystrokes.typed(session, origin, name, event)
             case events.Sync():
-                cursors = {events.target(key, session.user_id)[0]: seq for key, seq in event.cursors.items()}
-                self._catchup.sync(session, cursors, event.budget_bytes)
+                for place in event.cursors:
+                    events.target(place, session.user_id)
+                self._catchup.sync(session, event.cursors, event.budget_bytes)
                 self._answer(session, ack)
             case events.Heartbeat():
                 beat = payloads.HeartbeatAck(now_ms(), event.client_time)
@@ -221,9 +222,12 @@ class Requests:
 
     def _leave(self, session: Session, ack: int | None, event: events.LeaveGroup) -> None:
         """Nothing was kept, so there is nothing to undo: delivery follows membership."""
-        conversation_id, bare_id = _joined(event, session.user_id)
-        left = payloads.GroupJoined(bare_id or names.group_of(conversation_id) or conversation_id)
-        session.socket.emit("group_left", payloads.encode(left))
+        if event.user_id is not None:
+            left_id = event.user_id
+        else:
+            conversation_id, bare_id = _joined(event, session.user_id)
+            left_id = bare_id or names.group_of(conversation_id) or conversation_id
+        session.socket.emit("group_left", payloads.encode(payloads.GroupJoined(left_id)))
         self._answer(session, ack)
 
     def _take_for_user(
@@ -315,6 +319,8 @@ def _ids(argument: msgspec.Raw) -> tuple[str | None, str | None]:
         return None, None
     if not isinstance(said, dict):
         return None, None
-    ids = (said.get("id") or said.get("messageId"), said.get("clientId"))
+    metadata = said.get("metadata")
+    old_id = metadata.get("clientMessageId") if isinstance(metadata, dict) else None
+    ids = (said.get("id") or said.get("messageId"), said.get("clientId") or old_id)
     message_id, client_id = (i[: events.MAX_CLIENT_ID_CHARS] if isinstance(i, str) else None for i in ids)
     return message_id, client_id

@@ -122,6 +122,14 @@ class GatewaySettings(settings.PartitionedSettings, frozen=True, kw_only=True):
     typing_per_minute: Annotated[
         int, Meta(ge=0, le=10_000, description="Typing events of a session in any minute; 0: any number.")
     ] = 120
+    broadcasts_per_minute: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=10_000,
+            description="Broadcasts a session may ask in any minute, those sent again or refused too; 0: any number.",
+        ),
+    ] = 30
     get_keys_per_minute: Annotated[
         int, Meta(ge=0, le=10_000, description="Users whose keys a session may ask in any minute; 0: any number.")
     ] = 30

@@ -86,11 +86,14 @@ async def main(stop: asyncio.Event) -> None:
             envelopes,
         )
         tallies = Tallies(store, commands, metrics)
+        broadcasts = Broadcasts(store, directory, commands, tallies, rates, metrics)
+        metrics.parked.set_function(lambda: delivery.parked + broadcasts.parked)
+        metrics.store_away.set_function(lambda: delivery.is_store_away or broadcasts.is_store_away)
         worker = Worker(
             commands,
             reader,
             delivery,
-            Broadcasts(store, directory, commands, tallies, rates, metrics),
+            broadcasts,
             store,
             metrics,
             router=router,
@@ -105,7 +108,7 @@ async def main(stop: asyncio.Event) -> None:
         retention = Retention(
             store, metrics, lambda: worker.owns(0), days=s.retention_days, every_s=s.retention_every_s
         )
-        reporter = Reporter(commands, router, OwnFigures(router, delivery, metrics, errors))
+        reporter = Reporter(commands, router, OwnFigures(router, metrics, errors))
         internal = health.internal_app(registry, {"broker": lambda: worker.problem})
         async with (
             health.serve(internal, s.internal_host, s.internal_port, "INTERNAL_PORT") as port,

@@ -62,6 +62,11 @@ class Broadcasts:
         """Frames that are done but for the store, which is away."""
         return sum(len(work.frames) for work in self._parked)
 
+    @property
+    def is_store_away(self) -> bool:
+        """Whether broadcasts wait for the store."""
+        return bool(self._parked)
+
     async def decide(self, works: Sequence[Work]) -> None:
         """Who may broadcast at all, and who does so too often. Operators may as often as they must."""
         for work in works:

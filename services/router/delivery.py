@@ -69,6 +69,7 @@ class Delivery:
         self._parked: list[Work] = []
         self._parked_frames = 0
         self._retry_at = 0.0
+        self.is_store_away = False
 
     @property
     def parked(self) -> int:
@@ -281,7 +282,6 @@ class Delivery:
     def _park(self, works: list[Work]) -> None:
         self._parked = works
         self._parked_frames = sum(len(work.frames) for work in works)
-        self._metrics.parked.set(self._parked_frames)
 
     async def _save(self, works: Sequence[Work]) -> bool:
         """Save what is new; False when the store is away. A place that was taken loses its partition."""
@@ -296,9 +296,9 @@ class Delivery:
             if not self._parked:
                 log.warning("store is away: messages are queued", error=str(error))
             self._retry_at = time.monotonic() + _STORE_RETRY_S
-            self._metrics.store_away.set(1)
+            self.is_store_away = True
             return False
-        self._metrics.store_away.set(0)
+        self.is_store_away = False
         return True
 
     async def _settle(self, work: Work, verdict: Verdict, outcome: Saved) -> None:

@@ -6,16 +6,14 @@ import time
 from libs.figures import RouterFigures
 from libs.telemetry import vitals
 from libs.telemetry.logs import ErrorCount
-from services.router.delivery import Delivery
 from services.router.metrics import RouterMetrics
 
 
 class OwnFigures:
     """Takes the figures from where they are kept anyway."""
 
-    def __init__(self, router: str, delivery: Delivery, metrics: RouterMetrics, errors: ErrorCount) -> None:
+    def __init__(self, router: str, metrics: RouterMetrics, errors: ErrorCount) -> None:
         self._router = router
-        self._delivery = delivery
         self._metrics = metrics
         self._errors = errors
         self._messages = vitals.Rate()
@@ -31,7 +29,7 @@ class OwnFigures:
             errors=self._errors.lines,
             partitions=int(vitals.total(self._metrics.partitions_owned)),
             messages_per_second=self._messages.per_second(taken, time.monotonic()),
-            parked_frames=self._delivery.parked,
+            parked_frames=int(vitals.total(self._metrics.parked)),
             store_away=vitals.total(self._metrics.store_away) > 0,
             refusals=int(vitals.total(self._metrics.refusals)),
         )

@@ -1,23 +1,20 @@
 """Who may do what. Pure: it is given the documents and says yes, or why not."""
 
-from typing import Final
-
 from libs.wire import names
 from libs.wire.codes import Code, Refusal
+from libs.wire.events import MAY_WARN
 from services.router.store import Group, User
-
-_MAY_ALARM: Final = frozenset({"coordinator", "admin", "founder"})
 
 
 def check_send(kind: str, role: str) -> None:
     """May this role send this kind of message at all? Raises `Refusal`."""
-    if kind == "emergency" and role not in _MAY_ALARM:
+    if kind == "emergency" and role not in MAY_WARN:
         raise Refusal(Code.ROLE_REQUIRED)
 
 
 def may_broadcast(role: str) -> bool:
     """May this role warn whole villages?"""
-    return role in _MAY_ALARM
+    return role in MAY_WARN
 
 
 def check_pseudonymous(sender_id: str, standing: str, pair: tuple[str, str], *, is_anonymous: bool) -> None:

@@ -12,7 +12,7 @@ import structlog
 
 from libs.broker import AWAY
 from libs.clock import now_ms
-from libs.wire import names, payloads
+from libs.wire import events, names, payloads
 from libs.wire.codes import Code, Refusal
 from libs.wire.frames import (
     Broadcast,
@@ -131,7 +131,7 @@ class Requests:
     ) -> Sequence[Saying]:
         match frame:
             case SignIn() | Due():
-                said = await (self._sign_in(frame) if isinstance(frame, SignIn) else self._pages.page(frame))
+                said = await (self._sign_in(frame) if isinstance(frame, SignIn) else self._due(frame))
                 return [answers.to_origin(partition.number, frame.origin, said)]
             case PublishKeys():
                 return await keys.publish(self._store, partition.number, frame)
@@ -168,6 +168,17 @@ class Requests:
             return SignedIn(frame.origin.session, frame.user_id, refusal=(code or Code.USER_NOT_FOUND).value)
         profile = Profile(user.id, user.name, frame.role_claim or user.role, user.places)
         return SignedIn(frame.origin.session, user.id, profile)
+
+    async def _due(self, frame: Due) -> DuePage:
+        """A page. Cursors may be under bare ids, which are read as everywhere: a user's, else a group's."""
+        if frame.cursors is None:
+            return await self._pages.page(frame)
+        cursors: dict[str, int] = {}
+        for place, seq in frame.cursors.items():
+            conversation_id, bare_id = events.target(place, frame.user_id)
+            cursors[await self._conversations.resolve(bare_id) or conversation_id] = seq
+        page = await self._pages.page(msgspec.structs.replace(frame, cursors=cursors))
+        return msgspec.structs.replace(page, cursors=frame.cursors)
 
     async def _revoke(self, partition: Partition, frame: Revoke) -> Sequence[Saying]:
         """Sign-ins before it on the stream are answered before the `SignedOut`; those of later batches find the store

@@ -18,11 +18,12 @@ _MAX_BYTES: Final = 128 * 1024
 
 async def answer(store: Store, conversations: Conversations, partition: int, frame: Search) -> Sequence[Saying]:
     """The newest messages that have the words. Raises `Refusal`, `StoreAway`."""
-    place = frame.conversation_id
+    place, reader = frame.conversation_id, frame.user_id
     if place is not None:
         place = await conversations.resolve(frame.bare_id) or place
-        await conversations.check_participant(frame.user_id, place)
-    found = await store.search(frame.user_id, frame.query, frame.limit, conversation_id=place)
+        # Who began it under a pseudonym is in it as that.
+        reader = await conversations.standing(frame.user_id, place)
+    found = await store.search(reader, frame.query, frame.limit, conversation_id=place)
     body = payloads.SearchResults(frame.query, _that_fit(found), place)
     return [answers.accepted(partition, frame.origin, body, ("search_results", payloads.encode(body)))]
 

@@ -92,6 +92,9 @@ async def test_a_direct_message_is_a_pseudonyms(cluster: LiveCluster) -> None:
         assert other["conversationId"] == to_lata["conversationId"]
         assert other["senderId"] != pseudonym
         assert pseudonym not in str([event.data for event in lata.events("new_message")])
+        for whose in (phone, ravi):
+            found = await whose.emit("search_messages", {"query": "deeds", "conversationId": first["conversationId"]})
+            assert [one["seq"] for one in found["results"]] == [3, 2, 1]
         named = await phone.send_message({"clientId": "d.asha-1", "recipientId": "d.ravi", "content": "It is me"})
         assert named["conversationId"] == "direct:d.asha:d.ravi", "a named one is another message, elsewhere"
 

@@ -387,6 +387,22 @@ async def test_a_refusal_nobody_asked_to_have_acknowledged_is_said_all_the_same(
     assert (await mallu.expect_event("message_error"))["code"] == "empty_content"
 
 
+async def test_a_refusal_names_a_message_of_the_older_shape_by_its_own_ids(mallu: RawClient) -> None:
+    """Or an older app could not tell which of its messages was refused."""
+    old = {"messageId": "m7", "metadata": {"clientMessageId": "c7"}, "content": "", "recipientId": "bala"}
+    await mallu.send_event("send_message", old)
+    said = await mallu.expect_event("message_error")
+    assert (said["messageId"], said["clientId"], said["code"]) == ("m7", "c7", "empty_content")
+
+
+async def test_who_leaves_their_own_room_is_told_so(mallu: RawClient) -> None:
+    """What can be joined can be left, by the same field."""
+    for event, said in (("join_user_room", "group_joined"), ("leave_conversation", "group_left")):
+        await mallu.send_event(event, {"userId": "mallu"}, ack=_ACK)
+        assert (await mallu.expect_answer(_ACK))["ok"]
+        assert (await mallu.expect_event(said))["groupId"] == "mallu"
+
+
 async def test_what_is_unusual_but_right_is_taken(mallu: RawClient, bystanders: tuple[RawClient, RawClient]) -> None:
     """Extra arguments and fields, a claimed identity, NUL characters, surrogate pairs, large numbers to carry."""
     _, bala = bystanders

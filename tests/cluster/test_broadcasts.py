@@ -185,6 +185,18 @@ async def test_who_moves_hears_what_is_for_the_new_village(cluster: LiveCluster)
         await bala.wait_for("emergency_broadcast", lambda e: e.data["locationLevel"] == "mandal")
 
 
+async def test_who_renews_a_sign_in_after_moving_misses_nothing(cluster: LiveCluster) -> None:
+    """It may know of the move before the cluster tells of it: what was broadcast meanwhile is due all the same."""
+    await _villagers(cluster, "n", "asha", "bala")
+    async with JsClients(History()) as js:
+        asha, bala = await _open(js, cluster, "n.asha"), await _open(js, cluster, "n.bala", gateway=1)
+        await _counted(cluster, "n.v", 2)
+        await cluster.people([UserRow("n.bala", "Bala", village_id="n.new")])
+        await asha.emit("emergency_broadcast", _words("village", "n.new", title="meanwhile"))
+        assert (await bala.emit("authenticate", {"token": cluster.token("n.bala")}))["ok"]
+        await bala.wait_for("emergency_broadcast", _titled("meanwhile"))
+
+
 async def test_who_may_not_is_refused(cluster: LiveCluster) -> None:
     """A member on a socket; over HTTP all but admins and founders, and who has the operators' token."""
     await _villagers(cluster, "r", "asha")
@@ -274,6 +286,7 @@ async def test_while_the_store_is_away_it_is_heard_at_once_and_stored_later(clus
             assert (answer["status"], answer["reach"]["online"]) == ("queued", 2)
             for client in (asha, bala):
                 await client.wait_for("emergency_broadcast")
+            await until(lambda: _is_told_away(cluster), 10, "the status to say that the store is away")
         tally = await _tallied(cluster, answer["broadcastId"], delivered=2)
         assert (tally["recipients"], tally["due"]) == (3, 1)
         away = await _open(js, cluster, "q.away")
@@ -415,6 +428,11 @@ async def _counted(cluster: LiveCluster, village: str, online: int) -> None:
         return sum(int(count or 0) for count in counts) == online
 
     await until(is_counted, _SOON_S, f"{online} of {village} online")
+
+
+async def _is_told_away(cluster: LiveCluster) -> bool:
+    routers = (await cluster.status())["routers"]
+    return any(one["storeAway"] and one["parkedFrames"] == 1 for one in routers)
 
 
 @contextmanager

@@ -238,6 +238,21 @@ async def test_a_device_says_what_it_has_and_gets_the_rest(cluster: LiveCluster)
         assert nothing.data == {"messages": [], "hasMore": False, "cursors": {conversation: 8}}
 
 
+async def test_a_bare_id_in_a_sync_is_a_users_or_else_a_groups(cluster: LiveCluster) -> None:
+    """As everywhere: the group's messages past the cursor come, and those before do not."""
+    await cluster.people(["y.asha", "y.bala"], groups={"y.v12": ["y.asha", "y.bala"]})
+    async with JsClients(History()) as js, await _raw(cluster, "y.bala") as bala:
+        asha = await _open(js, cluster, "y.asha")
+        for number in (1, 2):
+            await asha.send_message({"clientId": f"g{number}", "groupId": "y.v12", "content": "x"})
+        await asha.send_message({"clientId": "d1", "recipientId": "y.bala", "content": "x"})
+        await bala.send_event("sync", {"cursors": {"y.v12": 1, "y.asha": 1}}, ack=1)
+        while "cursors" not in (page := await bala.expect_event("offline_messages")):
+            pass
+        assert [(one["conversationId"], one["seq"]) for one in page["messages"]] == [("group:y.v12", 2)]
+        assert page["cursors"] == {"group:y.v12": 2, "direct:y.asha:y.bala": 1}
+
+
 async def test_a_device_may_say_what_it_has_as_soon_as_it_is_connected(cluster: LiveCluster) -> None:
     """A `sync` that overtakes the first page of the sign-in is answered all the same."""
     conversation = "direct:t.asha:t.bala"

@@ -9,7 +9,7 @@ import sqlite3
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, closing, contextmanager
-from io import StringIO
+from io import BytesIO, StringIO
 from typing import Any, Final
 
 import aiohttp
@@ -130,6 +130,22 @@ async def test_only_operators_may(cluster: LiveCluster) -> None:
     assert (await _post(cluster, "g1", "/start", token=cluster.token("meena")))[0] == 200
 
 
+async def test_a_token_that_is_no_good_is_401_whatever_it_is(cluster: LiveCluster) -> None:
+    """Bytes that are no text, someone who is not there, someone who is disabled: said of who asks, with a code."""
+    await cluster.people([UserRow(id="gone", name="Gone", role="admin", disabled=True)])
+    nobody, gone = (cluster.token(user, role="admin") for user in ("nobody", "gone"))
+    for token, code in (("\udcff\udcfe", "token_invalid"), (nobody, "token_invalid"), (gone, "user_disabled")):
+        status, body = await _post(cluster, "g1", "/start", token=token)
+        assert (status, body["error"]["code"]) == (401, code)
+
+
+async def test_a_body_that_is_too_large_is_refused_with_its_code(cluster: LiveCluster) -> None:
+    """By every call that reads one."""
+    status, body = await _post(cluster, "g1", "/stop", data=BytesIO(b" " * (2 << 20)))
+    assert (status, body["error"]["code"]) == (413, "content_too_large")
+    await cluster.wait_ready("g1")
+
+
 # --- revoke ----------------------------------------------------------------------------------------------
 
 
@@ -230,7 +246,6 @@ async def test_status_tells_how_every_process_is(cluster: LiveCluster) -> None:
             await client.expect_event("auth_success")
         await asha.send_event("send_message", {"clientId": "s1", "recipientId": "meena", "content": "one"}, ack=3)
         assert (await asha.expect_answer(3))["ok"]
-        await devi.expect_event("new_message")
         await asha.send_event("send_message", {"clientId": "s2", "recipientId": "nobody", "content": "two"}, ack=4)
         assert not (await asha.expect_answer(4))["ok"]
 
@@ -319,7 +334,7 @@ async def _post(
     cluster: LiveCluster, name: str, path: str, *, token: str | None = None, **sent: Any
 ) -> tuple[int, dict[str, Any]]:
     token = Keyring(cluster.home).admin_token() if token is None else token
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    headers = {"Authorization": f"Bearer {token}".encode(errors="surrogateescape").decode("latin-1")} if token else {}
     url = f"http://127.0.0.1:{cluster._internal[name]}{path}"
     async with aiohttp.ClientSession() as http, http.post(url, headers=headers, **sent) as response:
         return response.status, await response.json()

@@ -403,6 +403,7 @@ async def test_a_second_sign_in_beside_the_first_is_refused(cluster: LiveCluster
             await client.send_event("authenticate", {"token": cluster.token("asha")}, ack=1)
             await client.send_event("authenticate", {"token": cluster.token("bala")}, ack=2)
             assert (await client.expect_answer(2))["error"]["code"] == "not_authenticated"
+            assert (await client.expect_event("error"))["event"] == "authenticate"
         finally:
             cluster.processes.kill("r1", signal.SIGCONT)
         assert (await client.expect_answer(1))["ok"]

@@ -17,6 +17,7 @@ _DEFAULTS = {
     "subscriptions": 60,
     "joins": 120,
     "typing": 120,
+    "broadcasts": 30,
     "get_keys": 30,
     "publish_keys": 20,
     "searches": 30,

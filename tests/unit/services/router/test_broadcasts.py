@@ -18,14 +18,26 @@ from libs.limits import Limiter
 from libs.streams import producer
 from libs.wire import codec, names
 from libs.wire.codes import Code
-from libs.wire.frames import Alarm, Answer, Broadcast, Confirm, Inbound, Moved, Origin, Places, Sender, Tally
+from libs.wire.frames import (
+    OPERATORS,
+    Alarm,
+    Answer,
+    Broadcast,
+    Confirm,
+    Inbound,
+    Moved,
+    Origin,
+    Places,
+    Sender,
+    Tally,
+)
 from services.router import broadcasts as module
 from services.router.batch import Work
 from services.router.broadcasts import Broadcasts
 from services.router.metrics import RouterMetrics
 from services.router.moves import Moves
 from services.router.partition import Partition
-from services.router.rates import Rates
+from services.router.rates import Counted, Rates
 from services.router.store import Receipt, ReceiptRow, User
 from services.router.tallies import Tallies
 from tests.support.waiting import until
@@ -273,3 +285,16 @@ async def test_the_gateways_of_who_moved_are_told(desk: Desk) -> None:
     desk.store.moved.append("sita")
     await desk.moves.look()
     assert len(await desk.heard(keys.downlink("g2"))) == 1
+
+
+async def test_the_fourth_in_a_minute_is_refused_but_to_operators(desk: Desk) -> None:
+    """With the time to wait; emergencies that were sent as messages count as well; one sent again does not."""
+    rates = Rates(Limiter(desk.broker), PER_MINUTE)
+    desk.broadcasts._rates = rates
+    await rates.check(Counted(_LATA.user_id, "emergency", "a message"))
+    operators = Origin("g1", f"{OPERATORS}1", 9)
+    await desk.complete(asked(1), asked(2), asked(1), asked(3), *(asked(n, origin=operators) for n in range(4, 9)))
+    assert list(desk.store.broadcasts) == [f"{n:032x}" for n in (1, 2, 4, 5, 6, 7, 8)]
+    refused = [answer["error"] for answer in await desk.answers() if not answer["ok"]]
+    assert [(error["code"], error["retryable"]) for error in refused] == [(Code.RATE_LIMITED, True)]
+    assert 0 < refused[0]["retryAfterMs"] <= 60_000
