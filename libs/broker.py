@@ -37,6 +37,9 @@ AWAY: Final = (
     OSError,
 )
 
+# Refusals of a server that lacks a replica, a disk or its rank as primary: redis-py has no classes for them.
+_NOT_NOW: Final = ("NOREPLICAS ", "MISCONF ", "UNBLOCKED ", "BUSY ")
+
 type_of_command = tuple[str | bytes | int | float, ...]
 
 # Commands answer in under a millisecond; five seconds mean that the broker is gone.
@@ -78,8 +81,11 @@ class Broker:
 
     async def command(self, *command: str | bytes | float) -> Any:
         """One command, one round trip. Raises `AWAY`."""
-        with _heeding_cancellation():
-            return await self._client.execute_command(*command)
+        try:
+            with _heeding_cancellation():
+                return await self._client.execute_command(*command)
+        except exceptions.ResponseError as error:
+            raise _told(error) from None
 
     async def batch(self, commands: Sequence[type_of_command]) -> list[Any]:
         """Commands in order, one round trip. An error of a single command stands in its place.
@@ -94,7 +100,8 @@ class Broker:
             for command in commands:
                 pipe.execute_command(*command)
             with _heeding_cancellation():
-                return await pipe.execute(raise_on_error=False)
+                results = await pipe.execute(raise_on_error=False)
+            return [_told(result) if isinstance(result, exceptions.ResponseError) else result for result in results]
 
     async def _settled(self, command: type_of_command) -> Any:
         try:
@@ -126,6 +133,11 @@ class Broker:
             await self._client.execute_command("SCRIPT LOAD", script.text, target_nodes=RedisCluster.PRIMARIES)
         else:
             await self.command("SCRIPT", "LOAD", script.text)
+
+
+def _told(error: exceptions.ResponseError) -> exceptions.ResponseError:
+    """One of `AWAY`, for what the server cannot do now."""
+    return exceptions.TryAgainError(str(error)) if str(error).startswith(_NOT_NOW) else error
 
 
 @contextmanager

@@ -28,6 +28,11 @@ async def look(broker: Broker, key: str) -> tuple[frozenset[str], frozenset[str]
     return _names(alive), _names(lapsed)
 
 
+async def condemn(broker: Broker, key: str, member: str, lapsed_at_ms: int) -> None:
+    """What a member holds is being cleared away: should it beat, it is told that it was gone. Seen as lapsed."""
+    await broker.command("ZADD", key, "XX", -lapsed_at_ms, member)
+
+
 async def remove(broker: Broker, key: str, member: str) -> None:
     """Forget a member: it left, or what it held was cleared away."""
     await broker.command("ZREM", key, member)

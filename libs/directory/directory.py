@@ -106,11 +106,14 @@ class Directory:
     async def reap(self, gateway: str, grace_ms: int = 0) -> int:
         """Clear a gateway away: its seats, what it watched, its streams, its name. The number of seats cleared.
 
-        May be run by several at once, and again after it was cut short. The name goes last. Who was on it was last
-        seen at its last beat, and has `grace_ms` to be elsewhere.
+        May be run by several at once, and again after it was cut short. The name goes last, and is marked first: a
+        gateway that revives meanwhile seats its users again, though its reaper may have died half-way. Who was on it
+        was last seen at its last beat, and has `grace_ms` to be elsewhere.
         """
-        lapses_at = await self._broker.command("ZSCORE", keys.gateways(), gateway)
-        beat_at = 0 if lapses_at is None else int(float(lapses_at)) - GATEWAY_TTL_MS
+        score = await self._broker.command("ZSCORE", keys.gateways(), gateway)
+        lapses_at = 0 if score is None else abs(int(float(score)))
+        beat_at = max(0, lapses_at - GATEWAY_TTL_MS)
+        await membership.condemn(self._broker, keys.gateways(), gateway, lapses_at)
         cleared = 0
         for shard in range(keys.DIRECTORY_SHARDS):
             cleared += await self._in_steps(_reap.call(_keys(shard, gateway), gateway, _REAP_STEP, grace_ms, beat_at))

@@ -75,6 +75,8 @@ class GroupCommit(Generic[T]):
     async def wait_written(self) -> None:
         """Wait until everything put so far is written."""
         if self._written < self._put:
+            while self._barriers and self._barriers[0][1].done():
+                self._barriers.popleft()  # whoever waited has given up: in a long outage they would pile up
             barrier: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._barriers.append((self._put, barrier))
             await barrier

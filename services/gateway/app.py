@@ -93,8 +93,8 @@ async def main(stop: asyncio.Event) -> None:
                 linger_s=linger_s,
                 presence_grace_s=s.presence_grace_s,
                 read_up_to=lambda: frames.positions,
-                reviving=catchup.hold_all,
-                revived=lambda: revive(frames, catchup, door, alarms, watching, metrics),
+                reviving=lambda: prepare(frames, catchup),
+                revived=lambda: revive(catchup, door, alarms, watching, metrics),
             )
             questions = Questions(gateway)
             turnstile = Turnstile(
@@ -228,11 +228,14 @@ async def main(stop: asyncio.Event) -> None:
         log.info("stopped")
 
 
-def revive(
-    frames: DownlinkReader, catchup: CatchUp, door: Door, alarms: Alarms, watching: Watching, metrics: GatewayMetrics
-) -> None:
-    """The cluster had forgotten this gateway, and remembers it again."""
+def prepare(frames: DownlinkReader, catchup: CatchUp) -> None:
+    """Before anything is said to this gateway again: what is said from then on is read once, and waits its turn."""
     frames.rewind()
+    catchup.hold_all()
+
+
+def revive(catchup: CatchUp, door: Door, alarms: Alarms, watching: Watching, metrics: GatewayMetrics) -> None:
+    """The cluster had forgotten this gateway, and remembers it again."""
     alarms.retell()
     catchup.restart_all()
     watching.rewatch()

@@ -120,15 +120,21 @@ class Drain:
         except (TimeoutError, *AWAY) as error:
             log.warning("left without a farewell: presence will clear up", error=type(error).__name__)
 
+    def _untold(self, told: Collection[Socket | Bridge]) -> list[Socket | Bridge]:
+        return most_idle_first([one for one in self._open if one not in told])
+
     async def _close_all(self) -> None:
         left = most_idle_first(self._open)
+        told: set[Socket | Bridge] = set()
         quota = 0.0
-        while left := [socket for socket in left if not socket.closed]:
+        # Bridges may come meanwhile: the last look is at who is open then.
+        while left := [socket for socket in left if not socket.closed] or self._untold(told):
             quota += share(len(left) - quota, self._ends_at - time.monotonic())
             count = int(quota + _ROUNDING)
             quota -= count
             for socket in left[:count]:
                 socket.close_for_retry()
+            told.update(left[:count])
             del left[:count]
             await asyncio.sleep(_STAGE_S)
         self.state = State.DRAINED

@@ -28,7 +28,7 @@ _BEAT_S: Final = 2.0
 _STALE_S: Final = 3 * _BEAT_S
 # Clients of a gateway that leaves are told to come back, and take a second or two: they do not flicker.
 _LEAVING_GRACE_MS: Final = 5000
-# Far more than sockets come and go while a write is in flight; full means the broker is away.
+# One change a user, however often they come and go while the broker is away: far more users than there are here.
 _SEAT_CHANGES_MAX: Final = 100_000
 
 
@@ -63,9 +63,10 @@ class Heartbeat:
         self._presence_grace_ms = round(presence_grace_s * 1000)
         # While draining, who goes comes back: their absence is noticed later.
         self.is_draining = False
-        self._seats: GroupCommit[tuple[str, Seat]] = GroupCommit(
-            self._change, limit=_SEAT_CHANGES_MAX, linger_s=linger_s
-        )
+        # What is to become of the seats of users who wait in `_seats`, and of those that are being written.
+        self._wanted: dict[str, Seat] = {}
+        self._writing: dict[str, Seat] = {}
+        self._seats: GroupCommit[str] = GroupCommit(self._change, limit=_SEAT_CHANGES_MAX, linger_s=linger_s)
         self._beat_at = 0.0
 
     @property
@@ -134,14 +135,19 @@ class Heartbeat:
 
     def _put(self, user_id: str, seat: Seat) -> None:
         try:
-            self._seats.put_nowait((user_id, seat))
+            if user_id not in self._wanted:
+                self._seats.put_nowait(user_id)
+            self._wanted[user_id] = seat
         except Full:
             # Seats that were not dropped are harmless; a sign-in that was not seated is refused by its time-out.
             log.warning("too many changes of seats wait for the broker")
 
-    async def _change(self, items: list[tuple[str, Seat]]) -> None:
+    async def _change(self, users: list[str]) -> None:
+        if not self._writing:  # else the same once more: the broker was away
+            self._writing = {user: self._wanted.pop(user) for user in users}
         grace_ms = _LEAVING_GRACE_MS if self.is_draining else self._presence_grace_ms
-        await self._directory.change(self._gateway, dict(items), grace_ms)
+        await self._directory.change(self._gateway, self._writing, grace_ms)
+        self._writing = {}
 
 
 async def lags(broker: Broker, partitions: int) -> Mapping[int, Lag]:

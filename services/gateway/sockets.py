@@ -410,6 +410,9 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc] # the library is
         else:
             asyncio.get_running_loop().call_later(_CLOSE_TIMEOUT_S, self.sockets.pop, socket.sid, None)
 
+    def _is_draining(self) -> bool:
+        return not self.is_accepting
+
     async def trigger_message(self, socket: Socket, data: str | bytes) -> None:
         """Hand a message on to Socket.IO, in the reader's own task: order is kept, errors are its own."""
         await self.handlers["message"](socket.sid, data)
@@ -442,11 +445,13 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc] # the library is
     async def _handle_connect(self, environ: dict[str, Any], transport: str, jsonp_index: int | None = None) -> Any:
         if transport == "websocket" and not _is_upgrade(environ):
             return self._bad_request("Invalid websocket upgrade")
-        if not self.is_accepting:
+        if self._is_draining():
             return _refused("503 Service Unavailable", _DRAINING)
         address = self.came_from(environ["aiohttp.request"])
         if wait_ms := await self.admit(address):
             return _refused("429 Too Many Requests", Refusal(Code.RATE_LIMITED, retry_after_ms=wait_ms))
+        if self._is_draining():  # since this one was counted: who empties this gateway does not know of it
+            return _refused("503 Service Unavailable", _DRAINING)
         socket = Socket(self, self.generate_id())
         socket.address = address
         self.sockets[socket.sid] = socket

@@ -79,7 +79,8 @@ class Broadcasts:
                 if not asked.origin.is_operators
             ]
             over, _ = await self._rates.count(counted)
-            work.refusals.update(over)
+            if not work.is_replay:  # one of those may have been answered `queued`: nothing refuses it any more
+                work.refusals.update(over)
 
     async def complete(self, works: Sequence[Work]) -> None:
         """Save, sound, answer, acknowledge. A partition that was lost meanwhile drops out."""

@@ -107,7 +107,8 @@ class Partition:
         for row in receipts:
             args += [self.receipts.field(row), self.receipts.pack(row.receipt)]
         args.append(len(cleared))
-        args += [self.receipts.field(row) for row in cleared]
+        for row in cleared:
+            args += [self.receipts.field(row), self.receipts.pack(row.receipt)]
         return _acknowledge.call(
             [
                 keys.lease(number),

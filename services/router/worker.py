@@ -100,6 +100,7 @@ class Worker:
         self._arriving: dict[int, Partition] = {}
         # Receipts of partitions that were lost before the store had them. A broker that was wiped has them no more.
         self._orphans: list[ReceiptRow] = []
+        self._saving_orphans = asyncio.Lock()
         self._is_draining = False
 
     @property
@@ -188,6 +189,8 @@ class Worker:
         return [partition for partition in self._partitions.values() if partition.number in line.partitions]
 
     async def _arrive(self, line: _Line) -> None:
+        if self._arriving.keys().isdisjoint(line.partitions):
+            return
         await self._save_orphans()  # before somebody looks for them
         for number, partition in list(self._arriving.items()):
             if number not in line.partitions:
@@ -197,7 +200,8 @@ class Worker:
             if newest:
                 partition.answered_up_to = newest[0][0].decode()
             partition.receipts.restore(journal)
-            if self._arriving.pop(number, None) is partition and not partition.is_lost:
+            if self._arriving.get(number) is partition:  # else it was lost meanwhile, and perhaps gained anew
+                del self._arriving[number]
                 self._partitions[number] = partition
 
     async def _read_batch(self, line: _Line) -> list[Work]:
@@ -297,11 +301,12 @@ class Worker:
 
     async def _save_orphans(self) -> None:
         """They merge with what the partition's next owner saves: nothing is taken back."""
-        orphans = list(self._orphans)
-        if orphans:
-            with suppress(StoreAway):
-                await self._store.save_receipts(orphans)
-                del self._orphans[: len(orphans)]
+        async with self._saving_orphans:
+            orphans = list(self._orphans)
+            if orphans:
+                with suppress(StoreAway):
+                    await self._store.save_receipts(orphans)
+                    del self._orphans[: len(orphans)]
 
     async def _measure(self) -> None:
         """Lag by our own count: how far we have read, and how much is on the streams, unacknowledged."""

@@ -253,6 +253,28 @@ async def test_a_reaping_that_was_cut_short_is_finished_by_the_next(seats: Direc
     assert await keys_there(broker) == set()
 
 
+async def test_a_gateway_that_comes_back_to_a_reaping_that_was_cut_short_is_told(
+    seats: Directory, broker: Broker
+) -> None:
+    """Its reaper died with some of its seats cleared: nobody else would give them back."""
+
+    class Dying(Broker):
+        """Dies on the way: after the seats, before the downlink."""
+
+        async def command(self, *command: str | bytes | float) -> object:
+            if command[0] == "DEL":
+                raise ConnectionError
+            return await super().command(*command)
+
+    await lapse(broker)
+    await seats.touch("g1", USERS)
+    with pytest.raises(ConnectionError):
+        await Directory(Dying(broker._client)).reap("g1")
+    assert await seats.locate(USERS) == {}
+    assert await broker.script(seats.beat("g1")) == 0
+    assert await broker.script(seats.beat("g1")) == 1
+
+
 async def test_a_reaped_gateway_that_comes_back_is_told_and_seats_its_users_again(
     seats: Directory, broker: Broker
 ) -> None:

@@ -462,6 +462,15 @@ async def test_a_newer_receipt_takes_the_place_of_an_older(broker: Broker) -> No
     assert await journal(broker) == {journal_field(RAMA_SITA, "sita"): Receipt(4, 4)}
 
 
+async def test_a_receipt_that_grew_while_it_was_saved_stays(broker: Broker) -> None:
+    """The clearing of the older one may come behind the newer: they travel on connections of their own."""
+    owner = await owned(broker)
+    clearing = owner.acknowledge(None, cleared=[row("sita", Receipt(3))])
+    await broker.script(owner.acknowledge(None, receipts=[row("sita", Receipt(4))]))
+    await broker.script(clearing)
+    assert await broker.command("HLEN", keys.receipts(owner.number)) == 1
+
+
 async def test_who_lost_the_lease_acknowledges_nothing(broker: Broker) -> None:
     """nil, and nothing is taken or written: a paused router that wakes up steals nothing."""
     paused = await owned(broker)

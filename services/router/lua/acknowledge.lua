@@ -4,7 +4,7 @@
 --      3 seconds that a recent window lives
 --      4 n, then n × (message key, conversation, seq) that the store has now
 --      then n, then n × (field, receipt) to keep until the store has them
---      then n, then n × field that the store has now
+--      then n, then n × (field, receipt) that the store has now; one that has grown since is kept
 -- Gives nil if the lease is not ours, else 1.
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return nil
@@ -33,8 +33,10 @@ for _ = 1, count() do
   at = at + 2
 end
 for _ = 1, count() do
-  redis.call('HDEL', KEYS[6], ARGV[at])
-  at = at + 1
+  if redis.call('HGET', KEYS[6], ARGV[at]) == ARGV[at + 1] then
+    redis.call('HDEL', KEYS[6], ARGV[at])
+  end
+  at = at + 2
 end
 if ARGV[2] ~= '' then
   redis.call('XTRIM', KEYS[2], 'MINID', '=', ARGV[2])

@@ -15,6 +15,7 @@ from libs import lifecycle
 from libs.broker import AWAY, Broker, Script, connect, wait_until_usable
 from libs.lifecycle import Stopped, Unstartable
 from tests.support.broker import RunningBroker, live_broker
+from tests.support.waiting import until
 
 _look = Script("libs", "look.lua")
 _beat = Script("libs", "beat.lua")
@@ -244,3 +245,35 @@ async def test_who_is_cancelled_in_a_command_ends(broker: Broker) -> None:
         _, survivors = await asyncio.wait([task], timeout=0.5)
         await lifecycle.cancel([task])
         assert not survivors
+
+
+async def test_a_server_that_may_not_write_now_is_away(broker: Broker) -> None:
+    """Its replica is gone: a command, a batch and a script say so, and nobody dies of it."""
+    await broker.command("CONFIG", "SET", "min-replicas-to-write", 1)
+    try:
+        with pytest.raises(AWAY):
+            await broker.command("SET", "a", 1)
+        assert isinstance((await broker.batch([("SET", "a", 1)]))[0], AWAY)
+        with pytest.raises(AWAY):
+            await broker.script(_beat.call([KEY], "one", 1000))
+    finally:
+        await broker.command("CONFIG", "SET", "min-replicas-to-write", 0)
+
+
+async def test_a_reader_whose_server_is_demoted_finds_it_away(server: RunningBroker, broker: Broker) -> None:
+    """A failover ends blocking reads with an error of its own."""
+
+    async def is_blocked() -> bool:
+        return int((await broker.command("INFO", "clients"))["blocked_clients"]) > 0
+
+    async def demote() -> None:
+        await until(is_blocked, 5, "the reader to block")
+        await broker.command("REPLICAOF", "127.0.0.1", 1)
+
+    async with connect(server.url, blocking_s=5.0) as reader, asyncio.TaskGroup() as tasks:
+        tasks.create_task(demote())
+        try:
+            with pytest.raises(AWAY):
+                await reader.command("XREAD", "BLOCK", 5000, "STREAMS", "none", "0-0")
+        finally:
+            await broker.command("REPLICAOF", "NO", "ONE")

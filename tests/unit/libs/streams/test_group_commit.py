@@ -153,3 +153,16 @@ def test_what_is_put_first_is_bounded_too() -> None:
         commit.put_first_nowait(item)
     with pytest.raises(Full):
         commit.put_first_nowait(100)
+
+
+async def test_who_gave_up_waiting_is_forgotten() -> None:
+    """While the broker is away for an hour, sign-ins come and time out."""
+    slow = Slow()
+    commit = GroupCommit(slow.write, limit=100, linger_s=0)
+    async with running(commit):
+        commit.put_nowait(0)
+        for _ in range(10):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.001):
+                    await commit.wait_written()
+        assert len(commit._barriers) == 1

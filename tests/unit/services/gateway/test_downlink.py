@@ -1,14 +1,19 @@
 """What a router says reaches its socket, sealed or not."""
 
+import asyncio
+from contextlib import suppress
 from typing import Any
 
+import pytest
 from prometheus_client import CollectorRegistry
 
 from libs.broker import Broker
 from libs.directory import Directory, Watchers
 from libs.identity import Envelopes
+from libs.streams import consumer
+from libs.wire import codec
 from libs.wire.events import Draft
-from libs.wire.frames import Answer, Emit, Origin, SealedFrame, SealedReply, Send, Sender
+from libs.wire.frames import Answer, Emit, Origin, SealedFrame, SealedReply, Section, Send, Sender
 from services.gateway.alarms import Alarms
 from services.gateway.catchup import CatchUp
 from services.gateway.downlink import DownlinkReader
@@ -75,3 +80,29 @@ def test_a_refusal_of_what_could_not_be_opened_reaches_its_socket() -> None:
     assert isinstance(sealed, SealedFrame)
     down._take(Answer(sealed.origin.session, sealed.origin.ack, b'{"ok":false}'))
     assert socket.answered == [(5, {"ok": False})]
+
+
+async def test_what_is_read_while_the_streams_are_made_anew_is_read_again_and_taken_once() -> None:
+    """Else a status could go back, when what is said to a gateway that revives is taken twice."""
+    down, socket = reader()
+    stream = list(down.positions)[1]
+    entry = consumer.Entry("5-1", codec.pack_downlink([Section(1, 1, (STATUS,))]))
+    taken: list[str] = []
+
+    async def read(_: Any, positions: dict[str, str], **__: Any) -> dict[str, list[consumer.Entry]]:
+        taken.append(positions[stream])
+        match len(taken):
+            case 1:
+                down.rewind()
+                return {stream: [entry]}
+            case 2:
+                return {stream: [entry]}
+        await asyncio.sleep(60)
+        return {}
+
+    with pytest.MonkeyPatch.context() as patch, suppress(TimeoutError):
+        patch.setattr(consumer, "read", read)
+        async with asyncio.timeout(0.1):
+            await down.run()
+    assert taken == ["0-0", "0-0", "5-1"]
+    assert len(socket.emitted) == 1

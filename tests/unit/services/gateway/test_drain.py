@@ -105,6 +105,18 @@ async def test_a_start_keeps_those_that_are_left() -> None:
         assert drain.start() == 0
 
 
+async def test_who_comes_while_it_drains_is_closed_too() -> None:
+    """A bridge to another gateway's socket may: it is passed on, not taken."""
+    async with asyncio.TaskGroup() as tasks:
+        server = FakeServer(4)
+        drain = _drain(server, tasks)
+        drain.stop(0.0)
+        await asyncio.sleep(0)
+        server.sockets["late"] = FakeSocket(9.0, server.closings)
+        await until(lambda: drain.state is State.DRAINED, _SOON_S, "a drained gateway")
+        assert server.closings[-1] == 9.0
+
+
 async def test_who_leaves_for_good_is_not_started_again() -> None:
     """SIGTERM in the middle of a long drain has its own window, and says goodbye."""
     async with asyncio.TaskGroup() as tasks:

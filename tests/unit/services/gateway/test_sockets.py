@@ -229,6 +229,21 @@ async def test_a_connection_that_is_not_admitted_has_no_socket(wait_ms: int, sta
         assert all(socket.pace is None for socket in made)
 
 
+async def test_a_connection_that_is_counted_while_a_drain_begins_has_no_socket() -> None:
+    """The drain has listed who is to be closed, and would never come to it."""
+    async with connection() as wire:
+
+        async def admit(_: str) -> int:
+            wire.server.accept(is_accepting=False)
+            return 0
+
+        wire.server.eio.admit = admit
+        before = set(wire.server.sockets)
+        answer = await wire.server.eio._handle_connect({"aiohttp.request": None}, "polling")
+        assert answer["status"] == "503 Service Unavailable"
+        assert set(wire.server.sockets) == before
+
+
 async def test_a_session_id_names_its_gateway_and_is_not_guessed() -> None:
     """Any other gateway knows whom a poll is for."""
     async with connection() as wire:

@@ -180,6 +180,16 @@ async def test_a_replay_is_sounded_again(desk: Desk) -> None:
     assert await desk.sounded() == [1, 1]
 
 
+async def test_what_was_queued_is_refused_by_nobody_who_takes_over(desk: Desk) -> None:
+    """It is read again more than a minute later, behind as many newer ones as its sender may send in one."""
+    desk.broadcasts._rates = Rates(Limiter(desk.broker), PER_MINUTE | {"emergency": 1})
+    await desk.complete(asked(2))
+    work = Work(desk.partition, [asked(1)], "1-1", is_replay=True)
+    await desk.broadcasts.decide([work])
+    await desk.broadcasts.complete([work])
+    assert f"{1:032x}" in desk.store.broadcasts
+
+
 async def test_a_member_is_refused_and_nothing_is_kept(desk: Desk) -> None:
     """With the code as answer, and as event for who waits for none; others in the batch go on."""
     await desk.complete(asked(1, sender=Sender("rama", "Rama", "member")), asked(2))

@@ -1,0 +1,55 @@
+"""Seats on their way to the directory: what holds is written, once a user, however long the broker is away."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from libs import lifecycle
+from libs.directory import Seat
+from services.gateway.heartbeat import Heartbeat
+from services.gateway.sessions import Sessions
+
+
+class FakeDirectory:
+    """Who has a seat; away when told."""
+
+    def __init__(self) -> None:
+        self.seats: dict[str, Seat] = {}
+        self.is_away = False
+        self.asked = asyncio.Event()
+
+    async def change(self, gateway: str, seats: Mapping[str, Seat], grace_ms: int = 0) -> None:
+        assert gateway == "g1"
+        assert grace_ms
+        self.asked.set()
+        if self.is_away:
+            raise RedisConnectionError
+        self.seats.update(seats)
+
+
+async def test_a_seat_is_dropped_however_many_came_and_went_in_an_outage() -> None:
+    """A queue of changes would fill up, and forget that somebody left: they would be here for ever."""
+    directory = FakeDirectory()
+    given: dict[str, Any] = {"partitions": 1, "linger_s": 0, "presence_grace_s": 0.6}
+    given |= dict.fromkeys(("read_up_to", "reviving", "revived"))
+    heartbeat = Heartbeat(None, directory, "g1", Sessions(), None, **given)  # type: ignore[arg-type]
+    async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
+        writing = tasks.create_task(heartbeat._seats.run())
+        heartbeat.show("rama")
+        await heartbeat.wait_seated()
+        directory.is_away = True
+        directory.asked.clear()
+        heartbeat.show("sita")
+        await directory.asked.wait()
+        for _ in range(150_000):
+            heartbeat.seat("ravi")
+            heartbeat.unseat("ravi")
+        heartbeat.unseat("sita")
+        heartbeat.unseat("rama")
+        assert len(heartbeat._seats) == 4
+        directory.is_away = False
+        await heartbeat.wait_seated()
+        assert directory.seats == dict.fromkeys(("rama", "sita", "ravi"), Seat.DROPPED)
+        await lifecycle.cancel([writing])
