@@ -21,6 +21,8 @@ _DAY_MS: Final = 24 * 3600 * 1000
 _NOTES_A_STEP: Final = 500
 _CONVERSATIONS_A_STEP: Final = 200
 _PAUSE_S: Final = 0.02
+# A store that was away is asked again.
+_AGAIN_S: Final = 60.0
 # A lease that comes is noticed within this time.
 _LOOK_S: Final = 1.0
 
@@ -49,6 +51,7 @@ class Retention:
                     await self.turn(now_ms())
                 except StoreAway as error:
                     log.warning("retention: the store is away", error=str(error))
+                    due_at = time.monotonic() + min(_AGAIN_S, self._every_s)
             await asyncio.sleep(min(_LOOK_S, self._every_s))
 
     async def turn(self, at_ms: int) -> None:
