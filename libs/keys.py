@@ -41,6 +41,11 @@ def positions() -> str:
     return f"{_PREFIX}:positions"
 
 
+def moves() -> str:
+    """Up to where the record of who lives where has been read for those who moved while signed in."""
+    return f"{_PREFIX}:moves"
+
+
 def seqs(partition: int) -> str:
     """The last seq given in each conversation that has messages on their way to the store."""
     return f"{_PREFIX}:{{p{partition:02d}}}:seqs"
@@ -186,6 +191,7 @@ CATALOGUE: Final = (
     Key("talowa:{pNN}:recent:B", "hash", "20 min after the last message of its 10 min", ("router",), ("router",)),
     Key("talowa:{pNN}:receipts", "hash", "until saved", ("router",), ("router",)),
     Key("talowa:positions", "hash", "forever", ("router",), ("gateway",)),
+    Key("talowa:moves", "string", "forever", ("router",), ("router",)),
     Key("talowa:routers", "sorted set", "a member 3 s, renewed twice a second", ("router",), ("router",)),
     Key(
         "talowa:gateways",

@@ -9,6 +9,7 @@ from typing import Final
 
 import structlog
 
+from libs import keys
 from libs.broker import AWAY, Broker
 from libs.directory import Directory
 from libs.wire.frames import Moved, Section
@@ -54,13 +55,21 @@ class Moves:
     async def look(self) -> None:
         """Tell what there is to tell. Raises `StoreAway`, `AWAY`."""
         while (partition := self._owned()) is not None:
+            if self._cursor is None:
+                self._cursor = await self._left_off()
             moves = await self._store.moves(self._cursor, _CHANGES)
             if moves.user_ids:
                 await self._tell(partition, moves.user_ids)
+                await self._broker.command("SET", keys.moves(), moves.cursor)
             self._cursor = moves.cursor
             if not moves.user_ids:
                 return
         self._cursor = None
+
+    async def _left_off(self) -> int | None:
+        """Where the owner before came to; a broker that was wiped does not know."""
+        cursor = await self._broker.command("GET", keys.moves())
+        return None if cursor is None else int(cursor)
 
     async def _tell(self, partition: Partition, user_ids: tuple[str, ...]) -> None:
         seats = await self._directory.locate(user_ids)

@@ -115,6 +115,7 @@ _MOVES: Final = """
         SELECT rowid, user_id FROM residences WHERE rowid > ? ORDER BY rowid LIMIT ?
     )
 """
+_NEWEST: Final = "SELECT coalesce(max(rowid), 0) AS shape FROM residences"
 
 _owed: Final = msgspec.json.Decoder(list[tuple[str, int, str]])
 _number: Final = msgspec.json.Decoder(tuple[int])
@@ -152,9 +153,9 @@ class Broadcasts:
         return await self._patient.run(lambda db: _tally(db, broadcast_id))
 
     async def moves(self, after: int | None, limit: int) -> Moves:
-        if after is None:
-            newest = await self._reader.read("SELECT coalesce(max(rowid), 0) AS shape FROM residences")
-            after = max(0, _number.decode(newest)[0] - _LATEST)
+        (newest,) = _number.decode(await self._reader.read(_NEWEST))
+        # A cursor beyond the newest is of another file.
+        after = max(0, newest - _LATEST) if after is None or after > newest else after
         rows = sorted(_moved.decode(await self._reader.read(_MOVES, after, limit)))
         return Moves(rows[-1][0] if rows else after, tuple(dict.fromkeys(user_id for _, user_id in rows)))
 

@@ -31,6 +31,8 @@ from services.router.conversations import Conversations
 from services.router.delivery import Delivery
 from services.router.due import DuePages
 from services.router.metrics import RouterMetrics
+from services.router.moves import Moves
+from services.router.partition import Partition
 from services.router.people import People
 from services.router.rates import Rates
 from services.router.requests import Requests
@@ -243,6 +245,9 @@ async def test_the_services_write_what_is_catalogued_and_nothing_else(tmp_path: 
             metrics = PresenceMetrics(CollectorRegistry())
             await Announcer(broker, Cold(FakeLastSeen(), metrics), metrics).announce()
             await has()
+            store.moved = ["sita"]
+            alarms = Partition(PARTITIONS, 1, "r1")
+            await Moves(store, directory, broker, RouterMetrics(CollectorRegistry()), lambda: alarms).look()
             uplink.publish_for_conversation(RAMA_SITA, send)
             await until(lambda: has("talowa:{pNN}:recent:B"), 10, "the first message to be saved")
             uplink.publish_for_conversation(RAMA_SITA, Confirm(origin, "sita", RAMA_SITA, (1,)))

@@ -297,6 +297,21 @@ async def test_the_gateways_of_who_moved_are_told(desk: Desk) -> None:
     assert len(await desk.heard(keys.downlink("g2"))) == 1
 
 
+async def test_who_takes_over_goes_on_where_the_owner_before_came_to(desk: Desk) -> None:
+    """Whatever was read in between, by however much."""
+    desk.store.people["sita"] = msgspec.structs.replace(desk.store.people["sita"], places=Places(village="v2"))
+    desk.store.moved = ["rama", "sita"]
+    await desk.moves.look()
+    assert len(await desk.heard(keys.downlink("g2"))) == 1
+    desk.store.moved += ["sita", "rama"]
+    successor = Moves(
+        desk.store, desk.directory, desk.broker, RouterMetrics(CollectorRegistry()), lambda: desk.partition
+    )
+    await successor.look()
+    assert len(await desk.heard(keys.downlink("g2"))) == 1
+    assert desk.store.asked.count("moves") == 4
+
+
 async def test_the_fourth_in_a_minute_is_refused_but_to_operators(desk: Desk) -> None:
     """With the time to wait; emergencies that were sent as messages count as well; one sent again does not."""
     rates = Rates(Limiter(desk.broker), PER_MINUTE)
