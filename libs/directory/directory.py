@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 from libs import keys, membership
 from libs.broker import Broker, Call, Script
@@ -85,6 +85,23 @@ class Directory:
         places = [_field(level, place) for place in place_ids]
         calls = [_residents.call([keys.residents(shard)], *places) for shard in range(keys.DIRECTORY_SHARDS)]
         return sum(map(int, await self._broker.scripts(calls)))
+
+    async def seated(self, gateway: str) -> int:
+        """How many users have a seat on this gateway, as far as the broker knows."""
+        return sum(await self._of_shards("SCARD", gateway))
+
+    async def users_on(self, gateway: str) -> set[str]:
+        """The users who have a seat on this gateway, as far as the broker knows."""
+        return {user.decode() for users in await self._of_shards("SMEMBERS", gateway) for user in users}
+
+    async def _of_shards(self, command: str, gateway: str) -> list[Any]:
+        replies = await self._broker.batch(
+            [(command, keys.seated(shard, gateway)) for shard in range(keys.DIRECTORY_SHARDS)]
+        )
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise reply
+        return replies
 
     def beat(self, gateway: str) -> Call:
         """The script that keeps a gateway alive; gives 0 if it was not, so that it seats its users again."""

@@ -18,7 +18,7 @@ from libs.directory import Directory, Seat
 from libs.streams import consumer
 from libs.streams.group_commit import Full, GroupCommit
 from libs.wire import names
-from services.gateway.sessions import Sessions
+from services.gateway.sessions import Sessions, State
 from services.gateway.uplink import Lag, Uplink
 
 log = structlog.get_logger(__name__)
@@ -28,6 +28,8 @@ _BEAT_S: Final = 2.0
 _STALE_S: Final = 3 * _BEAT_S
 # Clients of a gateway that leaves are told to come back, and take a second or two: they do not flicker.
 _LEAVING_GRACE_MS: Final = 5000
+# Who comes and goes while a beat counts makes a difference that does not last.
+_BEATS_AMISS: Final = 3
 # One change a user, however often they come and go while the broker is away: far more users than there are here.
 _SEAT_CHANGES_MAX: Final = 100_000
 
@@ -68,6 +70,7 @@ class Heartbeat:
         self._writing: dict[str, Seat] = {}
         self._seats: GroupCommit[str] = GroupCommit(self._change, limit=_SEAT_CHANGES_MAX, linger_s=linger_s)
         self._beat_at = 0.0
+        self._beats_amiss = 0
 
     @property
     def problem(self) -> str | None:
@@ -115,6 +118,7 @@ class Heartbeat:
         self._must_revive = self._must_revive or not was_known or exist != len(read_up_to)
         if self._must_revive:
             await self._revive(read_up_to)
+        await self._check_seats()
         self._uplink.note_lags(await lags(self._broker, self._partitions))
         self._beat_at = time.monotonic()
 
@@ -128,10 +132,31 @@ class Heartbeat:
         for stream in streams:
             await self._broker.command("XADD", stream, "*", "hello", "")
         for user in self._sessions.users:
-            self.show(user)  # in line with those who come and go meanwhile
+            self._reseat(user)  # in line with those who come and go meanwhile
         await self.wait_seated()
         self._must_revive = False
         self._revived()
+
+    async def _check_seats(self) -> None:
+        """A broker that fails over loses its newest writes, and keeps our name: nothing else would tell."""
+        counted = await self._directory.seated(self._gateway)
+        if len(self._seats) or counted == len(self._sessions.users):
+            self._beats_amiss = 0
+            return
+        self._beats_amiss += 1
+        if self._beats_amiss < _BEATS_AMISS:
+            return
+        log.warning("seats are amiss: they are told again", counted=counted, users=len(self._sessions.users))
+        there, here = await self._directory.users_on(self._gateway), set(self._sessions.users)
+        for user in there - here:
+            self.unseat(user)
+        for user in here - there:
+            self._reseat(user)
+        self._beats_amiss = 0
+
+    def _reseat(self, user_id: str) -> None:
+        is_let_in = any(session.state is not State.JOINING for session in self._sessions.of_user(user_id))
+        self._put(user_id, Seat.SHOWN if is_let_in else Seat.TAKEN)
 
     def _put(self, user_id: str, seat: Seat) -> None:
         try:

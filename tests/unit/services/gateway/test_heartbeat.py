@@ -9,7 +9,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from libs import lifecycle
 from libs.directory import Seat
 from services.gateway.heartbeat import Heartbeat
-from services.gateway.sessions import Sessions
+from services.gateway.sessions import Sessions, State
+from tests.unit.services.gateway.fakes import session
 
 
 class FakeDirectory:
@@ -27,6 +28,13 @@ class FakeDirectory:
         if self.is_away:
             raise RedisConnectionError
         self.seats.update(seats)
+
+    async def seated(self, gateway: str) -> int:
+        return len(await self.users_on(gateway))
+
+    async def users_on(self, gateway: str) -> set[str]:
+        assert gateway == "g1"
+        return {user for user, seat in self.seats.items() if seat is not Seat.DROPPED}
 
 
 async def test_a_seat_is_dropped_however_many_came_and_went_in_an_outage() -> None:
@@ -53,3 +61,31 @@ async def test_a_seat_is_dropped_however_many_came_and_went_in_an_outage() -> No
         await heartbeat.wait_seated()
         assert directory.seats == dict.fromkeys(("rama", "sita", "ravi"), Seat.DROPPED)
         await lifecycle.cancel([writing])
+
+
+async def test_seats_that_a_failover_lost_are_taken_again_and_those_it_brought_back_are_dropped() -> None:
+    """Only once the difference has lasted; who has not been let in is not shown."""
+    directory, sessions = FakeDirectory(), Sessions()
+    given: dict[str, Any] = {"partitions": 1, "linger_s": 0, "presence_grace_s": 0.6}
+    given |= dict.fromkeys(("read_up_to", "reviving", "revived"))
+    heartbeat = Heartbeat(None, directory, "g1", sessions, None, **given)  # type: ignore[arg-type]
+    for user, state in (("rama", State.LIVE), ("sita", State.LIVE), ("lata", State.JOINING)):
+        one, _ = session(user, user)
+        one.state = state
+        sessions.add(one)
+    directory.seats = {"rama": Seat.SHOWN, "ravana": Seat.SHOWN}
+    async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
+        writing = tasks.create_task(heartbeat._seats.run())
+        for _ in range(2):
+            await heartbeat._check_seats()
+        assert len(heartbeat._seats) == 0
+        await heartbeat._check_seats()
+        await heartbeat.wait_seated()
+        await heartbeat._check_seats()
+        await lifecycle.cancel([writing])
+    assert directory.seats == {
+        "rama": Seat.SHOWN,
+        "sita": Seat.SHOWN,
+        "lata": Seat.TAKEN,
+        "ravana": Seat.DROPPED,
+    }
