@@ -116,9 +116,9 @@ class Heartbeat:
         )
         # Remembered until it is done: a broker that goes away half-way has the name and the streams already.
         self._must_revive = self._must_revive or not was_known or exist != len(read_up_to)
+        await self._check_seats()
         if self._must_revive:
             await self._revive(read_up_to)
-        await self._check_seats()
         self._uplink.note_lags(await lags(self._broker, self._partitions))
         self._beat_at = time.monotonic()
 
@@ -146,12 +146,12 @@ class Heartbeat:
         self._beats_amiss += 1
         if self._beats_amiss < _BEATS_AMISS:
             return
-        log.warning("seats are amiss: they are told again", counted=counted, users=len(self._sessions.users))
         there, here = await self._directory.users_on(self._gateway), set(self._sessions.users)
+        log.warning("seats are amiss", lost=len(here - there), left_over=len(there - here))
         for user in there - here:
             self.unseat(user)
-        for user in here - there:
-            self._reseat(user)
+        # Who had none was told nothing meanwhile: all fetch what they missed.
+        self._must_revive = self._must_revive or not here <= there
         self._beats_amiss = 0
 
     def _reseat(self, user_id: str) -> None:
