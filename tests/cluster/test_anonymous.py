@@ -19,7 +19,7 @@ from libs.wire.frames import Confirm, Emit, SealedFrame, SealedReply
 from services.local.keyring import Keyring
 from services.router.sqlite import UserRow
 from tests.support.clients import Client, JsClient, JsClients, PythonClient
-from tests.support.cluster import LiveCluster, live_cluster
+from tests.support.cluster import LiveCluster, lasting_cluster
 from tests.support.history import History, check
 from tests.support.waiting import until
 
@@ -34,25 +34,10 @@ _ESCAPES: Final = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"a": b"\a", b"b": b"\
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[LiveCluster]:
-    """One cluster for all tests here; each has people of its own. It lives in one task, as task groups must."""
+    """One cluster for all tests here; each has people of its own."""
     home: Path = tmp_path_factory.mktemp("cluster")
-    started: asyncio.Future[LiveCluster] = asyncio.get_running_loop().create_future()
-    over = asyncio.Event()
-
-    async def live() -> None:
-        async with live_cluster(home, environment={"LOG_LEVEL": "debug"}) as running:
-            started.set_result(running)
-            await over.wait()
-
-    def ended(task: asyncio.Task[None]) -> None:
-        if not started.done():
-            started.set_exception(task.exception() or RuntimeError("the cluster did not start"))
-
-    living = asyncio.create_task(live())  # noqa: TID251 - setup and teardown are different tasks
-    living.add_done_callback(ended)
-    yield await started
-    over.set()
-    await living
+    async with lasting_cluster(home, environment={"LOG_LEVEL": "debug"}) as running:
+        yield running
 
 
 async def test_a_direct_message_is_a_pseudonyms(cluster: LiveCluster) -> None:

@@ -20,7 +20,7 @@ from libs.wire import names
 from services.local.keyring import Keyring
 from services.router.sqlite import UserRow
 from tests.support.clients import Event, JsClient, JsClients, PythonClient, RawClient
-from tests.support.cluster import LiveCluster, live_cluster
+from tests.support.cluster import LiveCluster, lasting_cluster
 from tests.support.history import History
 from tests.support.waiting import until
 
@@ -33,25 +33,10 @@ _SOON_S: Final = 20.0
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[LiveCluster]:
-    """One cluster for all tests here; each has villages of its own. It lives in one task, as task groups must."""
+    """One cluster for all tests here; each has villages of its own."""
     home: Path = tmp_path_factory.mktemp("cluster")
-    started: asyncio.Future[LiveCluster] = asyncio.get_running_loop().create_future()
-    over = asyncio.Event()
-
-    async def live() -> None:
-        async with live_cluster(home, environment={"PAGE_TIMEOUT_S": "1"}) as running:
-            started.set_result(running)
-            await over.wait()
-
-    def ended(task: asyncio.Task[None]) -> None:
-        if not started.done():
-            started.set_exception(task.exception() or RuntimeError("the cluster did not start"))
-
-    living = asyncio.create_task(live())  # noqa: TID251 - setup and teardown are different tasks
-    living.add_done_callback(ended)
-    yield await started
-    over.set()
-    await living
+    async with lasting_cluster(home, environment={"PAGE_TIMEOUT_S": "1"}) as running:
+        yield running
 
 
 async def test_everyone_there_hears_it_at_once_on_every_device_and_is_counted(cluster: LiveCluster) -> None:

@@ -11,7 +11,7 @@ import pytest_asyncio
 
 from services.router.sqlite import UserRow
 from tests.support.clients import Client, JsClients, PythonClient, RawClient
-from tests.support.cluster import LiveCluster, live_cluster
+from tests.support.cluster import LiveCluster, lasting_cluster
 from tests.support.e2ee import Device
 from tests.support.history import History
 from tests.support.waiting import until
@@ -24,25 +24,10 @@ _OPEN_TEXT: Final = "jasmine-garden-at-noon"
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[LiveCluster]:
-    """One cluster for all tests here; each has people of its own. It lives in one task, as task groups must."""
+    """One cluster for all tests here; each has people of its own."""
     home: Path = tmp_path_factory.mktemp("cluster")
-    started: asyncio.Future[LiveCluster] = asyncio.get_running_loop().create_future()
-    over = asyncio.Event()
-
-    async def live() -> None:
-        async with live_cluster(home, environment={"LOG_LEVEL": "debug"}) as running:
-            started.set_result(running)
-            await over.wait()
-
-    def ended(task: asyncio.Task[None]) -> None:
-        if not started.done():
-            started.set_exception(task.exception() or RuntimeError("the cluster did not start"))
-
-    living = asyncio.create_task(live())  # noqa: TID251 - setup and teardown are different tasks
-    living.add_done_callback(ended)
-    yield await started
-    over.set()
-    await living
+    async with lasting_cluster(home, environment={"LOG_LEVEL": "debug"}) as running:
+        yield running
 
 
 # The key directory

@@ -14,7 +14,7 @@ import pytest
 import pytest_asyncio
 
 from tests.support.clients import JsClients, PythonClient, RawClient
-from tests.support.cluster import UNLIMITED, LiveCluster, live_cluster
+from tests.support.cluster import UNLIMITED, LiveCluster, lasting_cluster
 from tests.support.history import History
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -33,8 +33,6 @@ _OVER_ENGINE: Final = "/socket.io/?EIO=4&transport=polling"
 async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[LiveCluster]:
     """One cluster for all tests here, with the limits of messages as they are for people."""
     home: Path = tmp_path_factory.mktemp("cluster")
-    started: asyncio.Future[LiveCluster] = asyncio.get_running_loop().create_future()
-    over = asyncio.Event()
     environment = {
         **dict.fromkeys(UNLIMITED, ""),
         "CONNECTS_PER_MINUTE": str(_CONNECTS),
@@ -44,21 +42,8 @@ async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Liv
         "TRUSTED_PROXIES": "127.0.0.0/8",
         "LOG_LEVEL": "debug",
     }
-
-    async def live() -> None:
-        async with live_cluster(home, routers=1, environment=environment) as running:
-            started.set_result(running)
-            await over.wait()
-
-    def ended(task: asyncio.Task[None]) -> None:
-        if not started.done():
-            started.set_exception(task.exception() or RuntimeError("the cluster did not start"))
-
-    living = asyncio.create_task(live())  # noqa: TID251 - setup and teardown are different tasks
-    living.add_done_callback(ended)
-    yield await started
-    over.set()
-    await living
+    async with lasting_cluster(home, routers=1, environment=environment) as running:
+        yield running
 
 
 async def test_a_users_messages_are_counted_over_devices_and_gateways(cluster: LiveCluster) -> None:

@@ -1,6 +1,5 @@
 """What people say to each other, and what each of their devices hears of it."""
 
-import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
@@ -12,7 +11,7 @@ import pytest_asyncio
 
 from services.router.sqlite import UserRow
 from tests.support.clients import Client, Event, JsClient, JsClients, RawClient
-from tests.support.cluster import LiveCluster, live_cluster
+from tests.support.cluster import LiveCluster, lasting_cluster
 from tests.support.history import History, check
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -25,25 +24,10 @@ _URL: Final = "https://files.example/1"
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[LiveCluster]:
-    """One cluster for all tests here; each has people of its own. It lives in one task, as task groups must."""
+    """One cluster for all tests here; each has people of its own."""
     home: Path = tmp_path_factory.mktemp("cluster")
-    started: asyncio.Future[LiveCluster] = asyncio.get_running_loop().create_future()
-    over = asyncio.Event()
-
-    async def live() -> None:
-        async with live_cluster(home, environment={"PAGE_MESSAGES": str(_PAGE)}) as running:
-            started.set_result(running)
-            await over.wait()
-
-    def ended(task: asyncio.Task[None]) -> None:
-        if not started.done():
-            started.set_exception(task.exception() or RuntimeError("the cluster did not start"))
-
-    living = asyncio.create_task(live())  # noqa: TID251 - setup and teardown are different tasks
-    living.add_done_callback(ended)
-    yield await started
-    over.set()
-    await living
+    async with lasting_cluster(home, environment={"PAGE_MESSAGES": str(_PAGE)}) as running:
+        yield running
 
 
 async def test_people_on_two_gateways_write_to_each_other(cluster: LiveCluster) -> None:

@@ -11,7 +11,7 @@ import pytest_asyncio
 
 from services.router.sqlite import UserRow
 from tests.support.clients import Client, JsClients, PythonClient
-from tests.support.cluster import LiveCluster, live_cluster
+from tests.support.cluster import LiveCluster, lasting_cluster
 from tests.support.history import History
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -23,24 +23,9 @@ _TYPING_S: Final = 1.0
 async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[LiveCluster]:
     """One cluster for all tests here; each has people of its own. Typing ends soon in it."""
     home: Path = tmp_path_factory.mktemp("cluster")
-    started: asyncio.Future[LiveCluster] = asyncio.get_running_loop().create_future()
-    over = asyncio.Event()
     environment = {"TYPING_S": str(_TYPING_S), "COUNTED_MEMBERS_MAX": "5"}
-
-    async def live() -> None:
-        async with live_cluster(home, routers=1, environment=environment) as running:
-            started.set_result(running)
-            await over.wait()
-
-    def ended(task: asyncio.Task[None]) -> None:
-        if not started.done():
-            started.set_exception(task.exception() or RuntimeError("the cluster did not start"))
-
-    living = asyncio.create_task(live())  # noqa: TID251 - setup and teardown are different tasks
-    living.add_done_callback(ended)
-    yield await started
-    over.set()
-    await living
+    async with lasting_cluster(home, routers=1, environment=environment) as running:
+        yield running
 
 
 async def test_typing_is_shown_to_the_other_participants_only(cluster: LiveCluster) -> None:

@@ -1,5 +1,6 @@
 """A whole cluster for one test or one module: real processes, on free ports, in a folder of its own."""
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -123,6 +124,31 @@ async def live_cluster(
             await cluster.wait_ready()
             await _owned(cluster)
             yield cluster
+
+
+@asynccontextmanager
+async def lasting_cluster(home: Path, **options: Any) -> AsyncIterator[LiveCluster]:
+    """`live_cluster`, for a fixture of a module: it lives in a task of its own, as task groups must.
+
+    Setup and teardown of a fixture are different tasks.
+    """
+    started: asyncio.Future[LiveCluster] = asyncio.get_running_loop().create_future()
+    over = asyncio.Event()
+
+    async def live() -> None:
+        async with live_cluster(home, **options) as running:
+            started.set_result(running)
+            await over.wait()
+
+    def ended(task: asyncio.Task[None]) -> None:
+        if not started.done():
+            started.set_exception(task.exception() or RuntimeError("the cluster did not start"))
+
+    living = asyncio.create_task(live())  # noqa: TID251 - no task group outlives the setup
+    living.add_done_callback(ended)
+    yield await started
+    over.set()
+    await living
 
 
 async def _owned(cluster: LiveCluster) -> None:
