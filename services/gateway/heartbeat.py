@@ -146,12 +146,17 @@ class Heartbeat:
         self._beats_amiss += 1
         if self._beats_amiss < _BEATS_AMISS:
             return
-        there, here = await self._directory.users_on(self._gateway), set(self._sessions.users)
-        log.warning("seats are amiss", lost=len(here - there), left_over=len(there - here))
-        for user in there - here:
+        # Whoever came, went, or was being written while the broker told is left out: only what is lasting is amiss.
+        before, unwritten = set(self._sessions.users), {*self._wanted, *self._writing}
+        there = await self._directory.users_on(self._gateway)
+        after = set(self._sessions.users)
+        unwritten |= {*self._wanted, *self._writing}
+        lost, left_over = (before & after) - there - unwritten, there - before - after - unwritten
+        log.warning("seats are amiss", lost=len(lost), left_over=len(left_over))
+        for user in left_over:
             self.unseat(user)
         # Who had none was told nothing meanwhile: all fetch what they missed.
-        self._must_revive = self._must_revive or not here <= there
+        self._must_revive = self._must_revive or bool(lost)
         self._beats_amiss = 0
 
     def _reseat(self, user_id: str) -> None:

@@ -85,3 +85,33 @@ async def test_seats_that_a_failover_lost_are_taken_again_and_those_it_brought_b
         await lifecycle.cancel([writing])
     assert revivals == [{"rama": Seat.SHOWN, "sita": Seat.SHOWN, "lata": Seat.TAKEN, "ravana": Seat.DROPPED}]
     assert heartbeat._must_revive is False
+
+
+async def test_who_comes_or_goes_while_the_broker_tells_is_not_amiss() -> None:
+    """A gateway that thousands reconnect to would revive for nothing, and have all of them fetch again."""
+    sessions = Sessions()
+    stays, comes, goes = (session(user, user)[0] for user in ("stays", "comes", "goes"))
+
+    class Busy(FakeDirectory):
+        async def users_on(self, gateway: str) -> set[str]:
+            there = await super().users_on(gateway)
+            sessions.add(comes)
+            sessions.remove(goes)
+            return there
+
+        async def seated(self, gateway: str) -> int:
+            assert gateway == "g1"
+            return 5 + len(self.seats)
+
+    directory = Busy()
+    given: dict[str, Any] = {"partitions": 1, "linger_s": 0, "presence_grace_s": 0.6}
+    given |= dict.fromkeys(("read_up_to", "reviving", "revived"))
+    heartbeat = Heartbeat(None, directory, "g1", sessions, None, **given)  # type: ignore[arg-type]
+    heartbeat._must_revive = False
+    sessions.add(stays)
+    sessions.add(goes)
+    directory.seats = {"stays": Seat.SHOWN, "goes": Seat.SHOWN}
+    for _ in range(3):
+        await heartbeat._check_seats()
+    assert heartbeat._must_revive is False
+    assert len(heartbeat._seats) == 0
