@@ -1,12 +1,12 @@
 """What a router says reaches its socket, sealed or not."""
 
 import asyncio
-from contextlib import suppress
 from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
 
+from libs import lifecycle
 from libs.broker import Broker
 from libs.directory import Directory, Watchers
 from libs.identity import Envelopes
@@ -88,6 +88,7 @@ async def test_what_is_read_while_the_streams_are_made_anew_is_read_again_and_ta
     stream = list(down.positions)[1]
     entry = consumer.Entry("5-1", codec.pack_downlink([Section(1, 1, (STATUS,))]))
     taken: list[str] = []
+    reached = asyncio.Event()
 
     async def read(_: Any, positions: dict[str, str], **__: Any) -> dict[str, list[consumer.Entry]]:
         taken.append(positions[stream])
@@ -97,12 +98,15 @@ async def test_what_is_read_while_the_streams_are_made_anew_is_read_again_and_ta
                 return {stream: [entry]}
             case 2:
                 return {stream: [entry]}
-        await asyncio.sleep(60)
+        reached.set()
+        await asyncio.Event().wait()
         return {}
 
-    with pytest.MonkeyPatch.context() as patch, suppress(TimeoutError):
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(consumer, "read", read)
-        async with asyncio.timeout(0.1):
-            await down.run()
+        async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(down.run())
+            await reached.wait()
+            await lifecycle.cancel([running])
     assert taken == ["0-0", "0-0", "5-1"]
     assert len(socket.emitted) == 1

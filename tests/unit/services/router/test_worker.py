@@ -75,7 +75,7 @@ async def test_a_store_that_is_away_does_not_hold_up_reading(line: int) -> None:
 
     class Away(FakeStore):
         async def save_receipts(self, rows: Sequence[ReceiptRow]) -> None:
-            await asyncio.sleep(60)
+            await asyncio.Event().wait()
             raise StoreAway(str(rows))
 
     made = worker(Away())
