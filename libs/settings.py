@@ -44,6 +44,13 @@ class PartitionedSettings(ServiceSettings, frozen=True, kw_only=True):
         int,
         Meta(ge=1, le=99, description="The same on every service; each flush costs a stream more for each. 1 to 99."),
     ] = 16
+    cluster_secret: Annotated[
+        str,
+        Meta(
+            description="The same on gateways and routers, at least 32 characters: seals what would name an anonymous "
+            "sender on its way. Several, with commas: the first seals, all open. Empty: no anonymous messages."
+        ),
+    ] = ""
 
 
 S = TypeVar("S", bound=Settings)

@@ -31,13 +31,6 @@ class GatewaySettings(settings.PartitionedSettings, frozen=True, kw_only=True):
         str, Meta(description="At least 32 characters, the same on every gateway: it signs resume tickets.")
     ]
     ticket_lifetime_s: Annotated[int, Meta(ge=60, le=86_400, description="How long a resume ticket is good.")] = 3600
-    cluster_secret: Annotated[
-        str,
-        Meta(
-            description="The same on gateways and routers, at least 32 characters: seals what would name an anonymous "
-            "sender on its way. Several, with commas: the first seals, all open. Empty: no anonymous messages."
-        ),
-    ] = ""
     admin_token: Annotated[
         str, Meta(description="Opens operators' calls; without it only ID tokens of admins and founders do.")
     ] = ""

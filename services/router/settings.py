@@ -18,13 +18,6 @@ class RouterSettings(settings.PartitionedSettings, frozen=True, kw_only=True):
         float, Meta(gt=0, le=60, description="How long a store call may take before the store counts as away.")
     ] = 2.0
 
-    cluster_secret: Annotated[
-        str,
-        Meta(
-            description="The same on gateways and routers, at least 32 characters: seals what would name an anonymous "
-            "sender on its way. Several, with commas: the first seals, all open. Empty: no anonymous messages."
-        ),
-    ] = ""
     anonymity_keys: Annotated[
         str,
         Meta(
