@@ -16,6 +16,7 @@ from libs.identity.seals import Seals, Unopenable
 from libs.wire import codec, names
 from libs.wire.frames import (
     Confirm,
+    Confirms,
     Downlink,
     Due,
     History,
@@ -108,7 +109,7 @@ def tells_author(frame: Inbound) -> bool:
             return draft.is_anonymous or names.is_pseudonymous(draft.conversation_id)
         case Confirm(message_id=str()):
             return True
-        case Confirm() | History() | Join() | Typing() | Search():
+        case Confirm() | Confirms() | History() | Join() | Typing() | Search():
             return frame.conversation_id is not None and names.is_pseudonymous(frame.conversation_id)
         case Due(cursors=dict(cursors)):
             return any(map(names.is_pseudonymous, cursors))

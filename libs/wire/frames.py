@@ -89,6 +89,16 @@ class Confirm(Struct, array_like=True, tag="confirm", frozen=True):
     bare_id: str | None = None
 
 
+class Confirms(Struct, array_like=True, tag="confirms", frozen=True):
+    """Delivered: devices of these users acknowledged one message. Gathered at a gateway, and answered to nobody."""
+
+    origin: Origin
+    conversation_id: str
+    seq: int
+    user_ids: tuple[str, ...]
+    at_ms: int = 0
+
+
 class DuePosition(Struct, array_like=True, frozen=True):
     """Where a walk through what is due has come to: the sort key of the last message sent."""
 
@@ -217,6 +227,7 @@ Inbound = (
     SignIn
     | Send
     | Confirm
+    | Confirms
     | Due
     | History
     | Join

@@ -79,7 +79,7 @@ class Requests:
             self._watching.forget(session)
         self._door.closed(socket)
 
-    def event(self, socket: Socket, ack: int | None, text: str) -> None:
+    def event(self, socket: Socket, ack: int | None, text: bytes) -> None:
         """An event. Raises `Refusal` for what is no event at all; anything else is refused to the client."""
         name, argument = events.split(text)
         known = name if name in events.type_of_event else "unknown"

@@ -31,6 +31,7 @@ from engineio.async_drivers import aiohttp as driver
 
 from libs.wire import events, payloads
 from libs.wire.codes import Code, Refusal
+from services.gateway import packets
 from services.gateway.compression import NO_COMPRESSION, Compression, WebSocketResponse
 from services.gateway.outbox import Outbox, Overflow
 from services.gateway.pace import Pace
@@ -73,7 +74,7 @@ class Application(Protocol):
         """The client was told that it is connected."""
         ...
 
-    def event(self, socket: "Socket", ack: int | None, text: str) -> None:
+    def event(self, socket: "Socket", ack: int | None, text: bytes) -> None:
         """An event: its JSON array as text. Raise `Refusal` (`malformed`) when it is none."""
         ...
 
@@ -121,11 +122,15 @@ class Socket(async_socket.AsyncSocket):  # type: ignore[misc] # the library is u
 
     def emit(self, event: str, body: bytes, ack: int | None = None) -> None:
         """Send an event; `body` is JSON. With `ack`, the client's acknowledgement comes back under it."""
-        self._say(f'2{"" if ack is None else ack}["{event}",{body.decode()}]')
+        self.say(packets.event(event, body, ack))
+
+    def say(self, packet: packets.Packet) -> None:
+        """Send what was made once for many sockets."""
+        self._say(packet.text)
 
     def emit_first(self, event: str, body: bytes, ack: int) -> None:
         """Send an event ahead of all that waits since `set_barrier`."""
-        self._say(f'2{ack}["{event}",{body.decode()}]', self.queue.put_first_nowait)
+        self._say(packets.event(event, body, ack).text, self.queue.put_first_nowait)
 
     def set_barrier(self) -> None:
         """Nothing overtakes what was said so far."""
@@ -133,7 +138,7 @@ class Socket(async_socket.AsyncSocket):  # type: ignore[misc] # the library is u
 
     def answer(self, ack: int, body: bytes) -> None:
         """Send the acknowledgement of a client's event; `body` is JSON."""
-        self._say(f"3{ack}[{body.decode()}]")
+        self.say(packets.answer(ack, body))
 
     def close_for_retry(self) -> None:
         """Close so that the client comes back at once, to any gateway."""
@@ -598,7 +603,7 @@ class Server(socketio.AsyncServer):  # type: ignore[misc] # the library is untyp
             await self._handle_disconnect(socket.sid, "/", self.reason.CLIENT_DISCONNECT)
             self._expect_connect(socket.sid)
         elif kind == "2" and text:
-            self._application.event(socket, int(ack) if ack else None, text)
+            self._application.event(socket, int(ack) if ack else None, text.encode())
         elif kind == "3" and ack and text.startswith("["):
             self._application.acknowledged(socket, int(ack))
         elif kind in "56" and attachments:

@@ -17,6 +17,7 @@ from libs.wire.codes import Code, Refusal
 from libs.wire.frames import (
     Broadcast,
     Confirm,
+    Confirms,
     Due,
     DuePage,
     History,
@@ -53,7 +54,7 @@ _RETRY_AFTER_MS: Final = 1000
 _SECOND_MS: Final = 1000
 
 
-AboutConversation = Confirm | History | Join | Typing
+AboutConversation = Confirm | Confirms | History | Join | Typing
 AboutUser = SignIn | Due | Search | PublishKeys | TakeKeys | Revoke
 Request = AboutUser | AboutConversation | Broadcast | Tally | SealedFrame
 
@@ -97,9 +98,9 @@ class Requests:
             match frame:
                 case SignIn() | Due() | PublishKeys() | TakeKeys() | Search() | Revoke():
                     return await self._answer_user(partition, frame)
-                case Confirm() | History() | Join() | Typing():
-                    group = await self._conversations.resolve(frame.bare_id)
-                    if group is not None:
+                case Confirm() | Confirms() | History() | Join() | Typing():
+                    group = None if isinstance(frame, Confirms) else await self._conversations.resolve(frame.bare_id)
+                    if group is not None and not isinstance(frame, Confirms):
                         return msgspec.structs.replace(frame, conversation_id=group, bare_id=None)
                     return await self._answer_participant(partition, frame, is_replay=is_replay)
                 case SealedFrame():  # which no key of ours opened
@@ -151,6 +152,8 @@ class Requests:
                 return []
             case Confirm():
                 return await self._confirm(partition, frame)
+            case Confirms():
+                return await self._confirm_all(partition, frame)
             case History():
                 return await self._history(partition, frame)
             case Typing():
@@ -245,6 +248,15 @@ class Requests:
             sayings.append(answers.accepted(partition.number, frame.origin, body, emit))
         elif frame.event is not None:
             sayings.append(answers.accepted(partition.number, frame.origin, payloads.Ok()))
+        return sayings
+
+    async def _confirm_all(self, partition: Partition, frame: Confirms) -> Sequence[Saying]:
+        """One message, acknowledged by several users' devices. Who may not confirm it is passed over."""
+        sayings: list[Saying] = []
+        for user_id in frame.user_ids:
+            confirm = Confirm(frame.origin, user_id, frame.conversation_id, (frame.seq,), at_ms=frame.at_ms)
+            with suppress(Refusal):
+                sayings += await self._confirm(partition, confirm)
         return sayings
 
     async def _unconfirmable(
@@ -342,7 +354,7 @@ class Requests:
                     walk=frame.walk,
                 )
                 return [answers.to_origin(number, frame.origin, page)]
-            case Confirm(event=None):
+            case Confirm(event=None) | Confirms():
                 return []  # the acknowledgement of something we sent: it stays due
             case Confirm(event=str(event)) | Join(event=event) | Typing(event=event):
                 pass

@@ -10,6 +10,7 @@ from libs.streams.producer import Producer
 from libs.wire import codec
 from libs.wire.frames import Inbound
 from services.gateway.pace import Pace
+from services.gateway.packets import Packet
 from services.gateway.sessions import Session
 from services.gateway.uplink import Uplink
 
@@ -30,6 +31,15 @@ class FakeSocket:
     def emit(self, event: str, body: bytes, ack: int | None = None) -> None:
         """An event."""
         self.emitted.append((event, json.loads(body), ack))
+
+    def say(self, packet: Packet) -> None:
+        """What was made for many sockets, as this one would have been told it alone."""
+        head, _, inside = packet.text[:-1].partition("[")
+        if head.startswith("3"):
+            self.answer(int(head[1:]), inside.encode())
+        else:
+            name, _, body = inside.partition(",")
+            self.emit(name.strip('"'), body.encode(), int(head[1:]) if head[1:] else None)
 
     def emit_first(self, event: str, body: bytes, ack: int) -> None:
         """An event ahead of the others."""

@@ -32,7 +32,7 @@ class Echo:
         """It is told."""
         socket.emit("welcome", b"{}")
 
-    def event(self, socket: Socket, ack: int | None, text: str) -> None:
+    def event(self, socket: Socket, ack: int | None, text: bytes) -> None:
         """An event."""
         name, argument = events.split(text)
         self.seen.append((name, ack))
