@@ -1,7 +1,7 @@
 """The broker: connections to Redis or Valkey, scripts, and batches of commands.
 
-One client serves commands; blocking readers have connections of their own (`reader`). redis-py's own
-retries are off: a retried XADD can write twice, so whoever writes owns its retries. `AWAY` is what a
+One connection serves all commands (`libs.pipe`); reads that block have connections of their own (`blocking_s`).
+redis-py's own retries are off: a retried XADD can write twice, so whoever writes owns its retries. `AWAY` is what a
 command raises when the broker cannot take it now and may later; anything else is a mistake of ours.
 
 `REDIS_URL` may be `redis://`, `rediss://` (alone), `redis+sentinel://host:port,…/name` or
@@ -10,8 +10,8 @@ command raises when the broker cannot take it now and may later; anything else i
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from importlib.resources import files
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -19,11 +19,15 @@ from urllib.parse import urlsplit
 import redis.asyncio as aioredis
 import structlog
 from redis import exceptions
+from redis._parsers.base import AsyncBaseParser
 from redis.asyncio.cluster import RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from libs.lifecycle import Stopped, Unstartable
+from libs.pipe import Pipe, heeding_cancellation, type_of_command
+
+__all__ = ["AWAY", "Broker", "Call", "Script", "connect", "type_of_command", "wait_until_usable"]
 
 AWAY: Final = (
     exceptions.ConnectionError,
@@ -39,8 +43,6 @@ AWAY: Final = (
 
 # Refusals of a server that lacks a replica, a disk or its rank as primary: redis-py has no classes for them.
 _NOT_NOW: Final = ("NOREPLICAS ", "MISCONF ", "UNBLOCKED ", "BUSY ")
-
-type_of_command = tuple[str | bytes | int | float, ...]
 
 # Commands answer in under a millisecond; five seconds mean that the broker is gone.
 _TIMEOUT_S: Final = 5.0
@@ -75,17 +77,30 @@ class Call:
 class Broker:
     """Commands to the broker. Made by `connect`."""
 
-    def __init__(self, client: "aioredis.Redis | RedisCluster") -> None:
+    def __init__(
+        self, client: "aioredis.Redis | RedisCluster", timeout_s: float = _TIMEOUT_S, *, is_blocking: bool = False
+    ) -> None:
         self._client = client
+        self._timeout_s = timeout_s
+        self._is_blocking = is_blocking
         self.is_cluster = isinstance(client, RedisCluster)
+        # What redis-py makes of a reply, by command; most are taken as they are.
+        self._shapes: dict[Any, Any] = {} if isinstance(client, RedisCluster) else dict(client.response_callbacks)
+        # Where reads block, each that runs has a pipe of its own; these are free.
+        self._pipes = [] if isinstance(client, RedisCluster) else [self._pipe(client)]
 
     async def command(self, *command: str | bytes | float) -> Any:
         """One command, one round trip. Raises `AWAY`."""
-        try:
-            with _heeding_cancellation():
-                return await self._client.execute_command(*command)
-        except exceptions.ResponseError as error:
-            raise _told(error) from None
+        if isinstance(self._client, RedisCluster):
+            try:
+                with heeding_cancellation():
+                    return await self._client.execute_command(*command)
+            except exceptions.ResponseError as error:
+                raise _told(error) from None
+        (reply,) = await self._call(self._client, [command])
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
 
     async def batch(self, commands: Sequence[type_of_command]) -> list[Any]:
         """Commands in order, one round trip. An error of a single command stands in its place.
@@ -94,14 +109,40 @@ class Broker:
         """
         if not commands:
             return []
-        if self.is_cluster:
+        if isinstance(self._client, RedisCluster):
             return [await self._settled(command) for command in commands]
-        async with self._client.pipeline(transaction=False) as pipe:
-            for command in commands:
-                pipe.execute_command(*command)
-            with _heeding_cancellation():
-                results = await pipe.execute(raise_on_error=False)
-            return [_told(result) if isinstance(result, exceptions.ResponseError) else result for result in results]
+        return await self._call(self._client, commands)
+
+    async def _call(self, client: aioredis.Redis, commands: Sequence[type_of_command]) -> list[Any]:
+        if not self._is_blocking:
+            replies = await self._pipes[0].call(commands)
+        else:
+            pipe = self._pipes.pop() if self._pipes else self._pipe(client)
+            try:
+                replies = await pipe.call(commands)
+            finally:
+                # Who was cancelled may have left a read that blocks still.
+                if pipe.is_idle:
+                    self._pipes.append(pipe)
+                else:
+                    await pipe.close()
+        for number, (command, reply) in enumerate(zip(commands, replies, strict=True)):
+            if isinstance(reply, Exception):
+                if isinstance(reply, exceptions.ConnectionError):
+                    raise reply
+                replies[number] = _told(reply) if isinstance(reply, exceptions.ResponseError) else reply
+            elif (shape := self._shapes.get(command[0])) is not None:
+                replies[number] = shape(reply)
+        return replies
+
+    def _pipe(self, client: aioredis.Redis) -> Pipe:
+        return Pipe(client.connection_pool, AsyncBaseParser.parse_error, self._timeout_s)
+
+    async def close(self) -> None:
+        """End all connections."""
+        for pipe in self._pipes:
+            await pipe.close()
+        await self._client.aclose()
 
     async def _settled(self, command: type_of_command) -> Any:
         try:
@@ -140,30 +181,15 @@ def _told(error: exceptions.ResponseError) -> exceptions.ResponseError:
     return exceptions.TryAgainError(str(error)) if str(error).startswith(_NOT_NOW) else error
 
 
-@contextmanager
-def _heeding_cancellation() -> Iterator[None]:
-    """Not let a cancellation be swallowed, for its task would never end.
-
-    redis-py sends through `asyncio.wait_for`, which on Python 3.11 gives its result when a cancellation comes as it
-    completes: of the task groups that one of their tasks ended, a third lived on.
-    """
-    task = asyncio.current_task()
-    before = task.cancelling() if task is not None else 0
-    try:
-        yield
-    finally:
-        if task is not None and task.cancelling() > before:
-            raise asyncio.CancelledError
-
-
 @asynccontextmanager
 async def connect(url: str, *, blocking_s: float = 0.0) -> AsyncIterator[Broker]:
     """A broker client; for a reader that blocks, `blocking_s` says for how long at most."""
-    client = _client(url, _TIMEOUT_S + blocking_s)
+    timeout_s = _TIMEOUT_S + blocking_s
+    broker = Broker(_client(url, timeout_s), timeout_s, is_blocking=blocking_s > 0)
     try:
-        yield Broker(client)
+        yield broker
     finally:
-        await client.aclose()
+        await broker.close()
 
 
 async def wait_until_usable(broker: Broker, stop: asyncio.Event) -> None:
@@ -190,6 +216,8 @@ def _client(url: str, timeout_s: float) -> "aioredis.Redis | RedisCluster":
         "socket_timeout": timeout_s,
         "socket_connect_timeout": _CONNECT_TIMEOUT_S,
         "retry": Retry(NoBackoff(), 0),
+        # In the third version a server may say what nobody asked for.
+        "protocol": 2,
     }
     parts = urlsplit(url)
     match parts.scheme:
