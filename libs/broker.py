@@ -150,17 +150,21 @@ class Broker:
         except exceptions.ResponseError as error:
             return error
 
-    async def scripts(self, calls: Sequence[Call]) -> list[Any]:
-        """Scripts in one round trip (two when the broker has not seen one yet). Raises what one raised."""
-        results = await self.batch([call.command for call in calls])
-        missing = [i for i, result in enumerate(results) if isinstance(result, exceptions.NoScriptError)]
+    async def scripts(self, calls: Sequence[Call], *, behind: Sequence[type_of_command] = ()) -> list[Any]:
+        """Scripts in one round trip (two when the broker has not seen one yet). Raises what one raised.
+
+        They may go behind other commands, whose replies come first, errors in their places.
+        """
+        first = len(behind)
+        results = await self.batch([*behind, *(call.command for call in calls)])
+        missing = [i for i, result in enumerate(results[first:]) if isinstance(result, exceptions.NoScriptError)]
         if missing:
             for script in {calls[i].script for i in missing}:
                 await self._load(script)
             again = await self.batch([calls[i].command for i in missing])
             for i, result in zip(missing, again, strict=True):
-                results[i] = result
-        for result in results:
+                results[first + i] = result
+        for result in results[first:]:
             if isinstance(result, Exception):
                 raise result
         return results

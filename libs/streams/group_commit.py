@@ -1,4 +1,4 @@
-"""Gather while one write is in flight: the more is waiting, the cheaper each item.
+"""Gather while one write is in flight, and under load a while longer: the more is waiting, the cheaper each item.
 
 A write that finds the broker away is tried again, with the same items, until it succeeds; items wait
 in order behind it. Full means `limit` items are waiting or in flight: `put_nowait` raises `Full`, and
@@ -12,12 +12,10 @@ from collections.abc import Awaitable, Callable
 from typing import Final, Generic, TypeVar
 
 from libs.broker import AWAY
+from libs.streams.pace import Pace
 
 T = TypeVar("T")
 
-# With this many items in the last write the next one waits a little for company (ARCHITECTURE,
-# decision 3): when idle nobody waits.
-_BUSY: Final = 4
 _BACKOFF_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0)
 # Items put first have room of their own: a queue that is full of other things takes them still.
 _URGENT_MAX: Final = 100
@@ -35,7 +33,7 @@ class GroupCommit(Generic[T]):
     ) -> None:
         self._write = write
         self._limit = limit
-        self._linger_s = linger_s
+        self._pace = Pace(linger_s)
         self._batch = batch
         self._waiting: deque[T] = deque()
         # How many at the head of those waiting were put first.
@@ -83,19 +81,20 @@ class GroupCommit(Generic[T]):
 
     async def run(self) -> None:
         """Write until cancelled."""
-        last = 0
         while True:
             await self._wake.wait()
-            if last >= _BUSY and self._linger_s > 0 and not self._urgent:
-                await asyncio.sleep(self._linger_s)
+            pause_s = self._pace.pause_s()
+            if pause_s > 0 and not self._urgent:
+                await asyncio.sleep(pause_s)
             items = [self._waiting.popleft() for _ in range(min(self._batch, len(self._waiting)))]
             self._urgent = max(0, self._urgent - len(items))
             if not self._waiting:
                 self._wake.clear()
-            self._in_flight = last = len(items)
+            self._in_flight = len(items)
+            self._pace.note(len(items))
             await self._write_until_done(items)
             self._in_flight = 0
-            self._written += last
+            self._written += len(items)
             self._release()
 
     async def _write_until_done(self, items: list[T]) -> None:

@@ -65,4 +65,4 @@ class Aside:
         said = refused or await self._requests.answer(partition, frame)
         if isinstance(said, Sequence):
             plan = routing.plan(said, {}, {partition.number: partition.token}, self._seal)
-            await outbound.publish(self._broker, plan, (), self._metrics)
+            await outbound.publish(self._broker, plan, self._metrics)

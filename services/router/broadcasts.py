@@ -82,7 +82,15 @@ class Broadcasts:
             if not work.is_replay:  # one of those may have been answered `queued`: nothing refuses it any more
                 work.refusals.update(over)
 
-    async def complete(self, works: Sequence[Work]) -> None:
+    @property
+    def owes(self) -> bool:
+        """Whether batches are done and not acknowledged: never, as nothing here waits for company."""
+        return False
+
+    async def settle(self) -> None:
+        """Acknowledge what is done: it is."""
+
+    async def complete(self, works: Sequence[Work], *, is_more: bool = False) -> None:  # noqa: ARG002 - as `Delivery`
         """Save, sound, answer, acknowledge. A partition that was lost meanwhile drops out."""
         if self._parked:
             await self.unpark()
@@ -136,7 +144,7 @@ class Broadcasts:
             return
         sections = (Section(work.partition.number, work.partition.token, tuple(reversed(alarms.values()))),)
         gateways = dict.fromkeys(await self._directory.known(), sections)
-        await outbound.publish(self._broker, gateways, (), self._metrics, stream=keys.alarms)
+        await outbound.publish(self._broker, gateways, self._metrics, stream=keys.alarms)
         self._sounded.update(dict.fromkeys(alarms))
         while len(self._sounded) > _SOUNDED_MAX:
             self._sounded.popitem(last=False)
@@ -152,7 +160,7 @@ class Broadcasts:
                 case Tally():
                     sayings += self._tallies.ask(work.partition, frame)
         plan = routing.plan(sayings, {}, {work.partition.number: work.partition.token})
-        await outbound.publish(self._broker, plan, (), self._metrics)
+        await outbound.publish(self._broker, plan, self._metrics)
 
     async def _answer_one(self, number: int, asked: Asked, standing: frozenset[str] | None) -> Saying:
         status = "queued" if standing is None else "sent"

@@ -28,6 +28,7 @@ from services.router import outbound, permission, records, routing
 from services.router.anonymity import Anonymity
 from services.router.batch import Verdict, Work
 from services.router.metrics import RouterMetrics
+from services.router.owed import Owed
 from services.router.partition import Candidate, Partition
 from services.router.people import People
 from services.router.rates import Counted, Rates
@@ -69,12 +70,18 @@ class Delivery:
         self._parked: list[Work] = []
         self._parked_frames = 0
         self._retry_at = 0.0
+        self._owed = Owed()
         self.is_store_away = False
 
     @property
     def parked(self) -> int:
         """Frames that are done but for the store, which is away."""
         return self._parked_frames
+
+    @property
+    def owes(self) -> bool:
+        """Whether batches are done and not acknowledged."""
+        return bool(self._owed)
 
     # --- stage one -----------------------------------------------------------------------------
 
@@ -244,8 +251,11 @@ class Delivery:
 
     # --- stage two -----------------------------------------------------------------------------
 
-    async def complete(self, works: Sequence[Work]) -> None:
-        """Save, say, acknowledge. A partition that was lost meanwhile drops out at any step."""
+    async def complete(self, works: Sequence[Work], *, is_more: bool = False) -> None:
+        """Save, say, acknowledge: at once, or if there is more to come with a later batch.
+
+        A partition that was lost meanwhile drops out at any step.
+        """
         if self._parked:
             await self.unpark()
         is_saved = not self._parked and await self._save(works)
@@ -256,7 +266,9 @@ class Delivery:
             sayings += await self._sayings.of_batch(work, forwarded, is_saved=is_saved)
         await self._publish(works, sayings, forwarded)
         if is_saved:
-            await self._acknowledge(works)
+            self._owed.add(works)
+            if not is_more or self._owed.is_due:
+                await self.settle()
         else:
             for verdict in (verdict for work in works for verdict in work.verdicts):
                 verdict.is_queued = verdict.is_new
@@ -275,8 +287,9 @@ class Delivery:
         for work in works:
             sayings += await self._sayings.of_unparked(work)
         await self._publish(works, sayings, [])
-        await self._acknowledge(works)
+        self._owed.add(works)
         self._park([])
+        await self.settle()
         log.info("store is back", saved=sum(len(work.new_messages) for work in works))
 
     def _park(self, works: list[Work]) -> None:
@@ -335,22 +348,22 @@ class Delivery:
             tokens = {work.partition.number: work.partition.token for work in works}
             planned = routing.plan(sayings, seats, tokens, self._seal)
             passed_on = [(partition, self._closed(frame)) for partition, frame in forwarded]
-            await outbound.publish(self._broker, planned, passed_on, self._metrics)
+            commands = outbound.commands(planned, passed_on)
+            # What was published before this is acknowledged with it: that spares a round trip.
+            if self._owed.is_due:
+                replies = await self._owed.settle(self._broker, commands)
+            else:
+                replies = await self._broker.batch(commands)
+            outbound.check(replies, self._metrics)
 
     def _closed(self, frame: Inbound) -> Inbound:
         return self._envelopes.closed(frame) if self._envelopes is not None else frame
 
-    async def _acknowledge(self, works: Sequence[Work]) -> None:
-        with self._metrics.stage_s.labels("acknowledge").time():
-            calls = []
-            for work in works:
-                placed = [v.message for v in work.verdicts if v.message is not None]
-                receipts = work.partition.receipts.take_unjournaled()
-                calls.append(work.partition.acknowledge(work.last_id, placed, receipts))
-            replies = await self._broker.scripts(calls)
-        for work, reply in zip(works, replies, strict=True):
-            if reply is None:
-                work.partition.is_lost = True
+    async def settle(self) -> None:
+        """Acknowledge what is done."""
+        if self._owed:
+            with self._metrics.stage_s.labels("acknowledge").time():
+                await self._owed.settle(self._broker)
 
 
 def _counted(send: Send, key: str) -> Counted:

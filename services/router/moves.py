@@ -81,4 +81,4 @@ class Moves:
         sections = {
             gateway: (Section(partition.number, partition.token, tuple(moved)),) for gateway, moved in frames.items()
         }
-        await outbound.publish(self._broker, sections, (), self._metrics)
+        await outbound.publish(self._broker, sections, self._metrics)

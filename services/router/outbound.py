@@ -5,6 +5,7 @@ get what is due when they (or it) come back.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from libs import keys
 from libs.broker import Broker, type_of_command
@@ -17,20 +18,34 @@ from services.router.metrics import RouterMetrics
 async def publish(
     broker: Broker,
     sections: Mapping[str, Sequence[Section]],
-    forwarded: Sequence[tuple[int, Inbound]],
     metrics: RouterMetrics,
     *,
     stream: Callable[[str], str] = keys.downlink,
 ) -> None:
-    """Publish every gateway's sections and the forwarded frames. Raises `libs.broker.AWAY`."""
-    commands: list[type_of_command] = [
+    """Publish every gateway's sections. Raises `libs.broker.AWAY`."""
+    check(await broker.batch(commands(sections, stream=stream)), metrics)
+
+
+def commands(
+    sections: Mapping[str, Sequence[Section]],
+    forwarded: Sequence[tuple[int, Inbound]] = (),
+    *,
+    stream: Callable[[str], str] = keys.downlink,
+) -> list[type_of_command]:
+    """What publishes every gateway's sections and the forwarded frames."""
+    found: list[type_of_command] = [
         ("XADD", stream(gateway), "NOMKSTREAM", "*", producer.FIELD, codec.pack_downlink(of_gateway))
         for gateway, of_gateway in sections.items()
     ]
     for partition, frame in forwarded:
-        commands += producer.entries(partition, [frame])
-    for result in await broker.batch(commands):
-        if isinstance(result, Exception):
-            raise result
-        if result is None:
+        found += producer.entries(partition, [frame])
+    return found
+
+
+def check(replies: Sequence[Any], metrics: RouterMetrics) -> None:
+    """Raises what the broker said against any of them."""
+    for reply in replies:
+        if isinstance(reply, Exception):
+            raise reply
+        if reply is None:
             metrics.gateways_gone.inc()

@@ -36,8 +36,8 @@ class RouterSettings(settings.PartitionedSettings, frozen=True, kw_only=True):
         int, Meta(ge=1, le=10_000, description="Entries a read takes from one partition; bounds a batch.")
     ] = 100
     linger_ms: Annotated[
-        float, Meta(ge=0, le=25, description="How long a busy router gathers before a batch; 0 to 25.")
-    ] = 5.0
+        float, Meta(ge=0, le=100, description="Under load a router begins a batch this often; when idle, at once.")
+    ] = 25.0
     parked_frames_max: Annotated[
         int, Meta(ge=1, description="Frames held while the store is away; then reading stops, and gateways refuse.")
     ] = 20_000

@@ -45,7 +45,7 @@ class Tallies:
             partition, asked = await self._asked.get()
             plan = routing.plan([await self._count(partition.number, asked)], {}, {partition.number: partition.token})
             try:
-                await outbound.publish(self._broker, plan, (), self._metrics)
+                await outbound.publish(self._broker, plan, self._metrics)
             except AWAY as error:
                 log.warning("broker is away", error=type(error).__name__)
 

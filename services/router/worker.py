@@ -19,10 +19,12 @@ from libs.broker import AWAY, Broker
 from libs.identity import Envelopes, Unopenable
 from libs.streams import consumer
 from libs.streams.leases import Leases
+from libs.streams.pace import Pace
 from libs.wire import codec, names
 from libs.wire.frames import Inbound, SealedFrame
 from services.router.batch import Work
 from services.router.metrics import RouterMetrics
+from services.router.owed import SETTLE_S
 from services.router.partition import Partition
 from services.router.store import ReceiptRow, Store, StoreAway
 
@@ -35,10 +37,6 @@ _BACKOFF_S: Final = 0.25
 _UNPARK_S: Final = 1.0
 _HAND_OVER_S: Final = 2.0
 _MEASURE_S: Final = 1.0
-# With this many entries in a read the next one waits a little, so that batches grow under load.
-_BUSY: Final = 4
-
-
 # Receipts of lost partitions that are kept for the store; beyond it, messages are due again.
 _ORPHANS_MAX: Final = 100_000
 
@@ -48,17 +46,21 @@ class Stages(Protocol):
 
     @property
     def parked(self) -> int: ...
+    @property
+    def owes(self) -> bool: ...
     async def decide(self, works: Sequence[Work]) -> None: ...
-    async def complete(self, works: Sequence[Work]) -> None: ...
+    async def complete(self, works: Sequence[Work], *, is_more: bool = False) -> None: ...
     async def unpark(self) -> None: ...
+    async def settle(self) -> None: ...
 
 
 class _Line:
     """A pair of stages, and the partitions whose batches go through them."""
 
-    def __init__(self, stages: Stages, partitions: Collection[int]) -> None:
+    def __init__(self, stages: Stages, partitions: Collection[int], linger_s: float) -> None:
         self.stages = stages
         self.partitions = partitions
+        self.pace = Pace(linger_s)
         self.decided: asyncio.Queue[list[Work]] = asyncio.Queue(maxsize=1)
 
 
@@ -88,12 +90,14 @@ class Worker:
         self._metrics = metrics
         self._router = router
         self._read_entries = read_entries
-        self._linger_s = linger_s
         self._parked_frames_max = parked_frames_max
         self._receipt_gather_s = receipt_gather_s
         self._envelopes = envelopes
         self._alarm_partition = names.alarm_partition(partitions)
-        self._lines = (_Line(delivery, range(partitions)), _Line(broadcasts, (self._alarm_partition,)))
+        self._lines = (
+            _Line(delivery, range(partitions), linger_s),
+            _Line(broadcasts, (self._alarm_partition,), 0.0),  # which wait for nothing
+        )
         self._leases = Leases(broker, router, self._alarm_partition + 1, self)
         self._partitions: dict[int, Partition] = {}
         # Gained, but what the owner before left in the broker is still to be read.
@@ -209,6 +213,10 @@ class Worker:
         if not ready or self._is_draining or line.stages.parked >= self._parked_frames_max:
             await asyncio.sleep(BLOCK_MS / 1000 / 5)
             return []
+        # Under load one read brings what ten would have brought, and each would have woken broker and router.
+        pause_s = line.pace.pause_s()
+        if pause_s > 0:
+            await asyncio.sleep(pause_s)
         entries = await consumer.read(
             self._reader,
             {stream: partition.position for stream, partition in ready.items()},
@@ -220,9 +228,9 @@ class Worker:
         for work in works:
             work.partition.under_way += 1
         if works:
-            self._metrics.batch_frames.observe(sum(len(work.frames) for work in works))
-            if self._linger_s and sum(map(len, entries.values())) >= _BUSY:
-                await asyncio.sleep(self._linger_s)
+            frames = sum(len(work.frames) for work in works)
+            line.pace.note(frames)
+            self._metrics.batch_frames.observe(frames)
         return works
 
     def _work(self, partition: Partition, entries: list[consumer.Entry]) -> Work:
@@ -251,22 +259,25 @@ class Worker:
         return frame
 
     async def _complete(self, line: _Line) -> None:
+        stages = line.stages
         while True:
             works: list[Work] = []
             with suppress(TimeoutError):
-                async with asyncio.timeout(_UNPARK_S):
+                async with asyncio.timeout(SETTLE_S if stages.owes else _UNPARK_S):
                     works = await line.decided.get()
             try:
                 if works:
-                    await line.stages.complete(works)
-                elif line.stages.parked:
-                    await line.stages.unpark()
+                    await stages.complete(works, is_more=line.pace.is_busy)
+                elif stages.owes:
+                    await stages.settle()
+                elif stages.parked:
+                    await stages.unpark()
             except AWAY as error:
                 log.warning("broker is away", error=type(error).__name__)
                 self._start_over(self._owned(line))
             for work in works:
                 work.partition.under_way -= 1
-            self._start_over([work.partition for work in works if work.partition.is_lost])
+            self._start_over([partition for partition in self._owned(line) if partition.is_lost])
 
     def _start_over(self, partitions: list[Partition]) -> None:
         """Forget what was thought of these partitions; the lease is taken anew, under a new token."""
@@ -289,6 +300,8 @@ class Worker:
             return
         try:
             await self._store.save_receipts(rows)
+            for line in self._lines:
+                await line.stages.settle()  # else what they owe would bring back what is taken out here
             await self._broker.scripts(
                 [
                     partition.acknowledge(None, cleared=partition.receipts.settle(of_partition))
