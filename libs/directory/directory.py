@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, Final
 
 from libs import keys, membership
@@ -15,6 +16,8 @@ from libs.wire.names import is_id
 GATEWAY_TTL_MS: Final = 6000
 # A reaper clears a dead gateway in steps, so that no script holds the broker up for long.
 _REAP_STEP: Final = 500
+# Gateways, and pairs of them, that users have seats on.
+_SEATINGS: Final = 1024
 
 _seat: Final = Script("libs.directory", "seat.lua")
 _reap: Final = Script("libs.directory", "reap.lua")
@@ -69,7 +72,7 @@ class Directory:
                 raise reply
             for user, gateways in zip(members, reply, strict=True):
                 if gateways:
-                    located[user] = tuple(gateways.decode().split(" "))
+                    located[user] = _gateways(gateways)
         return located
 
     async def settle(self, homes: Mapping[str, Places]) -> None:
@@ -146,6 +149,12 @@ class Directory:
         while step := int(await self._broker.script(call)):
             done += step
         return done
+
+
+@lru_cache(_SEATINGS)
+def _gateways(packed: bytes) -> tuple[str, ...]:
+    """Many users are on the same gateways."""
+    return tuple(packed.decode().split(" "))
 
 
 def _keys(shard: int, gateway: str) -> list[str]:

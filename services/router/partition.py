@@ -53,6 +53,8 @@ class Partition:
         self.unsaved: dict[str, Message] = {}
         self.receipts = ReceiptBook()
         self._lease = f"{token} {router}"
+        self._order_keys = (keys.lease(number), keys.seqs(number), keys.assigned(number))
+        self._acknowledge_keys = (keys.lease(number), keys.inbound(number), keys.seqs(number), keys.assigned(number))
         self._last_seqs: OrderedDict[str, int] = OrderedDict()
 
     def last_seq(self, conversation_id: str) -> int | None:
@@ -81,13 +83,7 @@ class Partition:
             ]
         number = self.number
         return _order.call(
-            [
-                keys.lease(number),
-                keys.seqs(number),
-                keys.assigned(number),
-                keys.recent(number, window),
-                keys.recent(number, window - 1),
-            ],
+            [*self._order_keys, keys.recent(number, window), keys.recent(number, window - 1)],
             *args,
         )
 
@@ -110,14 +106,7 @@ class Partition:
         for row in cleared:
             args += [self.receipts.field(row), self.receipts.pack(row.receipt)]
         return _acknowledge.call(
-            [
-                keys.lease(number),
-                keys.inbound(number),
-                keys.seqs(number),
-                keys.assigned(number),
-                keys.recent(number, _window()),
-                keys.receipts(number),
-            ],
+            [*self._acknowledge_keys, keys.recent(number, _window()), keys.receipts(number)],
             *args,
         )
 

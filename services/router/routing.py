@@ -6,6 +6,7 @@ again by asking. Whether a gateway is alive is not asked: one that revives is se
 what is due, so what is located must be said; a dead one's downlink is cleared away with its seats.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
 
 import msgspec
@@ -83,40 +84,42 @@ def plan(
     seal: Seal = no_seal,
 ) -> dict[str, tuple[Section, ...]]:
     """The sections for each gateway: one a partition, under that partition's token. `seal` hides what must be."""
-    frames: dict[str, dict[int, list[Downlink]]] = {}
+    frames: defaultdict[str, defaultdict[int, list[Downlink]]] = defaultdict(_new_sections)
     for saying in sayings:
+        partition = saying.partition
         match saying:
-            case ToSession(partition, gateway, frame):
-                said = seal(frame) if saying.is_sealed else frame
-                frames.setdefault(gateway, {}).setdefault(partition, []).append(said)
-            case ToSeats(partition, user_id, frame):
-                for gateway in seats.get(user_id, ()):
-                    frames.setdefault(gateway, {}).setdefault(partition, []).append(frame)
-            case ToUsers(partition):
-                for gateway, users in _by_gateway(saying.users, seats).items():
+            case ToUsers():
+                for gateway, users in _by_gateway(saying.users, seats):
                     emit = Emit(
-                        tuple(users),
-                        saying.event,
-                        saying.body,
-                        saying.conversation_id,
-                        saying.seq,
-                        saying.skip_session,
+                        users, saying.event, saying.body, saying.conversation_id, saying.seq, saying.skip_session
                     )
-                    said = seal(emit) if saying.is_sealed else emit
-                    frames.setdefault(gateway, {}).setdefault(partition, []).append(said)
-            case ToReaders(partition, readers, notice):
-                for gateway, users in _by_gateway(readers, seats).items():
-                    told = msgspec.structs.replace(notice, users=tuple(users))
-                    frames.setdefault(gateway, {}).setdefault(partition, []).append(told)
+                    frames[gateway][partition].append(seal(emit) if saying.is_sealed else emit)
+            case ToSession():
+                said = seal(saying.frame) if saying.is_sealed else saying.frame
+                frames[saying.gateway][partition].append(said)
+            case ToSeats():
+                for gateway in seats.get(saying.user_id, ()):
+                    frames[gateway][partition].append(saying.frame)
+            case ToReaders():
+                for gateway, users in _by_gateway(saying.users, seats):
+                    told = msgspec.structs.replace(saying.notice, users=users)
+                    frames[gateway][partition].append(told)
     return {
-        gateway: tuple(Section(partition, tokens[partition], tuple(said)) for partition, said in partitions.items())
-        for gateway, partitions in frames.items()
+        gateway: tuple(Section(partition, tokens[partition], tuple(said)) for partition, said in sections.items())
+        for gateway, sections in frames.items()
     }
 
 
-def _by_gateway(users: Iterable[str], seats: Mapping[str, Collection[str]]) -> dict[str, list[str]]:
-    by_gateway: dict[str, list[str]] = {}
+def _new_sections() -> defaultdict[int, list[Downlink]]:
+    return defaultdict(list)
+
+
+def _by_gateway(users: tuple[str, ...], seats: Mapping[str, Collection[str]]) -> Iterable[tuple[str, tuple[str, ...]]]:
+    """Whom to tell through which gateway."""
+    if len(users) == 1:  # as with all that is said in direct conversations
+        return [(gateway, users) for gateway in seats.get(users[0], ())]
+    by_gateway: defaultdict[str, list[str]] = defaultdict(list)
     for user in users:
         for gateway in seats.get(user, ()):
-            by_gateway.setdefault(gateway, []).append(user)
-    return by_gateway
+            by_gateway[gateway].append(user)
+    return [(gateway, tuple(of_gateway)) for gateway, of_gateway in by_gateway.items()]
