@@ -1,13 +1,14 @@
 """Who is in a conversation, and what its members have of it: documents and receipts at hand."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 
 from libs.wire import names, payloads
 from services.router import permission
 from services.router.anonymity import Anonymity, Author
 from services.router.partition import Partition
 from services.router.people import People
-from services.router.store import Message, Store
+from services.router.store import Message, Receipt, Store, StoreAway
 
 
 class Conversations:
@@ -66,6 +67,37 @@ class Conversations:
             found = await self._store.receipts(conversation_id, missing)
             partition.receipts.learn(conversation_id, missing, found)
 
+    async def prepare(self, asked: Iterable[tuple[Partition, str, Collection[str]]]) -> None:
+        """Have what confirmations of these users in these conversations will ask for: one question for a whole batch.
+
+        What the store cannot say now is asked for again, one by one.
+        """
+        groups = {group_id for _, where, _ in asked if (group_id := names.group_of(where)) is not None}
+        if groups:
+            await self._people.load((), groups)
+        missing: dict[tuple[str, str], Partition] = {}
+        for partition, where, user_ids in asked:
+            known = partition.receipts.known(where)
+            for user_id in self._concerned(where, user_ids):
+                if user_id not in known:
+                    missing[where, user_id] = partition
+        if missing:
+            with suppress(StoreAway):
+                found = await self._store.receipts_of(list(missing))
+                for (where, user_id), partition in missing.items():
+                    partition.receipts.learn(where, (user_id,), _own(found, where, user_id))
+
+    def _concerned(self, conversation_id: str, user_ids: Collection[str]) -> Collection[str]:
+        """Whose receipts a confirmation needs: of who confirms, and of all whose receipts are counted."""
+        pair = names.direct_pair(conversation_id)
+        if pair is not None:
+            return pair
+        with suppress(StoreAway):
+            group = self._people.group(names.group_of(conversation_id) or "")
+            if group is not None and len(group.members) <= self._counted_members:
+                return group.members
+        return user_ids
+
     async def counted(self, partition: Partition, conversation_id: str, *senders: str) -> frozenset[str]:
         """The others, besides the sender by all their names, whose receipts are counted; nobody in a large group."""
         others = (await self.participants(conversation_id)).difference(senders)
@@ -76,18 +108,26 @@ class Conversations:
 
     def status(self, partition: Partition, message: Message, others: Iterable[str]) -> str:
         """How far a message has come: queued, sent, delivered to or read by anyone."""
-        receipts = [partition.receipts.receipt(message.conversation_id, other) for other in others]
-        if any(receipt.read >= message.seq for receipt in receipts):
-            return "read"
-        if any(receipt.has(message.seq) for receipt in receipts):
-            return "delivered"
-        return "queued" if message.key in partition.unsaved else "sent"
+        return self.progress(partition, message, others)[0]
 
-    def counts(self, partition: Partition, message: Message, others: Iterable[str]) -> payloads.Recipients:
-        """How many of the others have a message, and have read it."""
-        receipts = [partition.receipts.receipt(message.conversation_id, other) for other in others]
-        return payloads.Recipients(
-            total=len(receipts),
-            delivered=sum(receipt.has(message.seq) for receipt in receipts),
-            read=sum(receipt.read >= message.seq for receipt in receipts),
-        )
+    def progress(
+        self, partition: Partition, message: Message, others: Iterable[str]
+    ) -> tuple[str, payloads.Recipients]:
+        """How far a message has come, and how many of the others have it, and have read it."""
+        book, seq = partition.receipts, message.seq
+        page = book.known(message.conversation_id)
+        total = delivered = read = 0
+        for other in others:
+            receipt = page.get(other) or book.receipt(message.conversation_id, other)
+            total += 1
+            delivered += receipt.has(seq)
+            read += receipt.read >= seq
+        status = "read" if read else "delivered" if delivered else None
+        if status is None:
+            status = "queued" if message.key in partition.unsaved else "sent"
+        return status, payloads.Recipients(total, delivered, read)
+
+
+def _own(found: Mapping[tuple[str, str], Receipt], conversation_id: str, user_id: str) -> dict[str, Receipt]:
+    receipt = found.get((conversation_id, user_id))
+    return {} if receipt is None else {user_id: receipt}

@@ -63,6 +63,9 @@ class Delivery:
         self._broker = broker
         self._sayings = sayings
         self._metrics = metrics
+        self._save_s, self._publish_s, self._acknowledge_s = map(
+            metrics.stage_s.labels, ("save", "publish", "acknowledge")
+        )
         self._rates = rates
         self._anonymity = anonymity
         self._envelopes = envelopes
@@ -262,6 +265,7 @@ class Delivery:
         works = [work for work in works if not work.partition.is_lost]
         forwarded: list[tuple[int, Inbound]] = []
         sayings: list[Saying] = []
+        await self._sayings.prepare(works)
         for work in works:
             sayings += await self._sayings.of_batch(work, forwarded, is_saved=is_saved)
         await self._publish(works, sayings, forwarded)
@@ -301,7 +305,7 @@ class Delivery:
         verdicts = [(work, v) for work in works if not work.partition.is_lost for v in work.verdicts if v.is_new]
         messages = [verdict.message for _, verdict in verdicts if verdict.message is not None]
         try:
-            with self._metrics.stage_s.labels("save").time():
+            with self._save_s.time():
                 outcomes = await self._store.save(messages) if messages else []
                 for (work, verdict), outcome in zip(verdicts, outcomes, strict=True):
                     await self._settle(work, verdict, outcome)
@@ -340,7 +344,7 @@ class Delivery:
     ) -> None:
         if not sayings and not forwarded:
             return
-        with self._metrics.stage_s.labels("publish").time():
+        with self._publish_s.time():
             audience = routing.audience(sayings)
             # A gateway that revives is seated again before its sessions ask what is due: what is located now must be
             # said now. Whether it is alive matters not: a dead one's downlink is soon cleared away with its seats.
@@ -362,7 +366,7 @@ class Delivery:
     async def settle(self) -> None:
         """Acknowledge what is done."""
         if self._owed:
-            with self._metrics.stage_s.labels("acknowledge").time():
+            with self._acknowledge_s.time():
                 await self._owed.settle(self._broker)
 
 

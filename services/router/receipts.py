@@ -121,6 +121,24 @@ class ReceiptBook:
             read=tuple(range(max(before.read, after.read - _TOLD) + 1, after.read + 1)),
         )
 
+    def deliver(self, conversation_id: str, user_ids: Iterable[str], seq: int) -> dict[int, list[str]]:
+        """Note that these members have one message. By seq, who has it now and had it not before.
+
+        Nearly always it is the next one after the member's watermark: then that is all there is to find out.
+        """
+        page = self.known(conversation_id)
+        news: dict[int, list[str]] = {}
+        for user_id in user_ids:
+            before = page.get(user_id) or self.receipt(conversation_id, user_id)
+            if before.delivered == seq - 1 and not before.ahead:
+                after = self._fold_own(Receipt(seq, before.read), conversation_id, user_id)
+                page[user_id] = self._unjournaled[conversation_id, user_id] = after
+                news.setdefault(seq, []).append(user_id)
+            elif (change := self.confirm(conversation_id, user_id, seqs=(seq,))) is not None:
+                for new in change.delivered:
+                    news.setdefault(new, []).append(user_id)
+        return news
+
     def confirm_broadcast(self, broadcast: str, user_id: str) -> None:
         """Note that a user has a broadcast (`names.broadcast`). No page is kept of it: it may have 100,000 readers."""
         self._unjournaled[broadcast, user_id] = Receipt(delivered=1)
@@ -161,6 +179,10 @@ class ReceiptBook:
     def _fold_own(self, receipt: Receipt, conversation_id: str, user_id: str) -> Receipt:
         """One's own messages need no confirmation: the watermark passes over them."""
         delivered = receipt.delivered
+        if not receipt.ahead and (
+            (following := self.message(conversation_id, delivered + 1)) is None or following.sender_id != user_id
+        ):
+            return receipt
         ahead = set(receipt.ahead)
         while (seq := delivered + 1) in ahead or (
             (message := self.message(conversation_id, seq)) is not None and message.sender_id == user_id

@@ -147,13 +147,8 @@ class Requests:
         self, partition: Partition, frame: AboutConversation, *, is_replay: bool
     ) -> Sequence[Saying]:
         match frame:
-            case Confirm() if names.broadcast_of(frame.conversation_id) is not None:
-                partition.receipts.confirm_broadcast(frame.conversation_id, frame.user_id)
-                return []
-            case Confirm():
-                return await self._confirm(partition, frame)
-            case Confirms():
-                return await self._confirm_all(partition, frame)
+            case Confirm() | Confirms():
+                return await self._confirmed(partition, frame)
             case History():
                 return await self._history(partition, frame)
             case Typing():
@@ -229,6 +224,20 @@ class Requests:
 
     # --- receipts ------------------------------------------------------------------------------
 
+    async def _confirmed(self, partition: Partition, frame: Confirm | Confirms) -> Sequence[Saying]:
+        match frame:
+            case Confirms():
+                standing = await self._standing(frame.conversation_id, frame.user_ids)
+                return await self._deliver(partition, frame.conversation_id, frame.seq, standing)
+            case Confirm() if names.broadcast_of(frame.conversation_id) is not None:
+                partition.receipts.confirm_broadcast(frame.conversation_id, frame.user_id)
+                return []
+            case Confirm(seqs=(seq,), up_to=0, message_id=None, read=False, event=None):
+                user_id = await self._conversations.standing(frame.user_id, frame.conversation_id)
+                return await self._deliver(partition, frame.conversation_id, seq, [user_id])
+            case _:
+                return await self._confirm(partition, frame)
+
     async def _confirm(self, partition: Partition, frame: Confirm) -> Sequence[Saying]:
         conversation_id, seqs, up_to = frame.conversation_id, frame.seqs, frame.up_to
         if frame.message_id is not None:
@@ -250,14 +259,53 @@ class Requests:
             sayings.append(answers.accepted(partition.number, frame.origin, payloads.Ok()))
         return sayings
 
-    async def _confirm_all(self, partition: Partition, frame: Confirms) -> Sequence[Saying]:
-        """One message, acknowledged by several users' devices. Who may not confirm it is passed over."""
+    async def _deliver(self, partition: Partition, where: str, seq: int, user_ids: Collection[str]) -> Sequence[Saying]:
+        """Devices of these users acknowledged one message: one pass, and one status for who wrote it."""
+        book = partition.receipts
+        with suppress(StoreAway):  # receipts merge: what is noted now joins the rest when the store is back
+            await self._conversations.load_receipts(partition, where, user_ids)
+            for user_id in user_ids:
+                if book.receipt(where, user_id).delivered < seq - 1:
+                    passed = await self._unconfirmable(partition, where, user_id, (seq,))
+                    if passed:
+                        book.confirm(where, user_id, seqs=passed)
+        news = book.deliver(where, user_ids, seq)
         sayings: list[Saying] = []
-        for user_id in frame.user_ids:
-            confirm = Confirm(frame.origin, user_id, frame.conversation_id, (frame.seq,), at_ms=frame.at_ms)
-            with suppress(Refusal):
-                sayings += await self._confirm(partition, confirm)
+        for message in await self._messages_at(partition, where, news):
+            saying = await self._say_delivered(partition, message, news[message.seq])
+            if saying is not None:
+                sayings.append(saying)
         return sayings
+
+    async def _standing(self, conversation_id: str, user_ids: Collection[str]) -> list[str]:
+        """Those of these users who may confirm what is in a conversation, as they stand there."""
+        if names.is_pseudonymous(conversation_id):
+            standing: list[str] = []
+            for user_id in user_ids:
+                with suppress(Refusal):
+                    standing.append(await self._conversations.standing(user_id, conversation_id))
+            return standing
+        members = await self._conversations.participants(conversation_id)
+        return [user_id for user_id in user_ids if user_id in members]
+
+    async def _say_delivered(self, partition: Partition, message: Message, user_ids: Collection[str]) -> Saying | None:
+        """What the sender of a message hears of these users having it; nothing if it is no news."""
+        if message.key in partition.unsaved:
+            return None  # first it is `sent`; how far it has come is said with that
+        author = self._conversations.author(message)
+        if author is None or all(user_id in (message.sender_id, author.user_id) for user_id in user_ids):
+            return None
+        senders = (message.sender_id, author.user_id)
+        others = await self._conversations.counted(partition, message.conversation_id, *senders)
+        counts: payloads.Recipients | None = None
+        if others:
+            status, counts = self._conversations.progress(partition, message, others)
+        elif self._is_news(partition, message, {*user_ids, *senders}, is_read=False):
+            status = "delivered"
+        else:
+            return None
+        body = bodies.delivery_status(message, author, status, now_ms(), counts)
+        return answers.to_author(partition.number, author, "message_delivery_status", body)
 
     async def _unconfirmable(
         self, partition: Partition, conversation_id: str, user_id: str, seqs: tuple[int, ...]
@@ -305,8 +353,7 @@ class Requests:
             senders = (message.sender_id, author.user_id)
             others = await self._conversations.counted(partition, message.conversation_id, *senders)
             if others:
-                status = self._conversations.status(partition, message, others)
-                counts = self._conversations.counts(partition, message, others)
+                status, counts = self._conversations.progress(partition, message, others)
             elif self._is_news(partition, message, (change.user_id, *senders), is_read=is_read):
                 status, counts = ("read" if is_read else "delivered"), None
             else:
@@ -319,14 +366,18 @@ class Requests:
 
     async def _messages_of(self, partition: Partition, change: Change) -> list[Message]:
         """The messages a change is about that others wrote, in order."""
-        seqs = set(change.delivered) | set(change.read)
-        at_hand = (partition.receipts.message(change.conversation_id, seq) for seq in seqs)
+        messages = await self._messages_at(partition, change.conversation_id, {*change.delivered, *change.read})
+        return [message for message in messages if message.sender_id != change.user_id]
+
+    async def _messages_at(self, partition: Partition, conversation_id: str, seqs: Collection[int]) -> list[Message]:
+        """The messages at these places, in order."""
+        at_hand = (partition.receipts.message(conversation_id, seq) for seq in seqs)
         messages = [message for message in at_hand if message is not None]
-        unknown = seqs - {message.seq for message in messages}
-        if unknown:
+        if len(messages) < len(seqs):
+            unknown = set(seqs).difference(message.seq for message in messages)
             with suppress(StoreAway):  # their senders see it when they look at the history
-                messages += await self._store.at(change.conversation_id, unknown)
-        return sorted((m for m in messages if m.sender_id != change.user_id), key=lambda m: m.seq)
+                messages += await self._store.at(conversation_id, unknown)
+        return sorted(messages, key=lambda message: message.seq)
 
     def _is_news(self, partition: Partition, message: Message, but: Collection[str], *, is_read: bool) -> bool:
         """In a group too large to count, the first member who has (or has read) a message is news."""

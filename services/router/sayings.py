@@ -5,12 +5,13 @@ every sender hears `sent` once it is so, and no status goes back.
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 
 from libs.clock import now_ms
 from libs.streams import consumer
 from libs.wire import names, payloads
-from libs.wire.frames import Answer, Confirm, History, Inbound, Join, Origin, Search, Send, Typing
+from libs.wire.frames import Answer, Confirm, Confirms, History, Inbound, Join, Origin, Search, Send, Typing
 from services.router import answers, bodies
 from services.router.anonymity import Author, author_of
 from services.router.aside import Aside
@@ -18,7 +19,7 @@ from services.router.batch import Verdict, Work
 from services.router.conversations import Conversations
 from services.router.metrics import RouterMetrics
 from services.router.partition import Partition
-from services.router.requests import Request, Requests
+from services.router.requests import AboutConversation, Request, Requests
 from services.router.routing import Saying, ToUsers
 from services.router.store import Message, StoreAway
 
@@ -39,7 +40,23 @@ class Sayings:
         self._requests = requests
         self._aside = aside
         self._metrics = metrics
+        self._counted = {
+            outcome: metrics.messages.labels(outcome) for outcome in ("sent", "queued", "repeat", "refused")
+        }
         self._partitions = partitions
+
+    async def prepare(self, works: Sequence[Work]) -> None:
+        """Have at hand what the confirmations of a batch will ask for."""
+        asked: list[tuple[Partition, str, Collection[str]]] = []
+        for work in works:
+            for frame in work.frames:
+                match frame:
+                    case Confirms():
+                        asked.append((work.partition, frame.conversation_id, frame.user_ids))
+                    case Confirm(message_id=None, bare_id=None) if names.is_conversation(frame.conversation_id):
+                        asked.append((work.partition, frame.conversation_id, (frame.user_id,)))
+        if asked:
+            await self._conversations.prepare(asked)
 
     async def of_batch(self, work: Work, forwarded: list[tuple[int, Inbound]], *, is_saved: bool) -> list[Saying]:
         """Everything about one partition's frames. What is for another partition is added to `forwarded`."""
@@ -58,13 +75,14 @@ class Sayings:
 
     async def _of_verdicts(self, work: Work, forwarded: list[tuple[int, Inbound]], *, is_saved: bool) -> list[Saying]:
         sayings: list[Saying] = []
+        outcomes: list[str] = []
         number = work.partition.number
         for verdict in work.verdicts:
             send = verdict.send
             if verdict.message is not None:
                 is_unsaved = verdict.message.key in work.partition.unsaved and not is_saved
                 status = "queued" if is_unsaved else "sent"
-                self._metrics.messages.labels(status if verdict.is_new else "repeat").inc()
+                outcomes.append(status if verdict.is_new else "repeat")
                 author = self._author(send, verdict.message)
                 # An earlier owner of the partition may have answered `queued`, and a second answer is not read.
                 is_retold = work.is_replay and verdict.was_placed and status != "queued"
@@ -81,10 +99,12 @@ class Sayings:
                 conversation_id = verdict.forwarded.draft.conversation_id
                 forwarded.append((names.partition_of(conversation_id, self._partitions), verdict.forwarded))
             elif verdict.refusal is not None:
-                self._metrics.messages.labels("refused").inc()
+                outcomes.append("refused")
                 self._metrics.refusals.labels(verdict.refusal.code.value).inc()
                 error = bodies.message_error(verdict.refusal, send.draft.client_message_id, send.draft.client_id)
                 sayings.append(answers.refused(number, send.origin, verdict.refusal, ("message_error", error)))
+        for outcome, count in Counter(outcomes).items():
+            self._counted[outcome].inc(count)
         return sayings
 
     async def _of_untold(self, work: Work) -> list[Saying]:
@@ -144,27 +164,37 @@ class Sayings:
             return []
         missing = _missing(partition, message, recipients)
         sayings = [_to(partition.number, message, missing, bodies.new_message(message))]
-        status = self._conversations.status(partition, message, others)
+        status, counts = self._conversations.progress(partition, message, others)
         if status != "sent":
-            counts = self._conversations.counts(partition, message, others)
             sayings.append(_status(partition.number, message, author, status, counts))
         return sayings
 
     async def _of_requests(self, work: Work, forwarded: list[tuple[int, Inbound]]) -> list[Saying]:
-        """Everything in the batch that is not a message."""
-        sayings: list[Saying] = []
-        rest: list[Request] = []
+        """Everything in the batch that is not a message.
+
+        Confirmations, of which there are most, have all at hand and are answered as they are met; the others may wait
+        for the store, together.
+        """
+        results: list[Sequence[Saying] | AboutConversation] = []
+        waiting: list[tuple[int, Request]] = []
         for frame in work.frames:
-            if isinstance(frame, Search):
-                sayings += self._aside.ask_nowait(work.partition, frame)
+            if isinstance(frame, Confirm | Confirms):
+                results.append(await self._requests.answer(work.partition, frame))
+            elif isinstance(frame, Search):
+                results.append(self._aside.ask_nowait(work.partition, frame))
             elif not isinstance(frame, Send):
-                rest.append(frame)
-        answering = (self._requests.answer(work.partition, frame, is_replay=work.is_replay) for frame in rest)
-        for result in await asyncio.gather(*answering):
+                waiting.append((len(results), frame))
+                results.append(())
+        if waiting:
+            answering = (self._requests.answer(work.partition, frame, is_replay=work.is_replay) for _, frame in waiting)
+            for (place, _), result in zip(waiting, await asyncio.gather(*answering), strict=True):
+                results[place] = result
+        sayings: list[Saying] = []
+        for result in results:
             match result:
-                case Confirm() | History() | Join() | Typing():
+                case Confirm() | Confirms() | History() | Join() | Typing():
                     forwarded.append((names.partition_of(result.conversation_id, self._partitions), result))
-                case list():
+                case _:
                     sayings += result
         return sayings
 

@@ -8,6 +8,7 @@ token, and the stream from its beginning. What was done before is found done.
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from typing import Final, Protocol
@@ -88,6 +89,7 @@ class Worker:
         self._reader = reader
         self._store = store
         self._metrics = metrics
+        self._decide_s = metrics.stage_s.labels("decide")
         self._router = router
         self._read_entries = read_entries
         self._parked_frames_max = parked_frames_max
@@ -180,7 +182,7 @@ class Worker:
                 await self._arrive(line)
                 works = await self._read_batch(line)
                 if works:
-                    with self._metrics.stage_s.labels("decide").time():
+                    with self._decide_s.time():
                         await line.stages.decide(works)
                     await line.decided.put(works)
             except AWAY as error:
@@ -231,6 +233,8 @@ class Worker:
             frames = sum(len(work.frames) for work in works)
             line.pace.note(frames)
             self._metrics.batch_frames.observe(frames)
+            for kind, count in Counter(type(frame) for work in works for frame in work.frames).items():
+                self._metrics.frames.labels(kind.__name__.lower()).inc(count)
         return works
 
     def _work(self, partition: Partition, entries: list[consumer.Entry]) -> Work:
@@ -239,10 +243,9 @@ class Worker:
             if entry.frames is None:
                 continue
             read, unreadable = codec.unpack_inbound(entry.frames)
-            frames += map(self._opened, read)
-            self._metrics.unreadable.inc(unreadable)
-        for frame in frames:
-            self._metrics.frames.labels(type(frame).__name__.lower()).inc()
+            frames += [self._opened(frame) if isinstance(frame, SealedFrame) else frame for frame in read]
+            if unreadable:
+                self._metrics.unreadable.inc(unreadable)
         partition.position = entries[-1].id
         is_replay = consumer.is_up_to(entries[0].id, partition.answered_up_to)
         return Work(partition, frames, entries[-1].id, is_replay=is_replay)

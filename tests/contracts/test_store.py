@@ -396,6 +396,8 @@ async def test_receipts_are_answered_for_those_asked_about(store: Store) -> None
     assert await store.receipts(RAMA_SITA) == {"sita": Receipt(1, 1), "rama": Receipt(1)}
     assert await store.receipts(RAMA_SITA, ["sita", "nobody"]) == {"sita": Receipt(1, 1)}
     assert await store.receipts(RAMA_SITA, []) == {}
+    asked = [(RAMA_SITA, "sita"), (RAMA_SITA, "nobody"), (names.direct("rama", "lava"), "sita")]
+    assert await store.receipts_of(asked) == {(RAMA_SITA, "sita"): Receipt(1, 1)}
     assert await store.receipts(names.direct("rama", "lava")) == {}
 
 

@@ -123,11 +123,15 @@ class Messages:
         return _in_order(await self._reader.read(_AT, conversation_id, json_of(seqs)))
 
     async def receipts(self, conversation_id: str, user_ids: Collection[str] | None = None) -> dict[str, Receipt]:
-        if user_ids is None:
-            text = await self._reader.read(_RECEIPTS, conversation_id)
-        else:
-            text = await self._reader.read(_RECEIPTS_OF, json_of([(conversation_id, user_id) for user_id in user_ids]))
+        if user_ids is not None:
+            found = await self.receipts_of([(conversation_id, user_id) for user_id in user_ids])
+            return {user_id: receipt for (_, user_id), receipt in found.items()}
+        text = await self._reader.read(_RECEIPTS, conversation_id)
         return {user_id: receipt for _, user_id, receipt in _receipts.decode(text) if receipt != Receipt()}
+
+    async def receipts_of(self, members: Collection[tuple[str, str]]) -> dict[tuple[str, str], Receipt]:
+        text = await self._reader.read(_RECEIPTS_OF, json_of(members))
+        return {(where, user_id): receipt for where, user_id, receipt in _receipts.decode(text) if receipt != Receipt()}
 
     async def save_receipts(self, rows: Sequence[ReceiptRow]) -> None:
         if rows:

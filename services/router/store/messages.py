@@ -122,6 +122,10 @@ class Messages(Protocol):
         """The receipts of a conversation's members who have any, or of those among `user_ids`."""
         ...
 
+    async def receipts_of(self, members: Collection[tuple[str, str]]) -> dict[tuple[str, str], Receipt]:
+        """The receipts of these (conversation, user), of those who have any."""
+        ...
+
     async def save_receipts(self, rows: Sequence[ReceiptRow]) -> None:
         """Merge receipts into what is there: a row that holds less changes nothing (never goes back).
 

@@ -156,6 +156,10 @@ class FakeStore:
             if where == conversation_id and (user_ids is None or user in user_ids)
         }
 
+    async def receipts_of(self, members: Collection[tuple[str, str]]) -> dict[tuple[str, str], Receipt]:
+        self._ask("receipts")
+        return {whose: self.marks[whose] for whose in members if whose in self.marks}
+
     async def save_receipts(self, rows: Sequence[ReceiptRow]) -> None:
         self._ask("save_receipts")
         for row in rows:
