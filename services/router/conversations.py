@@ -30,6 +30,15 @@ class Conversations:
         group = self._people.group(group_id)
         return group.members if group is not None else frozenset()
 
+    def members_at_hand(self, conversation_id: str) -> Collection[str] | None:
+        """Everyone in a conversation, if that is known, and few enough for their receipts to be counted."""
+        members: Collection[str] | None = names.direct_pair(conversation_id)
+        if members is None:
+            with suppress(StoreAway):
+                group = self._people.group(names.group_of(conversation_id) or "")
+                members = group.members if group is not None else None
+        return members if members is not None and len(members) <= self._counted_members else None
+
     async def check_participant(self, user_id: str, conversation_id: str) -> None:
         """May this user read this conversation? Raises `Refusal`."""
         group_id = names.group_of(conversation_id)
@@ -89,14 +98,7 @@ class Conversations:
 
     def _concerned(self, conversation_id: str, user_ids: Collection[str]) -> Collection[str]:
         """Whose receipts a confirmation needs: of who confirms, and of all whose receipts are counted."""
-        pair = names.direct_pair(conversation_id)
-        if pair is not None:
-            return pair
-        with suppress(StoreAway):
-            group = self._people.group(names.group_of(conversation_id) or "")
-            if group is not None and len(group.members) <= self._counted_members:
-                return group.members
-        return user_ids
+        return self.members_at_hand(conversation_id) or user_ids
 
     async def counted(self, partition: Partition, conversation_id: str, *senders: str) -> frozenset[str]:
         """The others, besides the sender by all their names, whose receipts are counted; nobody in a large group."""

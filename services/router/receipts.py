@@ -60,8 +60,11 @@ class ReceiptBook:
 
     def known(self, conversation_id: str) -> dict[str, Receipt]:
         """The receipts at hand of a conversation, by user."""
-        page = self._conversations.setdefault(conversation_id, {})
-        self._conversations.move_to_end(conversation_id)
+        page = self._conversations.get(conversation_id)
+        if page is not None:
+            self._conversations.move_to_end(conversation_id)
+            return page
+        page = self._conversations[conversation_id] = {}
         if len(self._conversations) > _CONVERSATIONS:
             self._conversations.popitem(last=False)
         return page
@@ -120,6 +123,15 @@ class ReceiptBook:
             delivered=tuple(sorted(seq for seq in touched if not before.has(seq)))[-_TOLD:],
             read=tuple(range(max(before.read, after.read - _TOLD) + 1, after.read + 1)),
         )
+
+    def is_next(self, conversation_id: str, user_ids: Iterable[str], seq: int) -> bool:
+        """Whether `seq` is the next message for each of these members, who miss none before it."""
+        page = self.known(conversation_id)
+        for user_id in user_ids:
+            receipt = page.get(user_id)
+            if receipt is None or receipt.ahead or receipt.delivered != seq - 1:
+                return False
+        return True
 
     def deliver(self, conversation_id: str, user_ids: Iterable[str], seq: int) -> dict[int, list[str]]:
         """Note that these members have one message. By seq, who has it now and had it not before.

@@ -224,6 +224,34 @@ class Requests:
 
     # --- receipts ------------------------------------------------------------------------------
 
+    def confirmed_nowait(self, partition: Partition, frame: Confirm | Confirms) -> Sequence[Saying] | None:
+        """What is said to the confirmation of the next message, with all at hand as it nearly always is.
+
+        Else None, and nothing was noted: `answer` finds out the rest.
+        """
+        match frame:
+            case Confirms(seq=seq, user_ids=user_ids):
+                pass
+            case Confirm(seqs=(seq,), user_id=user_id, up_to=0, message_id=None, read=False, event=None, bare_id=None):
+                user_ids = (user_id,)
+            case _:
+                return None
+        where, book = frame.conversation_id, partition.receipts
+        message, members = book.message(where, seq), self._conversations.members_at_hand(where)
+        author = self._conversations.author(message) if message is not None else None
+        if message is None or author is None or author.is_hidden or members is None:
+            return None
+        page = book.known(where)
+        confirming = [user_id for user_id in user_ids if user_id in members]
+        others = [user_id for user_id in members if user_id != message.sender_id]
+        if not confirming or not all(map(page.__contains__, others)) or not book.is_next(where, confirming, seq):
+            return None
+        book.deliver(where, confirming, seq)
+        if message.key in partition.unsaved or confirming == [message.sender_id]:
+            return ()
+        status, counts = self._conversations.progress(partition, message, others)
+        return [_say_status(partition, message, author, status, counts)]
+
     async def _confirmed(self, partition: Partition, frame: Confirm | Confirms) -> Sequence[Saying]:
         match frame:
             case Confirms():
@@ -304,8 +332,7 @@ class Requests:
             status = "delivered"
         else:
             return None
-        body = bodies.delivery_status(message, author, status, now_ms(), counts)
-        return answers.to_author(partition.number, author, "message_delivery_status", body)
+        return _say_status(partition, message, author, status, counts)
 
     async def _unconfirmable(
         self, partition: Partition, conversation_id: str, user_id: str, seqs: tuple[int, ...]
@@ -358,8 +385,7 @@ class Requests:
                 status, counts = ("read" if is_read else "delivered"), None
             else:
                 continue
-            body = bodies.delivery_status(message, author, status, now_ms(), counts)
-            sayings.append(answers.to_author(partition.number, author, "message_delivery_status", body))
+            sayings.append(_say_status(partition, message, author, status, counts))
             if is_read:
                 newest_read[message.sender_id] = author, message
         return sayings + _say_read(partition.number, frame, newest_read)
@@ -413,6 +439,13 @@ class Requests:
                 event = _EVENT_OF.get(type(frame), "")
         body = payloads.encode(payloads.ErrorEvent(refusal.code.value, refusal.message, event))
         return [answers.refused(number, frame.origin, refusal, ("error", body))]
+
+
+def _say_status(
+    partition: Partition, message: Message, author: Author, status: str, counts: payloads.Recipients | None
+) -> Saying:
+    body = bodies.delivery_status(message, author, status, now_ms(), counts)
+    return answers.to_author(partition.number, author, "message_delivery_status", body)
 
 
 def _sign_in_refusal(user: User | None, issued_at_ms: int) -> Code | None:
