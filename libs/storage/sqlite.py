@@ -13,6 +13,7 @@ import asyncio
 import math
 import sqlite3
 import time
+from bisect import bisect_left
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import cache
@@ -31,8 +32,8 @@ T = TypeVar("T")
 
 # The JSON operators of the queries.
 _SQLITE_NEEDED: Final = (3, 38, 0)
-# One statement's worth. More rows save few steps and cost more in filling up (see `write_rows`).
-_ROWS_A_STATEMENT: Final = 64
+# Rows to a statement. More than the most save few steps; with fewer sizes more is filled up (see `write_rows`).
+_SIZES: Final = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 # Between two tries to switch a new file to WAL, where SQLite itself does not wait for another writer.
 _WAL_RETRY_S: Final = 0.01
 _MISTAKES: Final = (sqlite3.DataError, sqlite3.IntegrityError, sqlite3.NotSupportedError, sqlite3.ProgrammingError)
@@ -155,13 +156,13 @@ def transaction(db: sqlite3.Connection) -> Iterator[None]:
 def write_rows(db: sqlite3.Connection, statement: str, rows: Sequence[tuple[Any, ...]]) -> int:
     """How many rows were written, in one step for each 64. `statement` has `{}` where its rows go.
 
-    A part is filled up to a power of two by repeating its last row, which changes nothing as the statements
-    are idempotent, so that there are seven shapes of each to compile and not one for every size.
+    A part is filled up to the next size by repeating its last row, which changes nothing as the statements
+    are idempotent, so that there are twelve shapes of each to compile and not sixty-four.
     """
     written = 0
-    for start in range(0, len(rows), _ROWS_A_STATEMENT):
-        part = rows[start : start + _ROWS_A_STATEMENT]
-        full = 1 << (len(part) - 1).bit_length()
+    for start in range(0, len(rows), _SIZES[-1]):
+        part = rows[start : start + _SIZES[-1]]
+        full = _SIZES[bisect_left(_SIZES, len(part))]
         values = [value for row in part for value in row]
         values.extend(part[-1] * (full - len(part)))
         written += db.execute(_shape(statement, len(part[0]), full), values).rowcount

@@ -37,7 +37,7 @@ class RouterSettings(settings.PartitionedSettings, frozen=True, kw_only=True):
     ] = 100
     linger_ms: Annotated[
         float, Meta(ge=0, le=100, description="Under load a router begins a batch this often; when idle, at once.")
-    ] = 25.0
+    ] = 40.0
     parked_frames_max: Annotated[
         int, Meta(ge=1, description="Frames held while the store is away; then reading stops, and gateways refuse.")
     ] = 20_000

@@ -159,7 +159,7 @@ class Messages:
 def _save(db: sqlite3.Connection, messages: Sequence[Message]) -> list[Saved]:
     with transaction(db):
         written = write_rows(db, _INSERT_MESSAGES, [msgspec.structs.astuple(message) for message in messages])
-        index(db, written)
+        index(db, messages, written)
         outcomes = [Saved.SAVED] * len(messages) if written == len(messages) else _outcomes(db, messages)
         saved = {m.conversation_id for m, outcome in zip(messages, outcomes, strict=True) if outcome is Saved.SAVED}
         pairs = [(id_, user_id) for id_ in saved for user_id in names.direct_pair(id_) or ()]

@@ -10,7 +10,7 @@ With `ascii` it takes all that is not ASCII for letters, and is given words with
 
 import sqlite3
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from hashlib import blake2b
 from typing import Final
@@ -19,6 +19,7 @@ import msgspec
 
 from libs.lifecycle import Unstartable
 from libs.storage.sqlite import json_of, read
+from services.router.store import Message
 
 # Letters, digits, and the signs that stand above, below and around them; `Co` is for fonts of one's own.
 _OF_WORDS: Final = ("L", "N", "M", "Co")
@@ -97,10 +98,17 @@ def check() -> None:
             )
 
 
-def index(db: sqlite3.Connection, written: int) -> None:
-    """Index the messages that the last insert wrote, in its transaction."""
-    found = _written.decode(read(db, _WRITTEN, (written,))) if written else []
-    entries = [(conversation_id, seq, entry(conversation_id, text)) for _, conversation_id, seq, text in sorted(found)]
+def index(db: sqlite3.Connection, messages: Sequence[Message], written: int) -> None:
+    """Index those of `messages` that the last insert wrote, in its transaction. It wrote nearly always all."""
+    if written == len(messages):
+        found = [
+            (one.conversation_id, one.seq, one.content)
+            for one in messages
+            if not one.is_void and one.encryption_level == "standard"
+        ]
+    else:
+        found = [row[1:] for row in sorted(_written.decode(read(db, _WRITTEN, (written,))))] if written else []
+    entries = [(conversation_id, seq, entry(conversation_id, text)) for conversation_id, seq, text in found]
     entries = [one for one in entries if one[2]]
     if entries:
         last = db.execute(_NUMBER, (json_of([one[:2] for one in entries]),)).lastrowid or 0
