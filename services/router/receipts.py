@@ -127,11 +127,10 @@ class ReceiptBook:
     def is_next(self, conversation_id: str, user_ids: Iterable[str], seq: int) -> bool:
         """Whether `seq` is the next message for each of these members, who miss none before it."""
         page = self.known(conversation_id)
-        for user_id in user_ids:
-            receipt = page.get(user_id)
-            if receipt is None or receipt.ahead or receipt.delivered != seq - 1:
-                return False
-        return True
+        return all(
+            (receipt := page.get(user_id)) is not None and self._is_next(receipt, conversation_id, user_id, seq)
+            for user_id in user_ids
+        )
 
     def deliver(self, conversation_id: str, user_ids: Iterable[str], seq: int) -> dict[int, list[str]]:
         """Note that these members have one message. By seq, who has it now and had it not before.
@@ -142,7 +141,7 @@ class ReceiptBook:
         news: dict[int, list[str]] = {}
         for user_id in user_ids:
             before = page.get(user_id) or self.receipt(conversation_id, user_id)
-            if before.delivered == seq - 1 and not before.ahead:
+            if self._is_next(before, conversation_id, user_id, seq):
                 after = self._fold_own(Receipt(seq, before.read), conversation_id, user_id)
                 page[user_id] = self._unjournaled[conversation_id, user_id] = after
                 news.setdefault(seq, []).append(user_id)
@@ -187,6 +186,18 @@ class ReceiptBook:
         for row in settled:
             del self._journal[row.conversation_id, row.user_id]
         return settled
+
+    def _is_next(self, receipt: Receipt, conversation_id: str, user_id: str, seq: int) -> bool:
+        """Whether nothing is between the watermark and `seq` but own messages."""
+        if receipt.ahead:
+            return False
+        following = receipt.delivered + 1
+        while following < seq:
+            message = self.message(conversation_id, following)
+            if message is None or message.sender_id != user_id:
+                return False
+            following += 1
+        return following == seq
 
     def _fold_own(self, receipt: Receipt, conversation_id: str, user_id: str) -> Receipt:
         """One's own messages need no confirmation: the watermark passes over them."""

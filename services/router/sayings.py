@@ -179,7 +179,7 @@ class Sayings:
         waiting: list[tuple[int, Request]] = []
         for frame in work.frames:
             if isinstance(frame, Confirm | Confirms):
-                said = self._requests.confirmed_nowait(work.partition, frame)
+                said = self._requests.confirmations.answer_nowait(work.partition, frame)
                 results.append(said if said is not None else await self._requests.answer(work.partition, frame))
             elif isinstance(frame, Search):
                 results.append(self._aside.ask_nowait(work.partition, frame))
