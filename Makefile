@@ -18,10 +18,10 @@ DEV := $(VENV)/.installed-dev
 NODE := $(CLIENTS)/node_modules/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help up test bench check fmt docs lock clean pip need-node
+.PHONY: help up test bench microbench check fmt docs lock clean pip need-node
 
 help: ## list these commands
-	@awk 'BEGIN {FS = ":[^#]*## "} /^[a-z-]+:[^#]*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":[^#]*## "} /^[a-z-]+:[^#]*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 up: $(LOCAL) ## run the whole cluster on this machine, until Ctrl-C
 	@exec $(BIN)/talowa up
@@ -31,6 +31,9 @@ test: $(DEV) $(NODE) ## run all tests
 
 bench: $(LOCAL) ## latency and CPU a message of a local cluster, at two rates (about a minute)
 	@for rate in 200 800; do echo "$$rate messages/s"; $(BIN)/python -m loadtests.latency --rate $$rate $(ARGS) || exit 1; done
+
+microbench: $(DEV) ## what the hot paths cost, each by itself (tests/bench)
+	@exec $(BIN)/pytest tests/bench $(ARGS)
 
 check: $(DEV) ## what CI runs first: format, lint, types, import contracts, dead code
 	$(BIN)/ruff format --check .

@@ -45,6 +45,11 @@ class Pipe:
         """Whether no reply is still to come."""
         return self._wire is None or not self._wire.calls
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the next command connects anew."""
+        return self._wire is None or self._wire.is_over
+
     async def call(self, commands: Sequence[type_of_command]) -> list[Any]:
         """The reply to each, errors in their places. Raises redis-py's `ConnectionError`, `TimeoutError`; `OSError`."""
         wire = self._wire

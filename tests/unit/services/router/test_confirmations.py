@@ -1,0 +1,144 @@
+"""Confirmations as sets: one pass over who acknowledged a message, and one status for who wrote it."""
+
+import json
+from typing import Any
+
+import pytest
+
+from libs import keys
+from libs.broker import Broker
+from libs.wire import names
+from libs.wire.frames import Confirms, Inbound, Origin
+from services.router.batch import Work
+from services.router.partition import Partition
+from services.router.store import Group, Receipt, User
+from tests.unit.services.router.fakes import EVERYTHING, FIELD, RAMA_SITA, FakeStore, message
+from tests.unit.services.router.test_delivery import Desk, confirm, emits, send
+
+BIG = names.group("big")
+MEMBERS = tuple(f"member{number}" for number in range(150))
+
+
+@pytest.fixture
+def desk(store: FakeStore, broker: Broker) -> Desk:
+    store.people |= {user: User(user, user.title()) for user in MEMBERS}
+    store.teams["big"] = Group("big", "Big", frozenset({"rama", *MEMBERS}))
+    return Desk(store, broker)
+
+
+def confirms(seq: int, *users: str, conversation_id: str = FIELD) -> Confirms:
+    return Confirms(Origin("g2", "gathered"), conversation_id, seq, users)
+
+
+async def statuses(desk: Desk) -> list[dict[str, Any]]:
+    """What rama is told of messages, since it was last asked."""
+    return [json.loads(frame.body) for frame in emits(await desk.heard("g1"), "message_delivery_status")]
+
+
+async def prepared(desk: Desk, *frames: Inbound) -> Partition:
+    """A partition in which these were sent."""
+    partition = await desk.open()
+    await desk.deliver(partition, *frames)
+    await desk.heard("g1")
+    return partition
+
+
+async def test_several_who_have_a_message_are_one_status(desk: Desk) -> None:
+    """With all of them counted, and each of them noted."""
+    partition = await prepared(desk, send("a", FIELD))
+    await desk.deliver(partition, confirms(1, "sita", "lata"))
+    (status,) = await statuses(desk)
+    assert (status["status"], status["recipients"]) == ("delivered", {"total": 2, "delivered": 2, "read": 0})
+    assert await desk.broker.command("HLEN", keys.receipts(0)) == 2
+    await desk.deliver(partition, confirms(1, "lata", "sita"))
+    assert await statuses(desk) == []
+
+
+async def test_who_is_no_member_is_passed_over(desk: Desk) -> None:
+    """The others count: a member who was removed meanwhile takes nothing from them."""
+    partition = await prepared(desk, send("a", FIELD))
+    await desk.deliver(partition, confirms(1, "ravi", "sita"))
+    (status,) = await statuses(desk)
+    assert status["recipients"] == {"total": 2, "delivered": 1, "read": 0}
+    assert partition.receipts.receipt(FIELD, "ravi") == Receipt()
+    await desk.deliver(partition, confirms(1, "ravi", conversation_id=RAMA_SITA))
+    assert await statuses(desk) == []
+
+
+async def test_out_of_order_they_wait_for_what_is_before(desk: Desk) -> None:
+    """The watermark moves when the gap is closed, and each message is told once."""
+    partition = await prepared(desk, send("a"), send("b"), send("c"))
+    for seq in (3, 1, 2):
+        await desk.deliver(partition, confirms(seq, "sita", conversation_id=RAMA_SITA))
+    assert [status["seq"] for status in await statuses(desk)] == [3, 1, 2]
+    assert partition.receipts.receipt(RAMA_SITA, "sita") == Receipt(3)
+
+
+async def test_between_ones_own_messages_nothing_is_missing(desk: Desk) -> None:
+    """Who answers what they get has all before it, though nobody confirms their own."""
+    partition = await prepared(desk, send("a"), send("b", sender="sita"), send("c"))
+    for seq in (1, 3):
+        await desk.deliver(partition, confirms(seq, "sita", conversation_id=RAMA_SITA))
+    assert partition.receipts.receipt(RAMA_SITA, "sita") == Receipt(3)
+    assert [status["seq"] for status in await statuses(desk)] == [1, 3]
+
+
+async def test_in_a_large_group_the_first_to_have_a_message_is_news(desk: Desk) -> None:
+    """One status without counts, and all of them noted; the others after them are none."""
+    partition = await prepared(desk, send("a", BIG))
+    await desk.deliver(partition, confirms(1, *MEMBERS[:100], conversation_id=BIG))
+    (status,) = await statuses(desk)
+    assert status["status"] == "delivered"
+    assert "recipients" not in status
+    await desk.deliver(partition, confirms(1, *MEMBERS[100:], conversation_id=BIG))
+    assert await statuses(desk) == []
+    assert await desk.broker.command("HLEN", keys.receipts(0)) == len(MEMBERS)
+
+
+async def test_a_batch_asks_the_store_once_for_all_receipts(desk: Desk) -> None:
+    """However many conversations its confirmations are about."""
+    partition = await desk.open()
+    desk.store.put(message(1), message(1, FIELD), message(1, BIG))
+    desk.store.marks[FIELD, "lata"] = Receipt(1, 1)
+    desk.store.asked.clear()
+    await desk.deliver(
+        partition, confirms(1, "sita"), confirm("sita", 1), confirms(1, MEMBERS[0], MEMBERS[1], conversation_id=BIG)
+    )
+    assert desk.store.asked.count("receipts") == 1
+    assert [(status["status"], status["conversationId"]) for status in await statuses(desk)] == [
+        ("read", FIELD),
+        ("delivered", RAMA_SITA),
+        ("delivered", BIG),
+    ]
+
+
+async def test_sets_are_noted_while_the_store_is_away(desk: Desk) -> None:
+    """What it cannot say is asked for again when it is back."""
+    partition = await prepared(desk, send("a", FIELD))
+    desk.store.away = set(EVERYTHING)
+    await desk.deliver(partition, confirms(1, "sita", "lata"))
+    assert partition.receipts.receipt(FIELD, "sita").has(1)
+    assert partition.receipts.receipt(FIELD, "lata").has(1)
+
+
+async def test_one_alone_is_as_a_set_of_one(desk: Desk) -> None:
+    """Gateways that do not gather are told the same."""
+    partition = await prepared(desk, send("a"), send("b"))
+    await desk.deliver(partition, confirm("sita", 1))
+    await desk.deliver(partition, confirms(2, "sita", conversation_id=RAMA_SITA))
+    one, other = await statuses(desk)
+    assert one["recipients"] == other["recipients"] == {"total": 1, "delivered": 1, "read": 0}
+
+
+async def test_what_is_confirmed_before_it_is_saved_is_told_with_sent(desk: Desk) -> None:
+    """No status overtakes `sent`."""
+    partition = await desk.open()
+    desk.store.away = {"save"}
+    work: Work = await desk.deliver(partition, send("a"))
+    await desk.heard("g1")
+    await desk.deliver(partition, confirms(1, "sita", conversation_id=RAMA_SITA))
+    assert await statuses(desk) == []
+    desk.come_back()
+    await desk.delivery.unpark()
+    assert [status["status"] for status in await statuses(desk)] == ["sent", "delivered"]
+    assert work.partition is partition
