@@ -5,6 +5,17 @@
 
 VENV ?= .venv
 PYTHON ?= python3
+# Settings of `make load`, as in `make load USERS=2000 RATE=20 TIME=5m PROFILE=3g`: people · messages a second of all
+# together · how long, from the first to come to the last to write · 2g, 3g or 4g links (none: this machine's own) ·
+# worker processes · people who come a second (none: all within 30 s) · gateways of a cluster that runs already, by
+# commas (none: a cluster of its own).
+USERS ?= 300
+RATE ?= 20
+TIME ?= 1m
+PROFILE ?=
+WORKERS ?= 2
+SPAWN ?=
+URL ?=
 # More for the command at hand: `make test ARGS="-k broker -x"`, `make lock ARGS=--upgrade`.
 ARGS ?=
 
@@ -14,11 +25,12 @@ CLIENTS := tests/cluster/clients
 
 # Stamps say what was installed; each is older than the file it was made from when that has changed.
 LOCAL := $(VENV)/.installed-local
+LOADTESTS := $(VENV)/.installed-loadtests
 DEV := $(VENV)/.installed-dev
 NODE := $(CLIENTS)/node_modules/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help up test bench check fmt docs lock clean pip need-node
+.PHONY: help up test bench load check fmt docs lock clean pip need-node
 
 help: ## list these commands
 	@awk 'BEGIN {FS = ":[^#]*## "} /^[a-z-]+:[^#]*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +43,10 @@ test: $(DEV) $(NODE) ## run all tests
 
 bench: $(LOCAL) ## latency and CPU a message of a local cluster, at two rates (about a minute)
 	@for rate in 200 800; do echo "$$rate messages/s"; $(BIN)/python -m loadtests.latency --rate $$rate $(ARGS) || exit 1; done
+
+load: $(LOADTESTS) ## people on phones, on slow links if asked: make load USERS=2000 RATE=20 TIME=5m PROFILE=3g
+	@exec $(BIN)/python -m loadtests.load --users $(USERS) --rate $(RATE) --time $(TIME) --workers $(WORKERS) \
+		$(if $(PROFILE),--profile $(PROFILE)) $(if $(SPAWN),--spawn $(SPAWN)) $(if $(URL),--url $(URL)) $(ARGS)
 
 check: $(DEV) ## what CI runs first: format, lint, types, import contracts, dead code
 	$(BIN)/ruff format --check .
@@ -51,7 +67,7 @@ docs: $(DEV) ## make what is generated: docs/asyncapi.yaml, the settings in docs
 # registry: who installs decides where from.
 lock: pip ## pin all dependencies anew, with hashes: requirements/*.txt
 	@test -x $(BIN)/uv || $(PIP) install uv
-	@for extra in dev local gateway router presence; do \
+	@for extra in dev loadtests local gateway router presence; do \
 		echo "requirements/$$extra.txt"; \
 		$(BIN)/uv pip compile pyproject.toml --extra $$extra --output-file requirements/$$extra.txt \
 			$$(test $$extra = dev || echo --constraint requirements/dev.txt) \
@@ -70,11 +86,17 @@ $(LOCAL): requirements/local.txt pyproject.toml | pip
 	@$(PIP) install --quiet --no-deps -e .
 	@touch $@
 
+$(LOADTESTS): requirements/loadtests.txt pyproject.toml | pip
+	@echo "installing what plays people (requirements/loadtests.txt) …"
+	@$(PIP) install --require-hashes -r requirements/loadtests.txt
+	@$(PIP) install --quiet --no-deps -e .
+	@touch $(LOCAL) $@
+
 $(DEV): requirements/dev.txt pyproject.toml | pip
 	@echo "installing what the tests need (requirements/dev.txt) …"
 	@$(PIP) install --require-hashes -r requirements/dev.txt
 	@$(PIP) install --quiet --no-deps -e .
-	@touch $(LOCAL) $@
+	@touch $(LOCAL) $(LOADTESTS) $@
 
 $(NODE): $(CLIENTS)/package-lock.json | need-node
 	@echo "installing the JavaScript client ($(CLIENTS)) …"
