@@ -289,35 +289,35 @@ class Day(LoadTestShape):
 
     def tick(self) -> tuple[int, float] | None:
         """How many people there should be, asked once a second. None ends the test."""
-        if self.runner is None:
+        runner, books, now = self.runner, self._books, self.get_run_time()
+        if runner is None:
             return None
-        options, now = _options(self.runner.environment), self.get_run_time()
+        options = _options(runner.environment)
         people: int = options.num_users or 1
-        if self._books is not None:
-            if isinstance(self.runner, LocalRunner):
+        if books is not None:
+            if isinstance(runner, LocalRunner):
                 self.enter("local", Person.crew.report())
-            if self.runner.state == STATE_RUNNING:
-                self._books.close()
-            self._tell(self._books, now)
-            if options.run_time and now >= options.run_time and self._is_over(self._books, people, now):
-                self.verdict = self._books.judge(people)
+            if runner.state == STATE_RUNNING:
+                books.close()
+            self._tell(runner, books, now)
+            if options.run_time and now >= options.run_time and self._is_over(runner, books, people, now):
+                self.verdict = books.judge(people)
                 return None
         return people, options.spawn_rate or 1
 
-    def _is_over(self, books: Books, people: int, now: float) -> bool:
-        if self.runner is None or self._evening_at is None:
+    def _is_over(self, runner: Runner, books: Books, people: int, now: float) -> bool:
+        if self._evening_at is None:
             self._evening_at = now
-            if self.runner is not None:
-                self.runner.send_message("hush", None)
+            runner.send_message("hush", None)
             return False
         heard = all(report["hushed"] for report in self._workers.values())
-        settle_s: float = _options(self.runner.environment).settle
+        settle_s: float = _options(runner.environment).settle
         return now > self._evening_at + settle_s or (heard and books.is_settled(people))
 
-    def _tell(self, books: Books, now: float) -> None:
-        if self.runner is not None and now >= self._told_at + _PROGRESS_EVERY_S:
+    def _tell(self, runner: Runner, books: Books, now: float) -> None:
+        if now >= self._told_at + _PROGRESS_EVERY_S:
             self._told_at = now
-            sys.stdout.write(f"{now:5.0f} s  {self.runner.user_count:,} people  {books.sent:,} messages sent\n")
+            sys.stdout.write(f"{now:5.0f} s  {runner.user_count:,} people  {books.sent:,} messages sent\n")
             sys.stdout.flush()
 
 
@@ -343,7 +343,10 @@ def _add_options(parser: LocustArgumentParser) -> None:
 
 
 @events.init.add_listener
-def _listen(runner: Runner, **_: object) -> None:
+def _listen(environment: Environment, runner: Runner, **_: object) -> None:
+    options = _options(environment)
+    if not isinstance(runner, WorkerRunner) and not (environment.host and Path(options.tokens).is_file()):
+        sys.exit("--host names the gateways, and --tokens a file with people's tokens: see loadtests/README.md.")
     if not isinstance(runner, MasterRunner):
         runner.register_message("hush", _hush)
 
@@ -357,6 +360,7 @@ def _begin(environment: Environment, **_: object) -> None:
     """On the master first, whose options go to the workers with the first people to play."""
     options, runner, day = _options(environment), environment.runner, environment.shape_class
     tokens = Path(options.tokens).read_text(encoding="ascii").split()
+    tokens = tokens[: len(tokens) // 2 * 2]  # everyone has a partner
     if runner is not None and not isinstance(runner, WorkerRunner):
         options.run_id, options.people = secrets.token_hex(3), runner.target_user_count
         if isinstance(day, Day):

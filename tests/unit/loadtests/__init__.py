@@ -1,0 +1,1 @@
+"""Unit tests of the load tests: their pure parts, and the links."""
