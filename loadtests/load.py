@@ -202,6 +202,8 @@ def _cpu_s(cluster: Cluster | None) -> Counter[str]:
     """CPU seconds, user and system, of the processes of the cluster so far, by role."""
     used: Counter[str] = Counter()
     for running in cluster.state().processes if cluster is not None else ():
+        if running.pid is None:  # somebody has killed it just now
+            continue
         stat = Path(f"/proc/{running.pid}/stat").read_text(encoding="ascii")
         fields = stat.rpartition(")")[2].split()
         used[running.role] += (int(fields[11]) + int(fields[12])) / _TICKS  # type: ignore[assignment]
