@@ -82,7 +82,6 @@ async def run(given: argparse.Namespace) -> int:
     task = asyncio.current_task()
     if task is not None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    out = _folder(given)
     async with AsyncExitStack() as stack:
         private = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="talowa-load-")))
         target = (
@@ -96,6 +95,7 @@ async def run(given: argparse.Namespace) -> int:
         if given.profile:
             lifecycle.raise_file_limit()
             addresses = await stack.enter_async_context(open_lines(PROFILES[given.profile], addresses))
+        out = _folder(given)
         cpu_from, own_from, began = _cpu_s(target.cluster), time.process_time(), time.monotonic()
         code = await _locust(given, addresses, tokens, out)
         took, cpu = time.monotonic() - began, _cpu_s(target.cluster)

@@ -11,6 +11,7 @@ Two greenlets use it: its own connects and reads, that of the person writes.
 import random
 import struct
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
@@ -229,7 +230,8 @@ class Phone:
                 self._notes.note("connection", "lost", 0.0, code=code)
             finally:
                 self._hang_up()
-            gevent.sleep(away_s)
+            with suppress(_Dropped):  # it had just lost it anyway
+                gevent.sleep(away_s)
 
     def _dial(self) -> socket.socket:
         self._dialled_at = self._clock()
