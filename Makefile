@@ -16,6 +16,7 @@ CLIENTS := tests/cluster/clients
 LOCAL := $(VENV)/.installed-local
 DEV := $(VENV)/.installed-dev
 NODE := $(CLIENTS)/node_modules/.installed
+SERVERS := loadtests/compare/node/node_modules/.installed
 
 .DEFAULT_GOAL := help
 .PHONY: help up test bench check fmt docs lock clean pip need-node
@@ -29,8 +30,8 @@ up: $(LOCAL) ## run the whole cluster on this machine, until Ctrl-C
 test: $(DEV) $(NODE) ## run all tests
 	@exec $(BIN)/pytest $(ARGS)
 
-bench: $(LOCAL) ## latency and CPU a message of a local cluster, at two rates (about a minute)
-	@for rate in 200 800; do echo "$$rate messages/s"; $(BIN)/python -m loadtests.latency --rate $$rate $(ARGS) || exit 1; done
+bench: $(LOCAL) $(SERVERS) ## compare with Socket.IO on Node and python-socketio (15 minutes; ARGS=--quick: three)
+	@exec $(BIN)/python -m loadtests.compare $(ARGS)
 
 check: $(DEV) ## what CI runs first: format, lint, types, import contracts, dead code
 	$(BIN)/ruff format --check .
@@ -61,7 +62,7 @@ lock: pip ## pin all dependencies anew, with hashes: requirements/*.txt
 	@! grep -n '://' requirements/*.txt
 
 clean: ## remove what can be made again: environments, caches (not DATA_DIR)
-	rm -rf $(VENV) $(CLIENTS)/node_modules build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(CLIENTS)/node_modules loadtests/compare/node/node_modules build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find libs services tests loadtests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(LOCAL): requirements/local.txt pyproject.toml | pip
@@ -76,9 +77,10 @@ $(DEV): requirements/dev.txt pyproject.toml | pip
 	@$(PIP) install --quiet --no-deps -e .
 	@touch $(LOCAL) $@
 
-$(NODE): $(CLIENTS)/package-lock.json | need-node
-	@echo "installing the JavaScript client ($(CLIENTS)) …"
-	@cd $(CLIENTS) && npm ci --no-audit --no-fund
+# The JavaScript clients of the tests, and the servers that the bench compares with.
+$(NODE) $(SERVERS): %/node_modules/.installed: %/package-lock.json | need-node
+	@echo "installing what $* needs …"
+	@cd $* && npm ci --no-audit --no-fund
 	@touch $@
 
 $(BIN)/python:
@@ -94,4 +96,4 @@ pip: | $(BIN)/python
 
 need-node:
 	@node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null && command -v npm >/dev/null || { \
-		echo "Node 20 or newer, with npm, is needed for the tests' JavaScript client: install nodejs."; exit 1; }
+		echo "Node 20 or newer, with npm, is needed for JavaScript clients and servers: install nodejs."; exit 1; }

@@ -1,0 +1,356 @@
+"""Thousands of phones in one process: they sign in, write to each other at a set rate, acknowledge, and count.
+
+    python -m loadtests.swarm --help      against a cluster that `make up` runs
+
+    async with open_swarm() as swarm:
+        await swarm.connect(people)
+        sent = await swarm.send(letters, rate=800, seconds=8)
+
+Raw frames over asyncio's transports, no task and no decoded JSON a socket, so that the client is not what is
+measured; what it costs is told all the same. Messages leave on a schedule, whether or not those before were
+answered. A message is known by its `clientId`, times are those of its write and of the read that brought it.
+Only ever against this machine. One process may open 20,000 files; `loadtests.fleet` runs several.
+"""
+
+import asyncio
+import errno
+import gc
+import ipaddress
+import random
+import secrets
+import time
+from array import array
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Final
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Struct
+
+from libs.lifecycle import raise_file_limit
+from loadtests.phone import Person, Phone
+from loadtests.websocket import masked
+
+# How a server says that one is signed in.
+TALOWA: Final = b'42["auth_success"'
+PLAIN: Final = b"40{"
+CONTENT: Final = "గ్రామ సభ రేపు ఉదయం పదకొండు గంటలకు"
+_SIGN_IN_S: Final = 30.0
+_CLOSE_S: Final = 10.0
+# Ports of a connection are those of its source address, 28,000 of them on Linux.
+_SOURCES: Final = tuple(f"127.0.0.{number}" for number in range(1, 9))
+# Nothing but pings for so long, and all is over.
+_QUIET_S: Final = 0.5
+# Messages in one turn of the loop when the schedule is behind: what came in is read between.
+_BURST: Final = 16
+# As socket.io-client comes back: after a second, twice that each time, at most five, give or take a half.
+_BACK_S: Final = 1.0
+_BACK_MAX_S: Final = 5.0
+
+
+class Letter(Struct, frozen=True):
+    """Who writes (an index into those who are connected), to whom (a field of JSON), and how many get it."""
+
+    sender: int
+    to: str
+    copies: int = 1
+
+
+class SignIns(Struct, frozen=True):
+    """What came of signing in."""
+
+    signed_in: int
+    failed: dict[str, int]
+    took_s: float
+    own_cpu_s: float
+
+
+class Sent(Struct, frozen=True):
+    """What came of a number of messages. `late_ms` is how far the client was behind its own schedule, at most."""
+
+    sent: int
+    answered: int
+    refused: dict[str, int]
+    due: int
+    arrived: int
+    missing: int
+    doubled: int
+    took_s: float
+    late_ms: float
+    own_cpu_s: float
+    times_ms: list[float]
+
+    @property
+    def is_whole(self) -> bool:
+        """Everything was answered and arrived, once."""
+        return self.answered == self.sent and self.missing == self.doubled == 0
+
+
+class Swarm:
+    """Phones that share a process, and what they saw. `greeting` is how the servers say that one is signed in."""
+
+    def __init__(self, tasks: asyncio.TaskGroup, greeting: bytes = TALOWA, sources: Sequence[str] = _SOURCES) -> None:
+        self.greeting = greeting
+        self.phones: list[Phone] = []
+        self.closed: Counter[int] = Counter()
+        self.heard = array("d")
+        # Where a phone goes whose socket was closed under it; nowhere, unless this is set.
+        self.back_to: Sequence[str] = ()
+        self.came_back = 0
+        self._tasks = tasks
+        self._sources = sources
+        self._next_source = 0
+        self._mark = b'"clientId":"s%b-' % secrets.token_hex(4).encode()
+        self._sent_at = array("d")
+        self._owed = array("i")
+        self._first = 0
+        self._times = array("d")
+        self._sent = self._due = self._arrived = self._answered = 0
+        self._refused: Counter[str] = Counter()
+        self._busy_at = 0.0
+
+    # --- signing in and out ------------------------------------------------------------------------
+
+    async def connect(self, people: Sequence[Person], *, at_once: int = 50) -> SignIns:
+        """Sign these in, `at_once` at the same time; they join who is there."""
+        phones = [Phone(self, person) for person in people]
+        self.phones += phones
+        return await self._sign_all_in(phones, at_once)
+
+    async def resume(self, *, at_once: int = 50) -> SignIns:
+        """Sign in again, all who are out: with a ticket if they had one."""
+        return await self._sign_all_in([phone for phone in self.phones if not phone.is_in], at_once)
+
+    async def sign_out(self, phones: Sequence[Phone] | None = None) -> None:
+        """Close these sockets, or all, and wait until they are."""
+        leaving = [phone for phone in (self.phones if phones is None else phones) if phone.is_in]
+        for phone in leaving:
+            phone.sign_out()
+        deadline = time.perf_counter() + _CLOSE_S
+        await _until(lambda: not any(phone.is_in for phone in leaving) or time.perf_counter() > deadline)
+        for phone in leaving:
+            phone.hang_up()
+
+    @property
+    def signed_in(self) -> int:
+        """How many are, now."""
+        return sum(phone.is_in for phone in self.phones)
+
+    # --- messages ------------------------------------------------------------------------------------
+
+    async def send(self, letters: Sequence[Letter], rate: float, seconds: float, patience_s: float = 5.0) -> Sent:
+        """Send `rate` messages a second, the letters over and over, and wait until all is quiet.
+
+        What has not come when nothing has come for `patience_s` is missing.
+        """
+        total = round(rate * seconds)
+        self._begin(total, letters)
+        began, own = time.perf_counter(), time.process_time()
+        late_s, number = 0.0, 0
+        while number < total:
+            now = time.perf_counter()
+            until = min(total, number + _BURST, int((now - began) * rate) + 1)
+            if number < until:
+                late_s = max(late_s, now - began - number / rate)
+            for each in range(number, until):
+                self._post(letters[each % len(letters)], self._first + each)
+            number = max(number, until)
+            ahead_s = began + number / rate - time.perf_counter()
+            await asyncio.sleep(0 if ahead_s < 0 else max(ahead_s, 0.001))
+        await self._settle(patience_s)
+        owed = self._owed[self._first :]
+        return Sent(
+            sent=total,
+            answered=self._answered,
+            refused=dict(self._refused),
+            due=self._due,
+            arrived=self._arrived,
+            missing=sum(copies for copies in owed if copies > 0),
+            doubled=-sum(copies for copies in owed if copies < 0),
+            took_s=time.perf_counter() - began,
+            late_ms=late_s * 1000,
+            own_cpu_s=time.process_time() - own,
+            times_ms=[each * 1000 for each in self._times],
+        )
+
+    def _begin(self, total: int, letters: Sequence[Letter]) -> None:
+        copies = [letters[number % len(letters)].copies for number in range(total)]
+        self._first = len(self._sent_at)
+        self._sent_at.extend(0.0 for _ in range(total))
+        self._owed.extend(copies)
+        self._times = array("d")
+        self._sent, self._due = total, sum(copies)
+        self._arrived = self._answered = 0
+        self._refused.clear()
+
+    def _post(self, letter: Letter, number: int) -> None:
+        frame = masked(
+            b'42%d["send_message",{%b%d","type":"text","content":"%b",%b}]'
+            % (number, self._mark, number, CONTENT.encode(), letter.to.encode())
+        )
+        self._sent_at[number] = time.perf_counter()
+        self.phones[letter.sender].write(frame)
+
+    async def _settle(self, patience_s: float) -> None:
+        def is_over() -> bool:
+            is_done = self._answered + self._refused.total() >= self._sent and self._arrived >= self._due
+            return self._is_quiet(_QUIET_S if is_done else patience_s)
+
+        self._busy_at = time.perf_counter()
+        await _until(is_over)
+
+    def _is_quiet(self, for_s: float) -> bool:
+        return time.perf_counter() - self._busy_at > for_s
+
+    # --- broadcasts ----------------------------------------------------------------------------------
+
+    def expect(self) -> None:
+        """From now on count the next broadcast."""
+        self.heard = array("d")
+        self._busy_at = time.perf_counter()
+
+    async def wait_heard(self, patience_s: float = 5.0) -> list[float]:
+        """When each heard it, by `time.perf_counter`, in order: waits for all, or `patience_s` after the last."""
+        everyone = self.signed_in
+        await _until(lambda: len(self.heard) >= everyone or self._is_quiet(patience_s))
+        return list(self.heard)
+
+    # --- what phones tell ----------------------------------------------------------------------------
+
+    def event(self, phone: Phone, payload: bytes, start: int, now: float) -> None:
+        """An event came: its name begins at `start`."""
+        self._busy_at = now
+        if payload.startswith(b'"new_message"', start):
+            self._arrive(payload, now)
+        elif payload.startswith(b'"emergency_broadcast"', start):
+            self.heard.append(now)
+        elif payload.startswith(b'"auth_success"', start):
+            _, _, ticket = payload.partition(b'"resumeTicket":"')
+            phone.ticket = ticket[: ticket.index(b'"')]
+        elif payload.startswith(b'"offline_messages"', start):
+            self._arrive(payload, now)
+        elif payload.startswith(b'"auth_failed"', start):
+            phone.settle(_code(payload))
+
+    def answer(self, payload: bytes, now: float) -> None:
+        """A message was answered."""
+        self._busy_at = now
+        if int(payload[2 : payload.index(b"[")]) < self._first:
+            return
+        if b'"ok":true' in payload:
+            self._answered += 1
+        else:
+            self._refused[_code(payload)] += 1
+
+    def lost(self, phone: Phone) -> None:
+        """A socket that was signed in is closed."""
+        self.closed[phone.code] += 1
+        if self.back_to and not phone.is_leaving:
+            self._tasks.create_task(self._come_back(phone))
+
+    def _arrive(self, payload: bytes, now: float) -> None:
+        at = payload.find(self._mark)
+        while at > 0:
+            start = at + len(self._mark)
+            number = int(payload[start : payload.index(b'"', start)])
+            self._owed[number] -= 1
+            if number >= self._first:
+                self._arrived += 1
+                self._times.append(now - self._sent_at[number])
+            at = payload.find(self._mark, start)
+
+    # --- connections ---------------------------------------------------------------------------------
+
+    async def _sign_all_in(self, phones: Sequence[Phone], at_once: int) -> SignIns:
+        began, own = time.perf_counter(), time.process_time()
+        waiting = iter(phones)
+        failed: Counter[str] = Counter()
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(min(at_once, len(phones))):
+                tasks.create_task(self._sign_each_in(waiting, failed))
+        took_s, own_s = time.perf_counter() - began, time.process_time() - own
+        # Thousands of sockets are here to stay: the collector need not look at them again.
+        gc.collect()
+        gc.freeze()
+        return SignIns(len(phones) - failed.total(), dict(failed), took_s, own_s)
+
+    async def _sign_each_in(self, phones: Iterator[Phone], failed: Counter[str]) -> None:
+        for phone in phones:
+            if why := await self._sign_in(phone):
+                failed[why] += 1
+
+    async def _sign_in(self, phone: Phone) -> str:
+        phone.is_leaving = False
+        phone.waiting = asyncio.get_running_loop().create_future()
+        self._next_source += 1
+        source = self._sources[self._next_source % len(self._sources)]
+        host, port = _address(phone.person.url)
+        try:
+            async with asyncio.timeout(_SIGN_IN_S):
+                await asyncio.get_running_loop().create_connection(lambda: phone, host, port, local_addr=(source, 0))
+                why = await phone.waiting
+        except TimeoutError:
+            why = "timeout"
+        except OSError as error:
+            why = errno.errorcode.get(error.errno or 0, "OSError")
+        phone.waiting = None
+        if why:
+            phone.hang_up()
+        return why
+
+    async def _come_back(self, phone: Phone) -> None:
+        """As a phone does: later and later, to another address of the cluster."""
+        for attempt in range(1_000):
+            delay_s = min(_BACK_S * 2**attempt, _BACK_MAX_S)
+            await asyncio.sleep(delay_s * random.uniform(0.5, 1.5))
+            url = random.choice([url for url in self.back_to if url != phone.person.url] or self.back_to)
+            phone.person = msgspec.structs.replace(phone.person, url=url)
+            if not await self._sign_in(phone):
+                self.came_back += 1
+                return
+
+
+@asynccontextmanager
+async def open_swarm(greeting: bytes = TALOWA, sources: Sequence[str] = _SOURCES) -> AsyncIterator[Swarm]:
+    """A swarm of nobody yet; all sign out when the block ends."""
+    raise_file_limit()
+    async with asyncio.TaskGroup() as tasks:
+        swarm = Swarm(tasks, greeting, sources)
+        try:
+            yield swarm
+        finally:
+            swarm.back_to = ()
+            await swarm.sign_out()
+
+
+def pairs(people: Sequence[Person]) -> list[Letter]:
+    """Everyone writes to a neighbour, who writes back; neighbours in the list are on different gateways."""
+    count = len(people) // 2 * 2
+    return [Letter(number, f'"recipientId":"{people[number ^ 1].uid}"') for number in range(count)]
+
+
+def percentile(times: Sequence[float], share: float) -> float:
+    """The value that `share` of them do not exceed; 0 of none."""
+    return sorted(times)[min(len(times) - 1, int(len(times) * share))] if times else 0.0
+
+
+async def _until(is_so: Callable[[], bool]) -> None:
+    """Look every few milliseconds."""
+    while not is_so():  # noqa: ASYNC110 - set by thousands of sockets, some 10,000 times a second
+        await asyncio.sleep(0.01)
+
+
+def _code(payload: bytes) -> str:
+    _, _, code = payload.partition(b'"code":"')
+    return code.partition(b'"')[0].decode() or "refused"
+
+
+def _address(url: str) -> tuple[str, int]:
+    """Host and port of a server on this machine. Raises `ValueError` for any other."""
+    parts = urlsplit(url)
+    host = "127.0.0.1" if parts.hostname == "localhost" else parts.hostname or ""
+    if not ipaddress.ip_address(host).is_loopback:
+        raise ValueError(f"{url} is not on this machine: load goes to loopback only.")
+    return host, parts.port or 80
