@@ -52,6 +52,7 @@ class Phone(asyncio.Protocol):
         "_rest",
         "_transport",
         "code",
+        "is_dismissed",
         "is_in",
         "is_leaving",
         "person",
@@ -67,14 +68,17 @@ class Phone(asyncio.Protocol):
         self.person = person
         self.ticket = b""
         self.is_in = False
+        # It closes the socket itself; it was told not to come back by itself; the server's close code.
         self.is_leaving = False
+        self.is_dismissed = False
         self.code = 0
         self.waiting: asyncio.Future[str] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Ask for the upgrade."""
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is none of asyncio's classes
-        self._rest, self._is_upgraded, self.code = b"", False, 0
+        self._rest, self._is_upgraded = b"", False
+        self.is_leaving, self.is_dismissed, self.code = False, False, 0
         self._transport.write(websocket.upgrade(urlsplit(self.person.url).netloc))
 
     def data_received(self, data: bytes) -> None:
@@ -92,8 +96,7 @@ class Phone(asyncio.Protocol):
             elif kind == websocket.PING:
                 replies.append(masked(payload, websocket.PONG))
             elif kind == websocket.CLOSE:
-                self.code = int.from_bytes(payload[:2])
-                replies.append(masked(payload[:2], websocket.CLOSE))
+                self._hear_close(int.from_bytes(payload[:2]), replies)
             else:
                 self.hang_up()  # no server of Socket.IO sends it here
         if replies:
@@ -139,6 +142,12 @@ class Phone(asyncio.Protocol):
         self._is_upgraded, self._rest = True, b""
         return rest
 
+    def _hear_close(self, code: int, replies: list[bytes]) -> None:
+        """The server closes, or answers; either way it closes the connection."""
+        self.code = code
+        if not self.is_leaving:
+            replies.append(masked(code.to_bytes(2), websocket.CLOSE))
+
     def _take(self, payload: bytes, now: float, replies: list[bytes]) -> None:
         kind = payload[:2]
         if kind == b"42":
@@ -156,7 +165,7 @@ class Phone(asyncio.Protocol):
         elif kind == b"44":
             self.settle("connect_error")
         elif kind == b"41" or payload == b"1":
-            self.is_leaving = True  # never to come back by itself
+            self.is_dismissed = True
         if not self.is_in and payload.startswith(self._crowd.greeting):
             self.is_in = True
             self.settle("")

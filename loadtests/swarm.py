@@ -12,12 +12,14 @@ answered. A message is known by its `clientId`, times are those of its write and
 Only ever against this machine. One process may open 20,000 files; `loadtests.fleet` runs several.
 """
 
+import argparse
 import asyncio
 import errno
 import gc
 import ipaddress
 import random
 import secrets
+import sys
 import time
 from array import array
 from collections import Counter
@@ -27,20 +29,29 @@ from typing import Final
 from urllib.parse import urlsplit
 
 import msgspec
-from msgspec import Struct
+import uvloop
 
 from libs.lifecycle import raise_file_limit
+from loadtests.letters import Letter, pairs
 from loadtests.phone import Person, Phone
+from loadtests.tallies import Sent, SignIns
 from loadtests.websocket import masked
+from services.local import state
+from services.local.issuer import Issuer
+from services.local.keyring import Keyring
+from services.local.plan import socket_url
+from services.local.settings import LocalSettings
+from services.router.sqlite import UserRow, open_store
 
 # How a server says that one is signed in.
 TALOWA: Final = b'42["auth_success"'
 PLAIN: Final = b"40{"
-CONTENT: Final = "గ్రామ సభ రేపు ఉదయం పదకొండు గంటలకు"
+_CONTENT: Final = "గ్రామ సభ రేపు ఉదయం పదకొండు గంటలకు".encode()
 _SIGN_IN_S: Final = 30.0
 _CLOSE_S: Final = 10.0
-# Ports of a connection are those of its source address, 28,000 of them on Linux.
-_SOURCES: Final = tuple(f"127.0.0.{number}" for number in range(1, 9))
+# All of 127/8 is this machine. An address has 28,000 ports, and Linux finds a free one the sooner, the fewer are taken:
+# 40,000 connections took 4 s of CPU from 128 addresses, 14 from eight.
+_SOURCES: Final = tuple(f"127.0.0.{number}" for number in range(1, 129))
 # Nothing but pings for so long, and all is over.
 _QUIET_S: Final = 0.5
 # Messages in one turn of the loop when the schedule is behind: what came in is read between.
@@ -50,50 +61,13 @@ _BACK_S: Final = 1.0
 _BACK_MAX_S: Final = 5.0
 
 
-class Letter(Struct, frozen=True):
-    """Who writes (an index into those who are connected), to whom (a field of JSON), and how many get it."""
-
-    sender: int
-    to: str
-    copies: int = 1
-
-
-class SignIns(Struct, frozen=True):
-    """What came of signing in."""
-
-    signed_in: int
-    failed: dict[str, int]
-    took_s: float
-    own_cpu_s: float
-
-
-class Sent(Struct, frozen=True):
-    """What came of a number of messages. `late_ms` is how far the client was behind its own schedule, at most."""
-
-    sent: int
-    answered: int
-    refused: dict[str, int]
-    due: int
-    arrived: int
-    missing: int
-    doubled: int
-    took_s: float
-    late_ms: float
-    own_cpu_s: float
-    times_ms: list[float]
-
-    @property
-    def is_whole(self) -> bool:
-        """Everything was answered and arrived, once."""
-        return self.answered == self.sent and self.missing == self.doubled == 0
-
-
 class Swarm:
     """Phones that share a process, and what they saw. `greeting` is how the servers say that one is signed in."""
 
     def __init__(self, tasks: asyncio.TaskGroup, greeting: bytes = TALOWA, sources: Sequence[str] = _SOURCES) -> None:
         self.greeting = greeting
         self.phones: list[Phone] = []
+        # Sockets that servers closed, by close code; 0 is none.
         self.closed: Counter[int] = Counter()
         self.heard = array("d")
         # Where a phone goes whose socket was closed under it; nowhere, unless this is set.
@@ -105,9 +79,11 @@ class Swarm:
         self._mark = b'"clientId":"s%b-' % secrets.token_hex(4).encode()
         self._sent_at = array("d")
         self._owed = array("i")
+        self._unanswered: dict[int, Letter] = {}
         self._first = 0
         self._times = array("d")
         self._sent = self._due = self._arrived = self._answered = 0
+        self._late_s = 0.0
         self._refused: Counter[str] = Counter()
         self._busy_at = 0.0
 
@@ -133,6 +109,18 @@ class Swarm:
         for phone in leaving:
             phone.hang_up()
 
+    def hang_up(self) -> None:
+        """Drop all sockets; nobody comes back."""
+        self.back_to = ()
+        for phone in self.phones:
+            phone.is_leaving = True
+            phone.hang_up()
+
+    @property
+    def own_cpu_s(self) -> float:
+        """CPU seconds of this process."""
+        return time.process_time()
+
     @property
     def signed_in(self) -> int:
         """How many are, now."""
@@ -145,24 +133,12 @@ class Swarm:
 
         What has not come when nothing has come for `patience_s` is missing.
         """
-        total = round(rate * seconds)
-        self._begin(total, letters)
-        began, own = time.perf_counter(), time.process_time()
-        late_s, number = 0.0, 0
-        while number < total:
-            now = time.perf_counter()
-            until = min(total, number + _BURST, int((now - began) * rate) + 1)
-            if number < until:
-                late_s = max(late_s, now - began - number / rate)
-            for each in range(number, until):
-                self._post(letters[each % len(letters)], self._first + each)
-            number = max(number, until)
-            ahead_s = began + number / rate - time.perf_counter()
-            await asyncio.sleep(0 if ahead_s < 0 else max(ahead_s, 0.001))
+        own, began = time.process_time(), time.perf_counter()
+        await self._post_all(letters, round(rate * seconds), rate)
         await self._settle(patience_s)
         owed = self._owed[self._first :]
         return Sent(
-            sent=total,
+            sent=self._sent,
             answered=self._answered,
             refused=dict(self._refused),
             due=self._due,
@@ -170,10 +146,24 @@ class Swarm:
             missing=sum(copies for copies in owed if copies > 0),
             doubled=-sum(copies for copies in owed if copies < 0),
             took_s=time.perf_counter() - began,
-            late_ms=late_s * 1000,
+            late_ms=self._late_s * 1000,
             own_cpu_s=time.process_time() - own,
             times_ms=[each * 1000 for each in self._times],
         )
+
+    async def _post_all(self, letters: Sequence[Letter], total: int, rate: float) -> None:
+        self._begin(total, letters)
+        began, number = time.perf_counter(), 0
+        while number < total:
+            passed_s = time.perf_counter() - began
+            for each in range(number, min(total, number + _BURST, int(passed_s * rate) + 1)):
+                self._late_s = max(self._late_s, passed_s - each / rate)
+                self._unanswered[self._first + each] = letters[each % len(letters)]
+                self._post(self._first + each)
+                number = each + 1
+            # The loop's timers know milliseconds.
+            ahead_s = number / rate - (time.perf_counter() - began)
+            await asyncio.sleep(0 if ahead_s < 0 else max(ahead_s, 0.001))
 
     def _begin(self, total: int, letters: Sequence[Letter]) -> None:
         copies = [letters[number % len(letters)].copies for number in range(total)]
@@ -183,19 +173,22 @@ class Swarm:
         self._times = array("d")
         self._sent, self._due = total, sum(copies)
         self._arrived = self._answered = 0
+        self._late_s = 0.0
         self._refused.clear()
+        self._unanswered.clear()
 
-    def _post(self, letter: Letter, number: int) -> None:
+    def _post(self, number: int) -> None:
+        letter = self._unanswered[number]
         frame = masked(
             b'42%d["send_message",{%b%d","type":"text","content":"%b",%b}]'
-            % (number, self._mark, number, CONTENT.encode(), letter.to.encode())
+            % (number, self._mark, number, _CONTENT, letter.to.encode())
         )
-        self._sent_at[number] = time.perf_counter()
+        self._sent_at[number] = self._sent_at[number] or time.perf_counter()
         self.phones[letter.sender].write(frame)
 
     async def _settle(self, patience_s: float) -> None:
         def is_over() -> bool:
-            is_done = self._answered + self._refused.total() >= self._sent and self._arrived >= self._due
+            is_done = not self._unanswered and self._arrived >= self._due
             return self._is_quiet(_QUIET_S if is_done else patience_s)
 
         self._busy_at = time.perf_counter()
@@ -237,7 +230,7 @@ class Swarm:
     def answer(self, payload: bytes, now: float) -> None:
         """A message was answered."""
         self._busy_at = now
-        if int(payload[2 : payload.index(b"[")]) < self._first:
+        if self._unanswered.pop(int(payload[2 : payload.index(b"[")]), None) is None:
             return
         if b'"ok":true' in payload:
             self._answered += 1
@@ -246,8 +239,10 @@ class Swarm:
 
     def lost(self, phone: Phone) -> None:
         """A socket that was signed in is closed."""
+        if phone.is_leaving:
+            return
         self.closed[phone.code] += 1
-        if self.back_to and not phone.is_leaving:
+        if self.back_to and not phone.is_dismissed:
             self._tasks.create_task(self._come_back(phone))
 
     def _arrive(self, payload: bytes, now: float) -> None:
@@ -282,7 +277,6 @@ class Swarm:
                 failed[why] += 1
 
     async def _sign_in(self, phone: Phone) -> str:
-        phone.is_leaving = False
         phone.waiting = asyncio.get_running_loop().create_future()
         self._next_source += 1
         source = self._sources[self._next_source % len(self._sources)]
@@ -309,31 +303,25 @@ class Swarm:
             phone.person = msgspec.structs.replace(phone.person, url=url)
             if not await self._sign_in(phone):
                 self.came_back += 1
+                self._post_again(phone)
                 return
+
+    def _post_again(self, phone: Phone) -> None:
+        """What was not answered on the last socket: the same `clientId` is the same message."""
+        for number in [each for each, letter in self._unanswered.items() if self.phones[letter.sender] is phone]:
+            self._post(number)
 
 
 @asynccontextmanager
 async def open_swarm(greeting: bytes = TALOWA, sources: Sequence[str] = _SOURCES) -> AsyncIterator[Swarm]:
-    """A swarm of nobody yet; all sign out when the block ends."""
+    """A swarm of nobody yet; all hang up when the block ends."""
     raise_file_limit()
     async with asyncio.TaskGroup() as tasks:
         swarm = Swarm(tasks, greeting, sources)
         try:
             yield swarm
         finally:
-            swarm.back_to = ()
-            await swarm.sign_out()
-
-
-def pairs(people: Sequence[Person]) -> list[Letter]:
-    """Everyone writes to a neighbour, who writes back; neighbours in the list are on different gateways."""
-    count = len(people) // 2 * 2
-    return [Letter(number, f'"recipientId":"{people[number ^ 1].uid}"') for number in range(count)]
-
-
-def percentile(times: Sequence[float], share: float) -> float:
-    """The value that `share` of them do not exceed; 0 of none."""
-    return sorted(times)[min(len(times) - 1, int(len(times) * share))] if times else 0.0
+            swarm.hang_up()
 
 
 async def _until(is_so: Callable[[], bool]) -> None:
@@ -354,3 +342,48 @@ def _address(url: str) -> tuple[str, int]:
     if not ipaddress.ip_address(host).is_loopback:
         raise ValueError(f"{url} is not on this machine: load goes to loopback only.")
     return host, parts.port or 80
+
+
+async def _run(given: argparse.Namespace) -> None:
+    settings = LocalSettings(data_dir=given.data_dir)
+    if (cluster := state.read(settings.home)) is None:
+        sys.exit(f"no cluster runs on {settings.home}: start one with `make up`, or name its DATA_DIR.")
+    gateways = [running for running in cluster.processes if running.role == "gateway"]
+    urls = given.url or [socket_url(gateway.host, gateway.ports["socket"]) for gateway in gateways]
+    issuer = Issuer(Keyring(settings.home).signing_key())
+    users = [f"swarm{number}" for number in range(given.sockets)]
+    async with open_store(settings.database) as store:
+        await store.put_users([UserRow(id=user, name=user) for user in users])
+    people = [
+        Person(user, urls[number % len(urls)], f'{{"token":"{issuer.token(user)}"}}')
+        for number, user in enumerate(users)
+    ]
+    async with open_swarm() as swarm:
+        sys.stdout.write(f"{await swarm.connect(people, at_once=given.at_once)}\n")
+        if given.rate:
+            sent = await swarm.send(pairs(people), given.rate, given.seconds)
+            sys.stdout.write(f"{sent.summary}\n")
+        else:
+            await asyncio.sleep(given.seconds)
+        sys.stdout.write(f"closed by servers: {dict(swarm.closed)}; own CPU {swarm.own_cpu_s:.1f} s\n")
+
+
+def main() -> None:
+    """Read the arguments, sign in, write, print."""
+    parser = argparse.ArgumentParser(
+        description=f"{__doc__}\nThe cluster's own limits hold here too: start it with `make up CONNECTS_PER_MINUTE=0 "
+        "SIGN_INS_PER_MINUTE=0 TEXT_PER_MINUTE=100000` for more than a few hundred sockets.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--data-dir", default=".local", help="DATA_DIR of the cluster that runs (default .local)")
+    parser.add_argument("--url", action="append", help="a gateway; several may be named (default: all that run)")
+    parser.add_argument("--sockets", type=int, default=100, help="how many, each with a user of its own (default 100)")
+    parser.add_argument("--at-once", type=int, default=50, help="sign in so many at a time (default 50)")
+    parser.add_argument("--rate", type=float, default=50, help="direct messages a second; 0 to sit idle (default 50)")
+    parser.add_argument("--seconds", type=float, default=10, help="for how long (default 10)")
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_run(parser.parse_args()))
+
+
+if __name__ == "__main__":
+    main()

@@ -18,10 +18,11 @@ _long: Final = struct.Struct("!BBQI").pack
 
 
 def upgrade(authority: str) -> bytes:
-    """The request that opens a Socket.IO connection, for `host:port`."""
+    """The request that opens a Socket.IO connection to `host:port`, with the headers of a phone's client (Dart)."""
     return (
-        f"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: {authority}\r\nUpgrade: websocket\r\n"
-        "Connection: Upgrade\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+        f"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nuser-agent: Dart/3.5 (dart:io)\r\n"
+        "connection: Upgrade\r\ncache-control: no-cache\r\naccept-encoding: gzip\r\nsec-websocket-version: 13\r\n"
+        f"host: {authority}\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\nupgrade: websocket\r\n\r\n"
     ).encode()
 
 

@@ -25,7 +25,8 @@ import uvloop
 from loadtests.compare import machine, plan, report, systems, works
 from loadtests.compare.systems import Population, System, Tokens
 from loadtests.compare.works import Row, Site
-from loadtests.swarm import open_swarm, pairs
+from loadtests.letters import group_letters, pairs
+from loadtests.swarm import open_swarm
 from services.local.cluster import open_cluster
 
 _RESULTS: Final = Path(__file__).parent.parent / "results"
@@ -79,7 +80,7 @@ class Bench:
                 rows.append(await works.messages(site, work, pairs(people), rate, size.seconds))
             else:
                 rate, members = plan.GROUP[work]
-                rows.append(await works.messages(site, work, plan.group_letters(people, members), rate, size.seconds))
+                rows.append(await works.messages(site, work, group_letters(people, members), rate, size.seconds))
 
     @asynccontextmanager
     async def _open(self, name: str, population: Population) -> AsyncIterator[Site]:

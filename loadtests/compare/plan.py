@@ -6,8 +6,6 @@ from typing import Final
 from msgspec import Struct
 
 from loadtests.compare.systems import Population
-from loadtests.phone import Person
-from loadtests.swarm import Letter
 
 DIRECT: Final = {"direct-800": 800.0, "direct-2500": 2500.0}
 # Messages a second, and members of the group.
@@ -53,16 +51,6 @@ def talkers() -> Population:
 def sitters(count: int) -> Population:
     """Those who only sit there."""
     return Population([f"u{number}" for number in range(count)], {})
-
-
-def group_letters(people: Sequence[Person], members: int) -> list[Letter]:
-    """Everyone writes to their group of this size, one group after another."""
-    groups = len(people) // members
-    return [
-        Letter(group * members + member, f'"groupId":"g{members}-{group}"', members - 1)
-        for member in range(members)
-        for group in range(groups)
-    ]
 
 
 def choose(size: Size, only: Sequence[str] | None, asked: Sequence[str] | None) -> dict[str, list[str]]:
