@@ -88,6 +88,8 @@ class Phone(asyncio.Protocol):
             data = self._rest + data
         if not self._is_upgraded:
             data = self._upgrade(data)
+            if not self._is_upgraded:
+                return
         frames, self._rest = split(data)
         replies: list[bytes] = []
         for kind, payload in frames:
