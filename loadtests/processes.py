@@ -28,9 +28,9 @@ def by_role(cluster: Cluster, figures: dict[str, float]) -> dict[str, float]:
 
 
 def process_cpu_s(pid: int) -> float:
-    """CPU seconds, user and system, of one process and its threads; they tick in hundredths."""
+    """CPU seconds, user and system, of one process, its threads, and its children that ended; hundredths."""
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS
+    return sum(map(int, fields[11:15])) / _TICKS
 
 
 def process_rss_kb(pid: int) -> int:

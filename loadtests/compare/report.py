@@ -120,7 +120,7 @@ def _sockets(rows: Sequence[Sockets]) -> list[str]:
         "idle % of a core",
         "broadcast, last after ms",
         "CPU µs a delivery",
-        "client: KB a socket, ms a sign-in",
+        "client: CPU ms a sign-in",
     )
     lines = [
         (
@@ -139,7 +139,7 @@ def _sockets(rows: Sequence[Sockets]) -> list[str]:
                 for last, reached in zip(row.broadcast_last_ms, row.broadcast_reached, strict=True)
             ),
             f"{row.broadcast_cpu_us:.0f}",
-            f"{row.client_kb_per_socket:.1f} · {row.client_sign_in_cpu_ms:.2f}",
+            f"{row.client_sign_in_cpu_ms:.2f}",
         )
         for row in rows
     ]

@@ -6,9 +6,9 @@ connected, is taken off. It is counted until nothing has moved for a while, so t
 
 import asyncio
 import math
-import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from statistics import mean, median
 from typing import Final, TypeVar
 
 import aiohttp
@@ -16,14 +16,16 @@ from msgspec import Struct
 
 from loadtests.compare.systems import VILLAGE, System
 from loadtests.letters import Letter
-from loadtests.processes import by_role, cpu_s, process_rss_kb, rss_kb
+from loadtests.processes import by_role, cpu_s, rss_kb
 from loadtests.swarm import Swarm
 from loadtests.tallies import Sent, percentile
 from services.local.cluster import Cluster
 
-_IDLE_S: Final = 4.0
+_IDLE_S: Final = 5
+_TICK_S: Final = 0.01
 # Receipts are saved a second after they came.
 _AFTERMATH_S: Final = 1.2
+_WARM_UP_S: Final = 2.0
 # A rate is held if 99 of 100 messages are there in this time, and all arrive.
 _HELD_MS: Final = 250.0
 _FIRST_RATE: Final = 1000.0
@@ -94,7 +96,6 @@ class Sockets(Struct, frozen=True, kw_only=True, tag_field="kind", tag="sockets"
     broadcast_reached: list[int]
     broadcast_cpu_us: float
     client_sign_in_cpu_ms: float
-    client_kb_per_socket: float
 
 
 Row = Messages | Rate | Sockets
@@ -110,11 +111,21 @@ class Site:
         self.say = say
         self.idle_per_s: dict[str, float] = {}
 
-    async def rest(self, seconds: float = _IDLE_S) -> None:
-        """Measure what it uses with nothing to do."""
-        self.idle_per_s = {}
-        _, used = await self.during(asyncio.sleep(seconds))
-        self.idle_per_s = {role: spent / seconds for role, spent in used.items()}
+    async def rest(self) -> None:
+        """Measure what it uses with nothing to do, a second at a time.
+
+        A second that stands out is left aside: it is garbage of the work before, collected late, and no idling.
+        """
+        seconds = []
+        before = self._cpu_s()
+        for _ in range(_IDLE_S):
+            await asyncio.sleep(1)
+            after = self._cpu_s()
+            seconds.append({role: after[role] - before[role] for role in after})
+            before = after
+        usual = median(sum(each.values()) for each in seconds)
+        kept = [each for each in seconds if sum(each.values()) <= 2 * usual + _TICK_S]
+        self.idle_per_s = {role: mean(each[role] for each in kept) for role in before}
 
     async def during(self, work: Awaitable[Done]) -> tuple[Done, dict[str, float]]:
         """What came of some work, and the CPU seconds, by role, that it took beyond idling."""
@@ -128,7 +139,8 @@ class Site:
 
 
 async def messages(site: Site, work: str, letters: Sequence[Letter], rate: float, seconds: float) -> Messages:
-    """Send at this rate for so long."""
+    """Send at this rate for so long, when compilers and caches are warm for it."""
+    await site.swarm.send(letters, rate, _WARM_UP_S)
     sent, used = await site.during(_send(site.swarm, letters, rate, seconds))
     row = _row(site.system.name, work, rate, sent, used)
     site.say(
@@ -162,12 +174,12 @@ async def many_sockets(site: Site, broadcasts: int) -> Sockets:
     # The first ones fill caches and pools; the memory of a socket is what each further one takes.
     await swarm.connect(people[:_FIRST_SOCKETS])
     await site.rest()
-    before, own_kb = rss_kb(site.cluster), process_rss_kb(os.getpid())
+    before = rss_kb(site.cluster)
     signed_in, used = await site.during(swarm.connect(people[_FIRST_SOCKETS:]))
     count = signed_in.signed_in
     site.say(f"{count} signed in at {count / signed_in.took_s:.0f}/s: {sum(used.values()) / count * 1e3:.2f} ms each")
     await site.rest()
-    after, own_kb = rss_kb(site.cluster), process_rss_kb(os.getpid()) - own_kb
+    after = rss_kb(site.cluster)
     grown = by_role(site.cluster, {name: kilobytes - before[name] for name, kilobytes in after.items()})
     site.say(f"{grown['gateway'] / count:.1f} KB a socket; idle {sum(site.idle_per_s.values()):.1%} of a core")
     (last_ms, reached), warned = await site.during(_broadcasts(site, broadcasts))
@@ -189,7 +201,6 @@ async def many_sockets(site: Site, broadcasts: int) -> Sockets:
         broadcast_reached=reached,
         broadcast_cpu_us=round(sum(warned.values()) / max(1, sum(reached)) * 1e6, 1),
         client_sign_in_cpu_ms=round(signed_in.own_cpu_s / count * 1e3, 3),
-        client_kb_per_socket=round(own_kb / count, 1),
     )
 
 

@@ -50,7 +50,6 @@ def _sockets(system: str, last_ms: list[float], resume_cpu_ms: float | None) -> 
         broadcast_reached=[10_000 for _ in last_ms],
         broadcast_cpu_us=20.0,
         client_sign_in_cpu_ms=0.1,
-        client_kb_per_socket=1.8,
     )
 
 
