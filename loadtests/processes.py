@@ -28,9 +28,14 @@ def by_role(cluster: Cluster, figures: dict[str, float]) -> dict[str, float]:
 
 
 def process_cpu_s(pid: int) -> float:
-    """CPU seconds, user and system, of one process, its threads, and its children that ended; hundredths."""
+    """CPU seconds, user and system, of one process: its threads', to the nanosecond, and its ended children's.
+
+    The times in `stat` count ticks, and work in short bursts between them: 9 µs a delivery were told for 16.
+    """
+    threads = Path(f"/proc/{pid}/task").glob("*/schedstat")
+    ran_ns = sum(int(thread.read_text(encoding="ascii").split()[0]) for thread in threads)
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-    return sum(map(int, fields[11:15])) / _TICKS
+    return ran_ns / 1e9 + (int(fields[13]) + int(fields[14])) / _TICKS
 
 
 def process_rss_kb(pid: int) -> int:

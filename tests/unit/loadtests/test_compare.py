@@ -42,6 +42,7 @@ def _sockets(system: str, last_ms: list[float], resume_cpu_ms: float | None) -> 
         sign_in_cpu_ms_by_role={"gateway": 0.9},
         sign_ins_per_s=900,
         resume_cpu_ms=resume_cpu_ms,
+        resume_cpu_ms_by_role={},
         resumes_per_s=None if resume_cpu_ms is None else 1500,
         kb_per_socket=15.5,
         kb_per_socket_all=16.0,
