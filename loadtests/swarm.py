@@ -359,13 +359,15 @@ async def _run(given: argparse.Namespace) -> None:
         for number, user in enumerate(users)
     ]
     async with open_swarm() as swarm:
-        sys.stdout.write(f"{await swarm.connect(people, at_once=given.at_once)}\n")
+        signed_in = await swarm.connect(people, at_once=given.at_once)
+        sys.stdout.write(f"{signed_in.summary}\n")
         if given.rate:
             sent = await swarm.send(pairs(people), given.rate, given.seconds)
             sys.stdout.write(f"{sent.summary}\n")
         else:
             await asyncio.sleep(given.seconds)
-        sys.stdout.write(f"closed by servers: {dict(swarm.closed)}; own CPU {swarm.own_cpu_s:.1f} s\n")
+        closed = ", ".join(f"{count} with {code}" for code, count in swarm.closed.items()) or "none"
+        sys.stdout.write(f"sockets closed by servers: {closed}\n")
 
 
 def main() -> None:

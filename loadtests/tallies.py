@@ -14,6 +14,12 @@ class SignIns(Struct, frozen=True):
     took_s: float
     own_cpu_s: float
 
+    @property
+    def summary(self) -> str:
+        """In a line."""
+        failed = "".join(f", {count} failed ({why})" for why, count in self.failed.items())
+        return f"{self.signed_in} signed in at {self.signed_in / self.took_s:.0f}/s{failed}"
+
     @classmethod
     def of(cls, found: Sequence["SignIns"]) -> "SignIns":
         """What came of it in several swarms at once."""
