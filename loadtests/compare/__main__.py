@@ -10,6 +10,7 @@ Results go to `loadtests/results/<date>-compare.md` and `.json`, but those of a 
 import argparse
 import asyncio
 import gc
+import os
 import sys
 import tempfile
 import time
@@ -22,7 +23,7 @@ from typing import Final
 import msgspec
 import uvloop
 
-from loadtests.compare import machine, plan, report, systems, works
+from loadtests.compare import goals, machine, plan, report, systems, works
 from loadtests.compare.systems import Population, System, Tokens
 from loadtests.compare.works import Row, Site
 from loadtests.letters import group_letters, pairs
@@ -125,7 +126,8 @@ async def compare(chosen: dict[str, list[str]], size: plan.Size, command: str) -
             machine=machine.machine(),
             versions=machine.versions(),
             took_s=round(bench.took_s),
-            settings=systems.RAISED,
+            settings=systems.RAISED | {name: value for name, value in os.environ.items() if name in systems.RAISED},
+            goals=goals.outcomes(rows),
             rows=rows,
         )
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
 
-from loadtests.compare.goals import Outcome, outcomes
+from loadtests.compare.goals import Outcome
 from loadtests.compare.works import Messages, Rate, Row, Sockets
 
 
@@ -17,12 +17,8 @@ class Results(Struct, frozen=True):
     versions: dict[str, str]
     took_s: float
     settings: dict[str, str]
+    goals: list[Outcome]
     rows: list[Row]
-
-    @property
-    def outcomes(self) -> list[Outcome]:
-        """What the rows say of each goal."""
-        return outcomes(self.rows)
 
 
 def markdown(results: Results) -> str:
@@ -38,7 +34,7 @@ def markdown(results: Results) -> str:
         + ", ".join(f"`{name}={value}`" for name, value in results.settings.items())
         + ". The others keep nothing.",
         "## Goals",
-        _goals(results.outcomes),
+        _goals(results.goals),
         *_messages([row for row in results.rows if isinstance(row, Messages)]),
         *_rates([row for row in results.rows if isinstance(row, Rate)]),
         *_sockets([row for row in results.rows if isinstance(row, Sockets)]),

@@ -81,7 +81,9 @@ def test_every_goal_has_a_row() -> None:
 
 def test_the_page_shows_what_was_lost() -> None:
     """Goals that are missed, messages that are missing, rates that were not held."""
-    results = report.Results("2026-01-01", "command", {"CPU": "x"}, {"Node": "20"}, 60, {"LIMIT": "1"}, _ROWS)
+    results = report.Results(
+        "2026-01-01", "command", {"CPU": "x"}, {"Node": "20"}, 60, {"LIMIT": "1"}, outcomes(_ROWS), _ROWS
+    )
     page = report.markdown(results)
     assert "| 1.50 | 600 / 400 | **no** |" in page
     assert "97, 3 missing" in page
@@ -93,7 +95,7 @@ def test_the_page_shows_what_was_lost() -> None:
 
 def test_results_come_back_from_json() -> None:
     """Each row says of what kind it is."""
-    results = report.Results("2026-01-01", "command", {}, {}, 60, {}, _ROWS)
+    results = report.Results("2026-01-01", "command", {}, {}, 60, {}, outcomes(_ROWS), _ROWS)
     assert msgspec.json.decode(msgspec.json.encode(results), type=report.Results) == results
 
 
