@@ -5,6 +5,17 @@
 
 VENV ?= .venv
 PYTHON ?= python3
+# Settings of `make load`, as in `make load USERS=2000 RATE=20 TIME=5m PROFILE=3g`: people · messages a second of all
+# together · how long, from the first to come to the last to write · 2g, 3g or 4g links (none: this machine's own) ·
+# worker processes · people who come a second (none: all within 30 s) · gateways of a cluster that runs already, by
+# commas (none: a cluster of its own).
+USERS ?= 300
+RATE ?= 20
+TIME ?= 1m
+PROFILE ?=
+WORKERS ?= 2
+SPAWN ?=
+URL ?=
 # More for the command at hand: `make test ARGS="-k broker -x"`, `make lock ARGS=--upgrade`.
 ARGS ?=
 
@@ -14,11 +25,13 @@ CLIENTS := tests/cluster/clients
 
 # Stamps say what was installed; each is older than the file it was made from when that has changed.
 LOCAL := $(VENV)/.installed-local
+LOADTESTS := $(VENV)/.installed-loadtests
 DEV := $(VENV)/.installed-dev
 NODE := $(CLIENTS)/node_modules/.installed
+SERVERS := loadtests/compare/node/node_modules/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help up test bench microbench check fmt docs lock clean pip need-node
+.PHONY: help up test bench load scale microbench check fmt docs lock clean pip need-node
 
 help: ## list these commands
 	@awk 'BEGIN {FS = ":[^#]*## "} /^[a-z-]+:[^#]*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,11 +42,18 @@ up: $(LOCAL) ## run the whole cluster on this machine, until Ctrl-C
 test: $(DEV) $(NODE) ## run all tests
 	@exec $(BIN)/pytest $(ARGS)
 
-bench: $(LOCAL) ## latency and CPU a message of a local cluster, at two rates (about a minute)
-	@for rate in 200 800; do echo "$$rate messages/s"; $(BIN)/python -m loadtests.latency --rate $$rate $(ARGS) || exit 1; done
+bench: $(LOCAL) $(SERVERS) ## compare with Socket.IO on Node and python-socketio (15 minutes; ARGS=--quick: three)
+	@exec $(BIN)/python -m loadtests.compare $(ARGS)
+
+load: $(LOADTESTS) ## people on phones, on slow links if asked: make load USERS=2000 RATE=20 TIME=5m PROFILE=3g
+	@exec $(BIN)/python -m loadtests.load --users $(USERS) --rate $(RATE) --time $(TIME) --workers $(WORKERS) \
+		$(if $(PROFILE),--profile $(PROFILE)) $(if $(SPAWN),--spawn $(SPAWN)) $(if $(URL),--url $(URL)) $(ARGS)
 
 microbench: $(DEV) ## what the hot paths cost, each by itself (tests/bench)
 	@exec $(BIN)/pytest tests/bench $(ARGS)
+
+scale: $(LOCAL) ## as many sockets as fit, growth, a killed gateway (20 minutes; ARGS="endure --minutes 10": a part)
+	@exec $(BIN)/python -m loadtests.scale $(ARGS)
 
 check: $(DEV) ## what CI runs first: format, lint, types, import contracts, dead code
 	$(BIN)/ruff format --check .
@@ -54,7 +74,7 @@ docs: $(DEV) ## make what is generated: docs/asyncapi.yaml, the settings in docs
 # registry: who installs decides where from.
 lock: pip ## pin all dependencies anew, with hashes: requirements/*.txt
 	@test -x $(BIN)/uv || $(PIP) install uv
-	@for extra in dev local gateway router presence; do \
+	@for extra in dev loadtests local gateway router presence; do \
 		echo "requirements/$$extra.txt"; \
 		$(BIN)/uv pip compile pyproject.toml --extra $$extra --output-file requirements/$$extra.txt \
 			$$(test $$extra = dev || echo --constraint requirements/dev.txt) \
@@ -64,7 +84,7 @@ lock: pip ## pin all dependencies anew, with hashes: requirements/*.txt
 	@! grep -n '://' requirements/*.txt
 
 clean: ## remove what can be made again: environments, caches (not DATA_DIR)
-	rm -rf $(VENV) $(CLIENTS)/node_modules build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(CLIENTS)/node_modules loadtests/compare/node/node_modules build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find libs services tests loadtests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(LOCAL): requirements/local.txt pyproject.toml | pip
@@ -73,15 +93,22 @@ $(LOCAL): requirements/local.txt pyproject.toml | pip
 	@$(PIP) install --quiet --no-deps -e .
 	@touch $@
 
+$(LOADTESTS): requirements/loadtests.txt pyproject.toml | pip
+	@echo "installing what plays people (requirements/loadtests.txt) …"
+	@$(PIP) install --require-hashes -r requirements/loadtests.txt
+	@$(PIP) install --quiet --no-deps -e .
+	@touch $(LOCAL) $@
+
 $(DEV): requirements/dev.txt pyproject.toml | pip
 	@echo "installing what the tests need (requirements/dev.txt) …"
 	@$(PIP) install --require-hashes -r requirements/dev.txt
 	@$(PIP) install --quiet --no-deps -e .
-	@touch $(LOCAL) $@
+	@touch $(LOCAL) $(LOADTESTS) $@
 
-$(NODE): $(CLIENTS)/package-lock.json | need-node
-	@echo "installing the JavaScript client ($(CLIENTS)) …"
-	@cd $(CLIENTS) && npm ci --no-audit --no-fund
+# The JavaScript clients of the tests, and the servers that the bench compares with.
+$(NODE) $(SERVERS): %/node_modules/.installed: %/package-lock.json | need-node
+	@echo "installing what $* needs …"
+	@cd $* && npm ci --no-audit --no-fund
 	@touch $@
 
 $(BIN)/python:
@@ -97,4 +124,4 @@ pip: | $(BIN)/python
 
 need-node:
 	@node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null && command -v npm >/dev/null || { \
-		echo "Node 20 or newer, with npm, is needed for the tests' JavaScript client: install nodejs."; exit 1; }
+		echo "Node 20 or newer, with npm, is needed for JavaScript clients and servers: install nodejs."; exit 1; }

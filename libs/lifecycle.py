@@ -6,6 +6,7 @@ dies unexpectedly takes the process with it, and the process says why.
 """
 
 import asyncio
+import gc
 import resource
 import signal
 import sys
@@ -21,6 +22,8 @@ log = structlog.get_logger(__name__)
 # sysexits.h: EX_CONFIG. A supervisor can tell a wrong setting from a crash: restarting will not help.
 EXIT_CONFIG = 78
 _CANCEL_AGAIN_S = 0.5
+# Objects more than went, then collections of the younger that lead to one of the older.
+_GC_THRESHOLDS = (20_000, 20, 50)
 
 
 class Unstartable(Exception):
@@ -54,6 +57,17 @@ def raise_file_limit() -> int:
     if soft < hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return hard
+
+
+def settle_memory() -> None:
+    """What a started process has stays: the collector need not look through it, nor so often.
+
+    The default looks after every 700 new objects, a handful of frames, and now and then at everything there is: of the
+    time in which a gateway signed ten thousand people in, 5 % went there.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_GC_THRESHOLDS)
 
 
 async def cancel(tasks: Iterable[asyncio.Task[None]]) -> None:

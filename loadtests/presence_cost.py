@@ -28,13 +28,13 @@ from libs.directory import Directory, Seat, Watchers
 from libs.streams import consumer
 from libs.wire import codec
 from libs.wire.frames import PresenceChanges
+from loadtests.processes import cpu_s
 from services.local.cluster import Cluster, open_cluster
 from services.local.plan import make_plan
 from services.local.settings import LocalSettings
 
 _GATEWAYS: Final = ("g1", "g2", "g3", "g4")
 _QUIET_S: Final = 8.0
-_TICKS: Final = os.sysconf("SC_CLK_TCK")
 _TTL_MS: Final = 120_000
 
 
@@ -137,20 +137,11 @@ async def _change(directory: Directory, names: list[str], rate: int, seconds: fl
 
 
 async def _during(cluster: Cluster, phase: str, work: Awaitable[None]) -> Cost:
-    before, began = _cpu_s(cluster), time.monotonic()
+    before, began = cpu_s(cluster), time.monotonic()
     await work
     took_s = time.monotonic() - began
-    spent = {name: (now - before[name]) / took_s * 100 for name, now in _cpu_s(cluster).items()}
+    spent = {name: (now - before[name]) / took_s * 100 for name, now in cpu_s(cluster).items()}
     return Cost(phase, spent["presence"], spent["broker"])
-
-
-def _cpu_s(cluster: Cluster) -> dict[str, float]:
-    found = {}
-    for name in cluster.names:
-        stat = Path(f"/proc/{cluster.pid(name)}/stat").read_text(encoding="ascii")
-        fields = stat.rpartition(")")[2].split()
-        found[name] = (int(fields[11]) + int(fields[12])) / _TICKS
-    return found
 
 
 def main() -> None:

@@ -22,8 +22,9 @@ from typing import Final
 from libs import broker as brokers
 from libs.broker import Broker
 from libs.streams import consumer
+from loadtests.processes import cpu_s
 from services.local.broker import broker, find_server, url
-from services.local.cluster import Cluster, open_cluster
+from services.local.cluster import open_cluster
 from services.local.ports import free
 
 _HOST: Final = "127.0.0.1"
@@ -31,7 +32,6 @@ _STREAM: Final = "queue"
 _GROUP: Final = "group"
 _ENTRY: Final = b"x" * 400
 _ROUNDS: Final = 3
-_TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 
 async def measure(entries: int, batch: int, home: Path) -> dict[str, list[tuple[float, float]]]:
@@ -46,9 +46,9 @@ async def measure(entries: int, batch: int, home: Path) -> dict[str, list[tuple[
             for _ in range(_ROUNDS):
                 for way, empty in (("group", _empty_group), ("plain", _empty_plain)):
                     await _fill(client, entries)
-                    own, servers = time.process_time(), _broker_s(cluster)
+                    own, servers = time.process_time(), sum(cpu_s(cluster).values())
                     await empty(client, entries, batch)
-                    took = (time.process_time() - own, _broker_s(cluster) - servers)
+                    took = (time.process_time() - own, sum(cpu_s(cluster).values()) - servers)
                     found[way].append((took[0] / entries * 1e6, took[1] / entries * 1e6))
     return found
 
@@ -84,12 +84,6 @@ def _ids(reply: object) -> list[bytes]:
     streams = next(iter(reply.values())) if isinstance(reply, dict) else reply[0][1]  # type: ignore[index]
     entries = streams[0] if streams and isinstance(streams[0], list) else streams
     return [entry_id for entry_id, _ in entries]
-
-
-def _broker_s(cluster: Cluster) -> float:
-    stat = Path(f"/proc/{cluster.pid(cluster.names[0])}/stat").read_text(encoding="ascii")
-    fields = stat.rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
 def main() -> None:

@@ -55,13 +55,15 @@ class Places(Struct, array_like=True, frozen=True):
 class SignIn(Struct, array_like=True, tag="signin", frozen=True):
     """A token was good; the router says whether the user is. Goes to the user's partition.
 
-    `issued_at_ms` is when the sign-in behind the token happened: before a revocation, it is void.
+    `issued_at_ms` is when the sign-in behind the token happened: before a revocation, it is void. With a `walk` the
+    first page of what is due is asked for as well: it follows the `SignedIn` of who is welcome, in the same section.
     """
 
     origin: Origin
     user_id: str
     role_claim: str | None
     issued_at_ms: int
+    walk: int | None = None
 
 
 class Send(Struct, array_like=True, tag="send", frozen=True):

@@ -14,7 +14,7 @@ from libs.wire.frames import Alarm, Moved, Places
 from services.gateway.catchup import CatchUp
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.places import PlaceIndex
-from services.gateway.sessions import Session, Sessions, State
+from services.gateway.sessions import Acks, Session, Sessions, State
 
 log = structlog.get_logger(__name__)
 
@@ -26,11 +26,19 @@ class Alarms:
     """Who hears a broadcast."""
 
     def __init__(
-        self, directory: Directory, sessions: Sessions, catchup: CatchUp, metrics: GatewayMetrics, *, linger_s: float
+        self,
+        directory: Directory,
+        sessions: Sessions,
+        catchup: CatchUp,
+        acks: Acks,
+        metrics: GatewayMetrics,
+        *,
+        linger_s: float,
     ) -> None:
         self._directory = directory
         self._sessions = sessions
         self._catchup = catchup
+        self._acks = acks
         self._metrics = metrics
         self._places = PlaceIndex()
         self._homes: GroupCommit[tuple[str, Places]] = GroupCommit(self._settle, limit=_HOMES_MAX, linger_s=linger_s)
@@ -57,9 +65,9 @@ class Alarms:
 
     def sound(self, alarm: Alarm) -> None:
         """Put a broadcast on every socket it is for, once. Nothing holds it back."""
-        for session in self._places.at(alarm.level, alarm.place_ids):
-            if session.emit_alarm(alarm.broadcast_id, alarm.body):
-                self._metrics.alarms.inc()
+        due = self._acks.alarm(alarm.broadcast_id, alarm.body)
+        here = self._places.at(alarm.level, alarm.place_ids)
+        self._metrics.alarms.inc(sum(session.emit_alarm(alarm.broadcast_id, due) for session in here))
 
     def moved(self, frame: Moved) -> None:
         """A user lives elsewhere: what was broadcast there since then is due to their sessions."""

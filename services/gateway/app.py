@@ -16,11 +16,13 @@ from libs.limits import Limiter
 from libs.operators import Operators
 from libs.streams.producer import Producer
 from libs.telemetry import health, logs
+from libs.wheel import Wheel
 from services.gateway import addresses, broadcasts, downlink, http, minutes, neighbours, relay
 from services.gateway.alarms import Alarms
 from services.gateway.auth import Authenticator
 from services.gateway.catchup import CatchUp
 from services.gateway.compression import Compression
+from services.gateway.confirmations import Confirmations
 from services.gateway.door import Door
 from services.gateway.downlink import DownlinkReader
 from services.gateway.drain import Drain
@@ -29,13 +31,14 @@ from services.gateway.heartbeat import Heartbeat
 from services.gateway.keystrokes import Keystrokes
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.minutes import Minutes
+from services.gateway.moderation import Moderation
 from services.gateway.neighbours import Neighbours
 from services.gateway.operations import Operations
 from services.gateway.pace import Paces
 from services.gateway.questions import Questions
 from services.gateway.relay import Relay
 from services.gateway.requests import Requests
-from services.gateway.sessions import Sessions
+from services.gateway.sessions import Acks, Sessions
 from services.gateway.settings import GatewaySettings
 from services.gateway.sockets import Server
 from services.gateway.standings import Standings
@@ -75,7 +78,8 @@ async def main(stop: asyncio.Event) -> None:
             overload_entries=s.overload_entries,
             envelopes=envelopes,
         )
-        catchup = CatchUp(gateway, sessions, uplink, page_timeout_s=s.page_timeout_s)
+        wheel, acks = Wheel(), Acks()
+        catchup = CatchUp(gateway, sessions, uplink, acks, wheel, page_timeout_s=s.page_timeout_s)
         linger_s = s.linger_ms / 1000
         watching = Watching(Watchers(commands), gateway, metrics, linger_s=linger_s, watches_max=s.presence_watches_max)
         standings = Standings(commands, watching, linger_s=linger_s)
@@ -100,11 +104,12 @@ async def main(stop: asyncio.Event) -> None:
             turnstile = Turnstile(
                 Limiter(commands, s.ticket_secret.encode()),
                 metrics,
+                wheel,
                 connects=s.connects_per_minute,
                 sign_ins=s.sign_ins_per_minute,
             )
             paces = Paces(s.frames_per_s, s.frames_burst)
-            alarms = Alarms(directory, sessions, catchup, metrics, linger_s=linger_s)
+            alarms = Alarms(directory, sessions, catchup, acks, metrics, linger_s=linger_s)
             door = Door(
                 gateway,
                 authenticator,
@@ -116,6 +121,7 @@ async def main(stop: asyncio.Event) -> None:
                 catchup,
                 alarms,
                 metrics,
+                wheel,
                 sign_in_timeout_s=s.sign_in_timeout_s,
                 answer_timeout_s=s.answer_timeout_s,
                 token_warning_s=s.token_warning_s,
@@ -131,15 +137,18 @@ async def main(stop: asyncio.Event) -> None:
                 Typists(sessions, typing_s=s.typing_s),
                 watching,
                 alarms,
+                acks,
                 metrics,
                 envelopes,
             )
+            confirmations = Confirmations(gateway, uplink, metrics, wheel, gather_s=s.confirm_gather_ms / 1000)
             requests = Requests(
                 gateway,
                 door,
                 sessions,
                 uplink,
                 catchup,
+                confirmations,
                 watching,
                 standings,
                 metrics,
@@ -168,6 +177,7 @@ async def main(stop: asyncio.Event) -> None:
             server = Server(
                 requests,
                 tasks,
+                wheel,
                 gateway=gateway,
                 ping_interval_s=s.ping_interval_s,
                 ping_timeout_s=s.ping_timeout_s,
@@ -194,7 +204,7 @@ async def main(stop: asyncio.Event) -> None:
                 "draining": lambda: drain.problem,
             }
             public = http.public_app(s, checks)
-            server.attach(public, "socket.io")
+            server.attach(public)
             internal = health.internal_app(registry, checks)
             operators = Operators(s.admin_token, door.role_of)
             http.add_operators(internal, operators, commands, partitions=s.partitions)
@@ -208,7 +218,7 @@ async def main(stop: asyncio.Event) -> None:
             )
             operations.attach(internal, operators)
 
-            elsewhere.serve(internal, server.answer_relayed)
+            elsewhere.serve(internal, server.engine.handle_relayed)
             broadcasts.add_routes(internal, operators, questions, uplink, answer_timeout_s=s.answer_timeout_s)
 
             own_figures = OwnFigures(gateway, server, sessions, drain, metrics, errors, lambda: relay_address)
@@ -218,11 +228,22 @@ async def main(stop: asyncio.Event) -> None:
                 health.serve(public, s.websocket_host, s.websocket_port, "WEBSOCKET_PORT") as port,
             ):
                 relay_address = s.relay_address or neighbours.address(s.internal_host, internal_port)
-                working = (uplink, heartbeat, frames, turnstile, alarms, watching, standings, reporter)
+                working = (
+                    uplink,
+                    heartbeat,
+                    frames,
+                    turnstile,
+                    alarms,
+                    watching,
+                    standings,
+                    reporter,
+                    Moderation(s.beat_ms / 1000),
+                )
                 running = [tasks.create_task(work.run()) for work in working]
+                lifecycle.settle_memory()
                 log.info("started", port=port, internal_port=internal_port, file_limit=file_limit)
                 await stop.wait()
-                await drain.leave(uplink, s.drain_window_s)
+                await drain.leave(confirmations, uplink, s.drain_window_s)
             await lifecycle.cancel(running)
             await reporter.forget()
         log.info("stopped")

@@ -5,13 +5,15 @@ does not answer, does not hold live messages up for ever: after a time they go o
 it can, and what was not confirmed stays due.
 """
 
-import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
+from libs.wheel import Wheel
+from libs.wire import frames
 from libs.wire.codes import Refusal
-from libs.wire.frames import Due, DuePage, Emit, Origin
-from services.gateway.sessions import HELD_MAX, Expected, Held, Session, Sessions, State, Walk
+from services.gateway import packets
+from services.gateway.sessions import HELD_MAX, Acks, Due, Expected, Session, Sessions, State, Walk
 from services.gateway.uplink import Uplink
 
 # The store is away, or no router answers: ask again after this.
@@ -23,12 +25,34 @@ _RESTARTS_A_SECOND: Final = 500
 class CatchUp:
     """Walks sessions through what is due to them."""
 
-    def __init__(self, gateway: str, sessions: Sessions, uplink: Uplink, *, page_timeout_s: float) -> None:
+    def __init__(
+        self, gateway: str, sessions: Sessions, uplink: Uplink, acks: Acks, wheel: Wheel, *, page_timeout_s: float
+    ) -> None:
         self._gateway = gateway
         self._sessions = sessions
         self._uplink = uplink
+        self._acks = acks
+        self._wheel = wheel
         self._page_timeout_s = page_timeout_s
         self._walks = 0
+
+    def prepare(self, session: Session) -> int:
+        """The number of the walk that `begin` will go; its first page may come before."""
+        if session.walk is None:
+            session.walk = Walk()
+        self._walks += 1
+        session.walk.number = self._walks
+        return self._walks
+
+    def begin(self, session: Session) -> None:
+        """The client is welcome: walk from the beginning, with the page that came with the welcome."""
+        walk = session.walk
+        session.state = State.CATCHING_UP
+        if walk is None or walk.first is None:
+            self._walk(session)
+            return
+        page, walk.first = walk.first, None
+        self.page(session, page)
 
     def start(self, session: Session) -> None:
         """Walk from the beginning; live messages are held from now on."""
@@ -48,15 +72,15 @@ class CatchUp:
     def restart_all(self) -> None:
         """Frames may have been lost on their way here: everyone walks again, a few at a time."""
         for number, session in enumerate(self._sessions):
-            asyncio.get_running_loop().call_later(number / _RESTARTS_A_SECOND, self._restart, session)
+            self._wheel.after(number / _RESTARTS_A_SECOND, partial(self._restart, session))
 
-    def hold(self, session: Session, emit: Emit) -> bool:
+    def hold(self, session: Session, due: Due) -> bool:
         """Keep a live message until the walk is over; False if it need not wait."""
         walk = session.walk
         if walk is None or not walk.is_holding:
             return False
         if len(walk.held) < HELD_MAX and not walk.again:
-            walk.held.append(Held(emit.event, emit.body, emit.conversation_id, emit.seq))
+            walk.held.append(due)
         else:
             # What was held is due as well; a second walk brings it, in order.
             walk.held.clear()
@@ -70,10 +94,13 @@ class CatchUp:
         else:
             session.walk.again = True
 
-    def page(self, session: Session, page: DuePage) -> None:
+    def page(self, session: Session, page: frames.DuePage) -> None:
         """A page from the router."""
         walk = session.walk
         if walk is None or page.walk != walk.number:
+            return
+        if session.state is State.JOINING:
+            walk.first = page
             return
         if page.unavailable:
             self._ask_later(session)
@@ -84,8 +111,9 @@ class CatchUp:
             return
         if page.confirms or walk.cursors is not None:
             walk.seen.update((conversation_id, seq) for conversation_id, seqs in page.confirms for seq in seqs)
-            ack = session.expect(Expected(page.confirms, is_page=True))
-            session.socket.emit("offline_messages", page.body, ack)
+            ack = self._acks.next()
+            session.expect(ack, Expected(page.confirms, is_page=True))
+            session.socket.say(packets.event("offline_messages", page.body, ack))
         if page.position is None:
             self._finish(session, walk)
         else:
@@ -104,8 +132,9 @@ class CatchUp:
             if not walk.alarms:
                 self._ask(session)
 
-    def _sound(self, session: Session, walk: Walk, page: DuePage) -> None:
-        walk.alarms = sum(session.emit_alarm(id_, body, walk.number) for id_, body in page.alarms)
+    def _sound(self, session: Session, walk: Walk, page: frames.DuePage) -> None:
+        for broadcast_id, body in page.alarms:
+            walk.alarms += session.emit_alarm(broadcast_id, self._acks.alarm(broadcast_id, body, walk.number))
         if walk.alarms:
             self._set_timer(session, self._page_timeout_s, self._go_on)
         else:
@@ -132,8 +161,8 @@ class CatchUp:
         walk = session.walk
         if walk is None:
             return
-        origin = Origin(self._gateway, session.id)
-        frame = Due(origin, session.user_id, walk.position, walk.cursors, walk.budget_bytes, walk.number)
+        origin = frames.Origin(self._gateway, session.id)
+        frame = frames.Due(origin, session.user_id, walk.position, walk.cursors, walk.budget_bytes, walk.number)
         try:
             self._uplink.publish_for_user(session.user_id, frame)
         except Refusal:
@@ -162,9 +191,10 @@ class CatchUp:
         if walk is None:
             return
         walk.is_holding = False
-        for held in walk.held:
-            if (held.conversation_id, held.seq) not in walk.seen:
-                session.emit_due(held.event, held.body, held.conversation_id, held.seq)
+        for due in walk.held:
+            ((conversation_id, (seq,)),) = due.expected.confirms
+            if (conversation_id, seq) not in walk.seen:
+                session.emit_due(due)
         walk.held.clear()
 
     def _restart(self, session: Session) -> None:
@@ -175,4 +205,4 @@ class CatchUp:
         if session.page_timer is not None:
             session.page_timer.cancel()
         if not session.is_gone:
-            session.page_timer = asyncio.get_running_loop().call_later(after_s, then, session)
+            session.page_timer = self._wheel.after(after_s, partial(then, session))

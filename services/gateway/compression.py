@@ -85,31 +85,39 @@ class Compression(Struct, frozen=True):
 NO_COMPRESSION: Final = Compression(0, lambda: None)
 
 
-class WebSocketResponse(web.WebSocketResponse):
-    """aiohttp's, with the extension negotiated and kept as above."""
+class Negotiated(web.WebSocketResponse):
+    """aiohttp's handshake, with the extension negotiated as above."""
 
-    def __init__(self, compression: Compression, *, max_msg_size: int, **options: Any) -> None:
-        super().__init__(compress=False, max_msg_size=max_msg_size, **options)
+    def __init__(self, compression: Compression, **options: Any) -> None:
+        super().__init__(compress=False, **options)
         self._rules = compression
-        self._window_bits = 0
+        # How far back a compressor may refer, as a power of two; 0 where nothing is compressed.
+        self.window_bits = 0
 
     def _handshake(self, request: web.BaseRequest) -> Any:
-        headers, protocol, _, _ = super()._handshake(request)
+        try:
+            headers, protocol, _, _ = super()._handshake(request)
+        except ValueError as error:  # a key that is not ASCII: aiohttp knows only of one that is no base64
+            raise web.HTTPBadRequest(text="Handshake error") from error
         offers = ",".join(request.headers.getall(hdrs.SEC_WEBSOCKET_EXTENSIONS, ()))
         if self._rules.min_bytes and (accepted := accept(offers)) is not None:
-            self._window_bits = accepted.window_bits
+            self.window_bits = accepted.window_bits
             headers[hdrs.SEC_WEBSOCKET_EXTENSIONS] = accepted.header
         return headers, protocol, 0, False  # the writer is told of none, and so keeps no compressor
 
+
+class WebSocketResponse(Negotiated):
+    """aiohttp's, with the extension kept as above."""
+
     def _post_start(self, *of_the_request: Any) -> None:
-        self._compress = self._window_bits  # the reader takes compressed messages
+        self._compress = self.window_bits  # the reader takes compressed messages
         super()._post_start(*of_the_request)
 
     async def send_str(self, data: str, compress: int | None = None) -> None:
         """Send a text message; over the bound, and if the client offered it, compressed."""
         body = data.encode()
-        if self._window_bits and len(body) > self._rules.min_bytes:
-            compress = self._window_bits
+        if self.window_bits and len(body) > self._rules.min_bytes:
+            compress = self.window_bits
             self._rules.compressed()
         await self.send_frame(body, WSMsgType.TEXT, compress)
 

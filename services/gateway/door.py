@@ -8,12 +8,14 @@ and what was sent before is due.
 import asyncio
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final
 
 import structlog
 
 from libs.clock import now_ms
 from libs.identity import Claims
+from libs.wheel import Timeout, Wheel
 from libs.wire import payloads
 from libs.wire.codes import Code, Refusal, is_retryable
 from libs.wire.frames import Moved, Origin, Profile, SignedIn, SignedOut, SignIn
@@ -52,6 +54,7 @@ class Door:
         catchup: CatchUp,
         alarms: Alarms,
         metrics: GatewayMetrics,
+        wheel: Wheel,
         *,
         sign_in_timeout_s: float,
         answer_timeout_s: float,
@@ -68,12 +71,13 @@ class Door:
         self._catchup = catchup
         self._alarms = alarms
         self._metrics = metrics
+        self._wheel = wheel
         self._sign_in_timeout_s = sign_in_timeout_s
         self._answer_timeout_s = answer_timeout_s
         self._token_warning_s = token_warning_s
         self._token_grace_s = token_grace_s
         # Sockets that have not signed in, and when they are closed for it.
-        self._strangers: dict[str, asyncio.TimerHandle] = {}
+        self._strangers: dict[str, Timeout] = {}
         self._busy: set[str] = set()
 
     async def handshake(self, socket: Socket, auth: Mapping[str, Any]) -> None:
@@ -88,7 +92,7 @@ class Door:
         if session is not None:
             self._welcome(session)
             return
-        timer = asyncio.get_running_loop().call_later(self._sign_in_timeout_s, self._time_out, socket)
+        timer = self._wheel.after(self._sign_in_timeout_s, partial(self._time_out, socket))
         self._strangers[socket.id] = timer
         socket.emit("auth_required", payloads.encode(payloads.AuthRequired(int(self._sign_in_timeout_s * _MS))))
 
@@ -160,7 +164,7 @@ class Door:
     def check_all(self) -> None:
         """Frames may have been lost on their way here, a `SignedOut` among them: ask about every sign-in again."""
         for number, session in enumerate(self._sessions):
-            asyncio.get_running_loop().call_later(number / _CHECKS_A_SECOND, self._check, session)
+            self._wheel.after(number / _CHECKS_A_SECOND, partial(self._check, session))
 
     def checked(self, said: SignedIn) -> None:
         """A router's word that nobody waits for: the answer to `check_all`, or a late one."""
@@ -181,7 +185,7 @@ class Door:
             self._check_later(session)
 
     def _check_later(self, session: Session) -> None:
-        asyncio.get_running_loop().call_later(_CHECK_AGAIN_S, self._check, session)
+        self._wheel.after(_CHECK_AGAIN_S, partial(self._check, session))
 
     def _void(self, session: Session, code: str) -> None:
         """A socket that has heard `auth_success` is closed; another finds out in the steps of its sign-in."""
@@ -202,7 +206,7 @@ class Door:
             try:
                 async with asyncio.timeout(self._answer_timeout_s):
                     await self._heartbeat.wait_seated()
-                    profile = await self._ask(session.id, claims)
+                    profile = await self._ask(session.id, claims, self._catchup.prepare(session))
                 if session.is_gone:
                     raise Refusal(Code.UNAVAILABLE)  # the client left meanwhile; nobody hears this
                 if session.refusal is not None:
@@ -238,8 +242,8 @@ class Door:
         if session.places == places:  # else we heard of a move meanwhile, which is newer
             self._alarms.moved(Moved(session.user_id, profile.places))
 
-    async def _ask(self, session_id: str, claims: Claims) -> Profile:
-        frame = self._sign_in_frame(session_id, claims)
+    async def _ask(self, session_id: str, claims: Claims, walk: int | None = None) -> Profile:
+        frame = self._sign_in_frame(session_id, claims, walk)
         said = await self._questions.ask(session_id, lambda: self._uplink.publish_for_user(claims.user_id, frame))
         match said:
             case SignedIn(profile=Profile() as profile):
@@ -248,8 +252,8 @@ class Door:
                 raise Refusal(Code(code))
         raise Refusal(Code.USER_NOT_FOUND)
 
-    def _sign_in_frame(self, session_id: str, claims: Claims) -> SignIn:
-        return SignIn(Origin(self._gateway, session_id), claims.user_id, claims.role, claims.issued_at_ms)
+    def _sign_in_frame(self, session_id: str, claims: Claims, walk: int | None = None) -> SignIn:
+        return SignIn(Origin(self._gateway, session_id), claims.user_id, claims.role, claims.issued_at_ms, walk)
 
     def _welcome(self, session: Session) -> None:
         timer = self._strangers.pop(session.id, None)
@@ -275,7 +279,7 @@ class Door:
         self._alarms.welcome(session)
         if session.state is State.JOINING:
             session.socket.set_barrier()
-            self._catchup.start(session)
+            self._catchup.begin(session)
 
     # --- the end of a token --------------------------------------------------------------------
 
@@ -283,15 +287,13 @@ class Door:
         if session.expiry is not None:
             session.expiry.cancel()
         left_s = session.claims.expires_at_ms / _MS - time.time()
-        session.expiry = asyncio.get_running_loop().call_later(
-            max(0.0, left_s - self._token_warning_s), self._warn, session
-        )
+        session.expiry = self._wheel.after(max(0.0, left_s - self._token_warning_s), partial(self._warn, session))
 
     def _warn(self, session: Session) -> None:
         expires_at = session.claims.expires_at_ms
         session.socket.emit("token_expiring", payloads.encode(payloads.TokenExpiring(expires_at)))
         left_s = expires_at / _MS - time.time() + self._token_grace_s
-        session.expiry = asyncio.get_running_loop().call_later(max(0.0, left_s), self._expire, session)
+        session.expiry = self._wheel.after(max(0.0, left_s), partial(self._expire, session))
 
     def _expire(self, session: Session) -> None:
         failed = payloads.auth_failed(Refusal(Code.TOKEN_EXPIRED))

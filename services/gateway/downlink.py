@@ -8,7 +8,8 @@ it now says everything again.
 
 import asyncio
 import time
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, get_args
 
 import structlog
 
@@ -31,12 +32,13 @@ from libs.wire.frames import (
     SignedOut,
     TypingNotice,
 )
+from services.gateway import packets
 from services.gateway.alarms import Alarms
 from services.gateway.catchup import CatchUp
 from services.gateway.door import Door
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.questions import Questions
-from services.gateway.sessions import Session, Sessions, State
+from services.gateway.sessions import Acks, Session, Sessions, State
 from services.gateway.typists import Typists
 from services.gateway.watching import Watching
 
@@ -45,6 +47,8 @@ log = structlog.get_logger(__name__)
 BLOCK_MS: Final = 1000
 _READ_ENTRIES: Final = 200
 _BACKOFF_S: Final = 0.25
+# Ticks on a message that was sent a while ago go with what comes next.
+_PATIENT: Final = frozenset({"message_delivery_status", "message_read"})
 
 
 class DownlinkReader:
@@ -61,6 +65,7 @@ class DownlinkReader:
         typists: Typists,
         watching: Watching,
         alarms: Alarms,
+        acks: Acks,
         metrics: GatewayMetrics,
         envelopes: Envelopes | None = None,
     ) -> None:
@@ -72,8 +77,10 @@ class DownlinkReader:
         self._typists = typists
         self._watching = watching
         self._alarms = alarms
+        self._acks = acks
         self._metrics = metrics
         self._envelopes = envelopes
+        self._counts = {kind: metrics.downlink_frames.labels(kind.__name__.lower()) for kind in get_args(Downlink)}
         self._tokens: dict[int, int] = {}
         # What was taken of each stream, in the order they are taken in.
         self.positions = {keys.alarms(gateway): consumer.BEGINNING, keys.downlink(gateway): consumer.BEGINNING}
@@ -146,24 +153,33 @@ class DownlinkReader:
                     self._door.checked(frame)
             case SignedOut():
                 self._door.sign_out(frame)
-        self._metrics.downlink_frames.labels(type(frame).__name__.lower()).inc()
+        self._counts[type(frame)].inc()
 
     def _emit(self, frame: Emit) -> None:
-        emitted = 0
-        for user in frame.users:
-            for session in self._sessions.of_user(user):
-                if session.id != frame.skip_session:
-                    self._emit_to(session, frame)
-                    emitted += 1
+        sessions = [
+            session
+            for user in frame.users
+            for session in self._sessions.of_user(user)
+            if session.id != frame.skip_session
+        ]
         if frame.seq:
-            self._metrics.messages_sent.inc(emitted)
+            self._emit_due(sessions, frame)
+        elif sessions:
+            packet, is_patient = packets.event(frame.event, frame.body), frame.event in _PATIENT
+            for session in sessions:
+                if session.state is State.JOINING:
+                    continue
+                if is_patient:
+                    session.socket.say_soon(packet)
+                else:
+                    session.socket.say(packet)
 
-    def _emit_to(self, session: Session, frame: Emit) -> None:
-        if frame.seq:
-            if not self._catchup.hold(session, frame):
-                session.emit_due(frame.event, frame.body, frame.conversation_id, frame.seq)
-        elif session.state is not State.JOINING:
-            session.socket.emit(frame.event, frame.body)
+    def _emit_due(self, sessions: Sequence[Session], frame: Emit) -> None:
+        due = self._acks.message(frame.event, frame.body, frame.conversation_id, frame.seq)
+        for session in sessions:
+            if session.walk is None or not self._catchup.hold(session, due):
+                session.emit_due(due)
+        self._metrics.messages_sent.inc(len(sessions))
 
     def _open(self, sealed: SealedReply) -> None:
         try:

@@ -19,6 +19,7 @@ import structlog
 from libs.broker import AWAY
 from libs.wire.codes import Code, Refusal
 from services.gateway.bridge import Bridge
+from services.gateway.confirmations import Confirmations
 from services.gateway.heartbeat import Heartbeat
 from services.gateway.sockets import Server, Socket
 from services.gateway.uplink import Uplink
@@ -106,7 +107,7 @@ class Drain:
         self._server.accept(is_accepting=True)
         return len(self._open)
 
-    async def leave(self, uplink: Uplink, window_s: float) -> None:
+    async def leave(self, confirmations: Confirmations, uplink: Uplink, window_s: float) -> None:
         """Empty this gateway for good and say goodbye. Returns when that is done, or when there is no more time."""
         self._is_leaving = True
         self.stop(window_s)
@@ -114,7 +115,8 @@ class Drain:
             await self._closing
         try:
             async with asyncio.timeout(_FAREWELL_S):
-                await self._server.wait_silent()
+                await self._server.engine.wait_silent()
+                confirmations.flush()
                 await uplink.wait_written()
                 await self._heartbeat.leave()
         except (TimeoutError, *AWAY) as error:

@@ -16,6 +16,7 @@ from libs.wire.codes import Code, Refusal
 from libs.wire.frames import Confirm, History, Join, Origin, PublishKeys, Search, Send, TakeKeys
 from services.gateway import anonymity, broadcasts, bundles
 from services.gateway.catchup import CatchUp
+from services.gateway.confirmations import Confirmations
 from services.gateway.door import Door
 from services.gateway.keystrokes import Keystrokes
 from services.gateway.metrics import GatewayMetrics
@@ -39,6 +40,7 @@ class Requests:
         sessions: Sessions,
         uplink: Uplink,
         catchup: CatchUp,
+        confirmations: Confirmations,
         watching: Watching,
         standings: Standings,
         metrics: GatewayMetrics,
@@ -52,6 +54,7 @@ class Requests:
         self._sessions = sessions
         self._uplink = uplink
         self._catchup = catchup
+        self._confirmations = confirmations
         self._watching = watching
         self._standings = standings
         self._metrics = metrics
@@ -60,6 +63,7 @@ class Requests:
         self._minutes = minutes
         self._keystrokes = keystrokes
         self._numbers = count(1)
+        self._events = {name: metrics.events.labels(name) for name in (*events.type_of_event, "unknown")}
 
     # --- services.gateway.sockets.Application --------------------------------------------------
 
@@ -77,13 +81,14 @@ class Requests:
         if session is not None:
             self._keystrokes.closed(session)
             self._watching.forget(session)
+            self._confirmations.left(session.user_id)
         self._door.closed(socket)
 
     def event(self, socket: Socket, ack: int | None, text: bytes) -> None:
         """An event. Raises `Refusal` for what is no event at all; anything else is refused to the client."""
         name, argument = events.split(text)
         known = name if name in events.type_of_event else "unknown"
-        self._metrics.events.labels(known).inc()
+        self._events[known].inc()
         try:
             self._paces.frame(socket)
             event = events.read(name, argument) if name == "authenticate" else self._read(socket, name, argument)
@@ -98,7 +103,7 @@ class Requests:
             self._refuse(socket, ack, name, argument, refusal)
 
     def acknowledged(self, socket: Socket, ack: int) -> None:
-        """The client has something we sent. An uplink that is full loses nothing: it stays due."""
+        """The client has something we sent."""
         if not self._paces.acknowledgement(socket):
             self._metrics.confirms_dropped.inc()
             return
@@ -106,14 +111,8 @@ class Requests:
         expected = session.take_expected(ack) if session is not None else None
         if session is None or expected is None:
             return
-        origin = Origin(self._gateway, session.id)
         for conversation_id, seqs in expected.confirms:
-            try:
-                self._uplink.publish_for_conversation(
-                    conversation_id, Confirm(origin, session.user_id, conversation_id, seqs, at_ms=now_ms())
-                )
-            except Refusal:
-                self._metrics.confirms_dropped.inc()
+            self._confirmations.note(session.user_id, conversation_id, seqs)
         if expected.is_page:
             self._catchup.page_confirmed(session)
         elif expected.walk:

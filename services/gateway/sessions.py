@@ -4,26 +4,30 @@ A *session* is a socket that has shown a good token. It moves one way: joining (
 router has not said yes) → catching up (what is due goes first, live messages are held) → live.
 """
 
-import asyncio
-from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import IntEnum
 from typing import Final, Protocol
 
 from libs.identity import Claims
+from libs.wheel import Timeout
 from libs.wire import names
 from libs.wire.codes import Refusal
-from libs.wire.frames import DuePosition, Places, Sender
+from libs.wire.frames import DuePage, DuePosition, Places, Sender
+from services.gateway import packets
+from services.gateway.engine.packets import Packet
 from services.gateway.minutes import Minute
 from services.gateway.pace import Pace
-from services.gateway.packets import Packet
 
 # Unanswered emits that are remembered per socket; what is forgotten stays due.
-_ACKS_MAX: Final = 1024
+_UNANSWERED_MAX: Final = 1024
+_ACK_MAX: Final = 2**30
 # Live messages held while a session catches up; beyond it they are let go, and fetched as due after.
 HELD_MAX: Final = 200
 # Broadcasts that a socket was sent; one beyond so many newer ones could come again.
 _ALARMS_MAX: Final = 256
+
+
+_NOWHERE: Final = Places()
 
 
 class Socket(Protocol):
@@ -35,7 +39,8 @@ class Socket(Protocol):
 
     def emit(self, event: str, body: bytes, ack: int | None = None) -> None: ...
     def say(self, packet: Packet) -> None: ...
-    def emit_first(self, event: str, body: bytes, ack: int) -> None: ...
+    def say_soon(self, packet: Packet) -> None: ...
+    def say_first(self, packet: Packet) -> None: ...
     def set_barrier(self) -> None: ...
     def answer(self, ack: int, body: bytes) -> None: ...
     def close_for_retry(self) -> None: ...
@@ -67,30 +72,66 @@ class Expected:
         self.walk = walk
 
 
-class Held:
-    """A live message that waits until what is older has been sent."""
+class Due:
+    """Something for any number of sockets that is due until its acknowledgement comes: one packet for all of them."""
 
-    __slots__ = ("body", "conversation_id", "event", "seq")
+    __slots__ = ("ack", "expected", "packet")
 
-    def __init__(self, event: str, body: bytes, conversation_id: str, seq: int) -> None:
-        self.event = event
-        self.body = body
-        self.conversation_id = conversation_id
-        self.seq = seq
+    def __init__(self, ack: int, event: str, body: bytes, expected: Expected) -> None:
+        self.ack = ack
+        self.packet = packets.event(event, body, ack)
+        self.expected = expected
+
+
+class Acks:
+    """Numbers for acknowledgements, each given once to all sockets of this gateway.
+
+    Within what clients read as an integer of 32 bits; by the time they begin anew nobody waits for the first ones.
+    """
+
+    def __init__(self) -> None:
+        self._last = 0
+
+    def next(self) -> int:
+        """One that no socket waits for."""
+        self._last = self._last % _ACK_MAX + 1
+        return self._last
+
+    def alarm(self, broadcast_id: str, body: bytes, walk: int = 0) -> Due:
+        """A broadcast; `walk` is that of the page that brought it."""
+        expected = Expected(((names.broadcast(broadcast_id), (1,)),), walk=walk)
+        return Due(self.next(), "emergency_broadcast", body, expected)
+
+    def message(self, event: str, body: bytes, conversation_id: str, seq: int) -> Due:
+        """A message, for those who are to confirm it."""
+        return Due(self.next(), event, body, Expected(((conversation_id, (seq,)),)))
 
 
 class Walk:
     """A walk through what is due: where it is, and what it has sent."""
 
-    __slots__ = ("again", "alarms", "budget_bytes", "cursors", "held", "is_holding", "number", "position", "seen")
+    __slots__ = (
+        "again",
+        "alarms",
+        "budget_bytes",
+        "cursors",
+        "first",
+        "held",
+        "is_holding",
+        "number",
+        "position",
+        "seen",
+    )
 
     def __init__(self, number: int = 0, cursors: dict[str, int] | None = None, budget_bytes: int | None = None) -> None:
         # Pages name their walk; those of one before are too late.
         self.number = number
         self.position: DuePosition | None = None
+        # A page that came before the client was welcome.
+        self.first: DuePage | None = None
         self.cursors = cursors
         self.budget_bytes = budget_bytes
-        self.held: list[Held] = []
+        self.held: list[Due] = []
         # Live messages wait for the walk; not for ever (`catchup.py`).
         self.is_holding = True
         self.seen: set[tuple[str, int]] = set()
@@ -104,9 +145,8 @@ class Session:
     """One signed-in socket."""
 
     __slots__ = (
-        "_ack",
-        "_acks",
         "_alarms",
+        "_unanswered",
         "claims",
         "expiry",
         "has_moved",
@@ -129,7 +169,7 @@ class Session:
         self.user_id = claims.user_id
         self.name = ""
         self.role = ""
-        self.places = Places()
+        self.places = _NOWHERE
         self.has_moved = False
         self.state = State.JOINING
         self.is_gone = False
@@ -137,11 +177,11 @@ class Session:
         # Its sign-in was made void while it was still joining: whoever goes on with it finds this.
         self.refusal: Refusal | None = None
         self.walk: Walk | None = Walk()
-        self.page_timer: asyncio.TimerHandle | None = None
-        self.expiry: asyncio.TimerHandle | None = None
-        self._ack = 0
-        self._acks: OrderedDict[int, Expected] = OrderedDict()
-        self._alarms: dict[str, None] = {}
+        self.page_timer: Timeout | None = None
+        self.expiry: Timeout | None = None
+        # By their numbers, the oldest first.
+        self._unanswered: dict[int, Expected] = {}
+        self._alarms: dict[str, None] | None = None
 
     @property
     def id(self) -> str:
@@ -153,34 +193,32 @@ class Session:
         """Who this is, for frames."""
         return Sender(self.user_id, self.name, self.role)
 
-    def expect(self, expected: Expected) -> int:
-        """The acknowledgement id under which the client's confirmation will come."""
-        self._ack += 1
-        self._acks[self._ack] = expected
-        if len(self._acks) > _ACKS_MAX:
-            self._acks.popitem(last=False)
-        return self._ack
+    def expect(self, ack: int, expected: Expected) -> None:
+        """The client's confirmation will come under `ack`."""
+        self._unanswered[ack] = expected
+        if len(self._unanswered) > _UNANSWERED_MAX:
+            del self._unanswered[next(iter(self._unanswered))]
 
     def take_expected(self, ack: int) -> Expected | None:
         """What `ack` confirms, once."""
-        return self._acks.pop(ack, None)
+        return self._unanswered.pop(ack, None)
 
-    def emit_due(self, event: str, body: bytes, conversation_id: str, seq: int) -> None:
+    def emit_due(self, due: Due) -> None:
         """Emit something that is due until its acknowledgement comes."""
-        self.socket.emit(event, body, self.expect(Expected(((conversation_id, (seq,)),))))
+        self.expect(due.ack, due.expected)
+        self.socket.say(due.packet)
 
-    def emit_alarm(self, broadcast_id: str, body: bytes, walk: int = 0) -> bool:
-        """Emit a broadcast, ahead of all that waits, unless this socket was sent it before; whether it was not.
-
-        It is due until its acknowledgement comes. `walk` is that of the page that brought it.
-        """
+    def emit_alarm(self, broadcast_id: str, alarm: Due) -> bool:
+        """Emit a broadcast, ahead of all that waits, unless this socket was sent it before; whether it was not."""
+        if self._alarms is None:
+            self._alarms = {}
         if broadcast_id in self._alarms:
             return False
         self._alarms[broadcast_id] = None
         if len(self._alarms) > _ALARMS_MAX:
             del self._alarms[next(iter(self._alarms))]
-        ack = self.expect(Expected(((names.broadcast(broadcast_id), (1,)),), walk=walk))
-        self.socket.emit_first("emergency_broadcast", body, ack)
+        self.expect(alarm.ack, alarm.expected)
+        self.socket.say_first(alarm.packet)
         return True
 
     def stop_timers(self) -> None:
@@ -195,7 +233,8 @@ class Sessions:
 
     def __init__(self) -> None:
         self._by_socket: dict[str, Session] = {}
-        self._by_user: dict[str, dict[str, Session]] = {}
+        # Most people have one device: a dict for each would be the largest part of what is kept of them.
+        self._by_user: dict[str, tuple[Session, ...]] = {}
 
     def __len__(self) -> int:
         return len(self._by_socket)
@@ -211,9 +250,9 @@ class Sessions:
     def add(self, session: Session) -> bool:
         """Take a session in; True if it is its user's first here."""
         self._by_socket[session.id] = session
-        of_user = self._by_user.setdefault(session.user_id, {})
-        of_user[session.id] = session
-        return len(of_user) == 1
+        others = self._by_user.get(session.user_id, ())
+        self._by_user[session.user_id] = (*others, session)
+        return not others
 
     def remove(self, session: Session) -> bool:
         """Let a session go; True if it was its user's last here."""
@@ -222,9 +261,9 @@ class Sessions:
         if self._by_socket.get(session.id) is not session:
             return False
         del self._by_socket[session.id]
-        of_user = self._by_user[session.user_id]
-        del of_user[session.id]
-        if of_user:
+        others = tuple(other for other in self._by_user[session.user_id] if other is not session)
+        if others:
+            self._by_user[session.user_id] = others
             return False
         del self._by_user[session.user_id]
         return True
@@ -233,6 +272,6 @@ class Sessions:
         """The session of a socket."""
         return self._by_socket.get(socket_id)
 
-    def of_user(self, user_id: str) -> list[Session]:
+    def of_user(self, user_id: str) -> Sequence[Session]:
         """All devices of a user here."""
-        return list(self._by_user.get(user_id, {}).values())
+        return self._by_user.get(user_id, ())

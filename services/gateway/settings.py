@@ -82,8 +82,15 @@ class GatewaySettings(settings.PartitionedSettings, frozen=True, kw_only=True):
         int, Meta(ge=1, description="Frames that wait for the broker; beyond it, clients are refused.")
     ] = 10_000
     linger_ms: Annotated[
-        float, Meta(ge=0, le=25, description="How long a busy gateway gathers before it writes; 0 to 25.")
+        float, Meta(ge=0, le=100, description="How long a busy gateway gathers before it writes; 0 to 100.")
     ] = 5.0
+    beat_ms: Annotated[
+        float,
+        Meta(ge=0, le=50, description="A busy gateway looks at its sockets this often, to save CPU; 0: always."),
+    ] = 10.0
+    confirm_gather_ms: Annotated[
+        float, Meta(ge=0, le=1000, description="How long acknowledgements are gathered: a tick may be as much later.")
+    ] = 50.0
     overload_lag_s: Annotated[
         float, Meta(gt=0, description="Routers this far behind: what would make it worse is refused.")
     ] = 10.0

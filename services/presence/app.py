@@ -55,6 +55,7 @@ async def main(stop: asyncio.Event) -> None:
             health.serve(internal, s.internal_host, s.internal_port, "INTERNAL_PORT") as port,
             asyncio.TaskGroup() as tasks,
         ):
+            lifecycle.settle_memory()
             log.info("started", internal_port=port)
             working = [tasks.create_task(work.run()) for work in (reaper, announcer, cold, unsaved, reporter)]
             await stop.wait()

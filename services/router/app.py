@@ -114,6 +114,7 @@ async def main(stop: asyncio.Event) -> None:
             health.serve(internal, s.internal_host, s.internal_port, "INTERNAL_PORT") as port,
             asyncio.TaskGroup() as tasks,
         ):
+            lifecycle.settle_memory()
             log.info("started", internal_port=port, partitions=s.partitions, store=s.store)
             running = (worker, aside, tallies, moves, retention, reporter)
             working = [tasks.create_task(work.run()) for work in running]

@@ -57,13 +57,14 @@ class Confirmations:
 
     async def answer(self, partition: Partition, frame: Confirm | Confirms) -> Sequence[Saying]:
         """What is said to a confirmation. Raises `Refusal`, `StoreAway`."""
+        if names.broadcast_of(frame.conversation_id) is not None:
+            for user_id in frame.user_ids if isinstance(frame, Confirms) else (frame.user_id,):
+                partition.receipts.confirm_broadcast(frame.conversation_id, user_id)
+            return []
         match frame:
             case Confirms():
                 standing = await self._standing(frame.conversation_id, frame.user_ids)
                 return await self._deliver(partition, frame.conversation_id, frame.seq, standing)
-            case Confirm() if names.broadcast_of(frame.conversation_id) is not None:
-                partition.receipts.confirm_broadcast(frame.conversation_id, frame.user_id)
-                return []
             case Confirm(seqs=(seq,), up_to=0, message_id=None, read=False, event=None):
                 user_id = await self._conversations.standing(frame.user_id, frame.conversation_id)
                 return await self._deliver(partition, frame.conversation_id, seq, [user_id])

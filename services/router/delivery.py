@@ -264,10 +264,8 @@ class Delivery:
         is_saved = not self._parked and await self._save(works)
         works = [work for work in works if not work.partition.is_lost]
         forwarded: list[tuple[int, Inbound]] = []
-        sayings: list[Saying] = []
         await self._sayings.prepare(works)
-        for work in works:
-            sayings += await self._sayings.of_batch(work, forwarded, is_saved=is_saved)
+        sayings = await self._sayings.of_batches(works, forwarded, is_saved=is_saved)
         await self._publish(works, sayings, forwarded)
         if is_saved:
             self._owed.add(works)

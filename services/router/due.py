@@ -16,6 +16,7 @@ from libs.wire import names, payloads
 from libs.wire.frames import Due, DuePage
 from services.router import bodies, receipts
 from services.router.store import Message, Receipt, Store, position_of
+from services.router.together import Together
 
 # Broadcasts are read, and put on a page, this many at a time.
 _BROADCASTS: Final = 32
@@ -26,6 +27,7 @@ class DuePages:
 
     def __init__(self, store: Store, broker: Broker, *, partitions: int, messages: int, bytes_: int) -> None:
         self._store = store
+        self._due_to: Together[frozenset[str]] = Together(store.due_to)
         self._broker = broker
         self._partitions = partitions
         self._messages = messages
@@ -33,6 +35,9 @@ class DuePages:
 
     async def page(self, asked: Due) -> DuePage:
         """The next page for one socket. Raises `StoreAway`, `libs.broker.AWAY`."""
+        is_first = asked.position is None and asked.cursors is None
+        if is_first and asked.user_id not in await self._due_to.about(asked.user_id):
+            return DuePage(asked.origin.session, walk=asked.walk)  # as it is with most who come back
         budget = min(asked.budget_bytes or self._bytes, self._bytes)
         position = asked.position
         if position is None or position.rank < 0:

@@ -11,6 +11,7 @@ from enum import Enum
 from typing import Final, Generic, TypeVar
 
 from services.router.store import Group, Store, StoreAway, User
+from services.router.together import Together
 
 T = TypeVar("T")
 
@@ -24,6 +25,7 @@ class People:
 
     def __init__(self, store: Store, trusted_s: float) -> None:
         self._users: _Remembered[User] = _Remembered(store.users, trusted_s)
+        self._fresh: Together[None] = Together(self._refresh)
         self._groups: _Remembered[Group] = _Remembered(store.groups, trusted_s)
 
     async def load(self, users: Collection[str], groups: Collection[str]) -> None:
@@ -33,11 +35,15 @@ class People:
 
     async def fresh_user(self, user_id: str) -> User | None:
         """The user as the store has it now; as remembered when it is away. Raises `StoreAway`."""
-        self._users.expire(user_id)
-        await self._users.load((user_id,))
+        await self._fresh.about(user_id)
         if self._users.is_void(user_id):  # forgotten meanwhile: the store has something newer
             await self._users.load((user_id,))
         return self._users.get(user_id)
+
+    async def _refresh(self, user_ids: Collection[str]) -> None:
+        for user_id in user_ids:
+            self._users.expire(user_id)
+        await self._users.load(user_ids)
 
     def forget_user(self, user_id: str) -> None:
         """What is remembered of a user is void, also while the store is away."""

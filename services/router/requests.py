@@ -129,9 +129,10 @@ class Requests:
         self, partition: Partition, frame: SignIn | Due | PublishKeys | TakeKeys | Search | Revoke
     ) -> Sequence[Saying]:
         match frame:
-            case SignIn() | Due():
-                said = await (self._sign_in(frame) if isinstance(frame, SignIn) else self._due(frame))
-                return [answers.to_origin(partition.number, frame.origin, said)]
+            case SignIn():
+                return [ToSession(partition.number, frame.origin.gateway, said) for said in await self._sign_in(frame)]
+            case Due():
+                return [answers.to_origin(partition.number, frame.origin, await self._due(frame))]
             case PublishKeys():
                 return await keys.publish(self._store, partition.number, frame)
             case TakeKeys():
@@ -157,13 +158,20 @@ class Requests:
                 body = payloads.encode(payloads.GroupJoined(group_id))
                 return [answers.accepted(partition.number, frame.origin, payloads.Ok(), ("group_joined", body))]
 
-    async def _sign_in(self, frame: SignIn) -> SignedIn:
+    async def _sign_in(self, frame: SignIn) -> list[SignedIn | DuePage]:
         user = await self._people.fresh_user(frame.user_id)
         code = _sign_in_refusal(user, frame.issued_at_ms)
         if user is None or code is not None:
-            return SignedIn(frame.origin.session, frame.user_id, refusal=(code or Code.USER_NOT_FOUND).value)
+            return [SignedIn(frame.origin.session, frame.user_id, refusal=(code or Code.USER_NOT_FOUND).value)]
         profile = Profile(user.id, user.name, frame.role_claim or user.role, user.places)
-        return SignedIn(frame.origin.session, user.id, profile)
+        signed_in = SignedIn(frame.origin.session, user.id, profile)
+        return [signed_in] if frame.walk is None else [signed_in, await self._first_page(frame, frame.walk)]
+
+    async def _first_page(self, frame: SignIn, walk: int) -> DuePage:
+        try:
+            return await self._pages.page(Due(frame.origin, frame.user_id, walk=walk))
+        except StoreAway:
+            return DuePage(frame.origin.session, unavailable=True, walk=walk)
 
     async def _due(self, frame: Due) -> DuePage:
         """A page. Cursors may be under bare ids, which are read as everywhere: a user's, else a group's."""

@@ -11,7 +11,20 @@ from collections.abc import Collection, Iterable, Sequence
 from libs.clock import now_ms
 from libs.streams import consumer
 from libs.wire import names, payloads
-from libs.wire.frames import Answer, Confirm, Confirms, History, Inbound, Join, Origin, Search, Send, Typing
+from libs.wire.frames import (
+    Answer,
+    Confirm,
+    Confirms,
+    Due,
+    History,
+    Inbound,
+    Join,
+    Origin,
+    Search,
+    Send,
+    SignIn,
+    Typing,
+)
 from services.router import answers, bodies
 from services.router.anonymity import Author, author_of
 from services.router.aside import Aside
@@ -57,6 +70,18 @@ class Sayings:
                         asked.append((work.partition, frame.conversation_id, (frame.user_id,)))
         if asked:
             await self._conversations.prepare(asked)
+
+    async def of_batches(
+        self, works: Sequence[Work], forwarded: list[tuple[int, Inbound]], *, is_saved: bool
+    ) -> list[Saying]:
+        """Everything about the frames of several partitions. What is for another partition is added to `forwarded`."""
+        saying = [self.of_batch(work, forwarded, is_saved=is_saved) for work in works]
+        if any(isinstance(frame, SignIn | Due) for work in works for frame in work.frames):
+            # Side by side, so that all of them ask the store together.
+            said = await asyncio.gather(*saying)
+        else:
+            said = [await one for one in saying]
+        return [one for of_partition in said for one in of_partition]
 
     async def of_batch(self, work: Work, forwarded: list[tuple[int, Inbound]], *, is_saved: bool) -> list[Saying]:
         """Everything about one partition's frames. What is for another partition is added to `forwarded`."""

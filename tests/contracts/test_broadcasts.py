@@ -61,6 +61,15 @@ async def test_a_broadcast_is_due_to_those_who_live_there_until_they_have_it(sto
     assert [await due(store, user) for user in ("asha", "bala")] == [[], [1]]
 
 
+async def test_who_is_owed_a_broadcast_is_owed_something(store: Store) -> None:
+    """Until they have it, and whatever messages there are."""
+    flood = broadcast(1, "v1", "v9")
+    await store.save_broadcasts([flood])
+    assert await store.due_to(["asha", "bala", "chitra", "nobody"]) == {"asha", "bala"}
+    await confirm(store, "asha", 1)
+    assert await store.due_to(["asha", "bala"]) == {"bala"}
+
+
 @pytest.mark.parametrize(("level", "place", "numbers"), [*zip(LEVELS, ("TS", "d1", "m1", "v1"), "2221", strict=True)])
 async def test_every_level_has_its_people(store: Store, level: str, place: str, numbers: str) -> None:
     """A village is not a mandal of the same id."""

@@ -435,6 +435,18 @@ async def test_a_message_is_due_to_the_other_until_confirmed(store: Store) -> No
     assert await store.due("nobody", 10) == []
 
 
+async def test_who_is_owed_anything_is_told_of_many_at_once(store: Store) -> None:
+    """Who wrote it is not, nor who has confirmed it; a void place is nothing."""
+    await store.save([message(1), message(2, is_void=True)])
+    people = ["rama", "sita", "nobody"]
+    assert await store.due_to(people) == {"sita"}
+    assert await store.due_to([]) == frozenset()
+    await confirm(store, "sita", Receipt(1))
+    assert await store.due_to(people) == frozenset()
+    await store.save([message(3, sender_id="sita")])
+    assert await store.due_to(people) == {"rama"}
+
+
 async def test_a_conversation_may_begin_with_a_void_message_or_after_one_that_was_refused(store: Store) -> None:
     """Whatever stands at its first place, the two are owed what follows."""
     other = names.direct("lava", "sita")

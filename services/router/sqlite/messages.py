@@ -54,6 +54,23 @@ _DUE: Final = """
     SELECT '[' || shown.shape || ',' || owed.receipt || ']' AS shape
     FROM owed CROSS JOIN shown USING (conversation_id, seq)
 """
+# As above, of many: whether there is anything at all.
+_DUE_TO: Final = """
+    SELECT json_quote(asked.value) AS shape FROM json_each(?) AS asked
+    WHERE EXISTS (
+        SELECT 1 FROM members AS mine
+        CROSS JOIN messages AS log ON log.conversation_id = mine.conversation_id AND log.seq > mine.delivered
+        WHERE mine.user_id = asked.value AND log.sender_id <> asked.value AND NOT log.is_void
+    ) OR EXISTS (
+        SELECT 1 FROM residences AS home
+        CROSS JOIN broadcasts_in_place AS there ON there.level = home.level AND there.place_id = home.place_id
+        WHERE home.user_id = asked.value AND there.at_ms >= home.since_ms AND there.at_ms < home.until_ms
+            AND NOT EXISTS (
+                SELECT 1 FROM broadcast_receipts AS mine
+                WHERE mine.broadcast_id = there.broadcast_id AND mine.user_id = asked.value
+            )
+    )
+"""
 _BEFORE_ALL: Final = DuePosition(-1, 0, "", 0)
 _BEYOND_ALL: Final = (1 << 63) - 1
 
@@ -83,6 +100,7 @@ _shapes: Final = msgspec.json.Decoder(list[list[Any]])
 _owed: Final = msgspec.json.Decoder(list[tuple[list[Any], Receipt]])
 _seqs: Final = msgspec.json.Decoder(list[tuple[str, int]])
 _places: Final = msgspec.json.Decoder(list[tuple[str, str, int]])
+_users: Final = msgspec.json.Decoder(frozenset[str])
 _receipts: Final = msgspec.json.Decoder(list[tuple[str, str, Receipt]])
 
 
@@ -154,6 +172,9 @@ class Messages:
         text = await self._reader.run(lambda db: read(db, _DUE, asked))
         found = [(_message(shape), receipt) for shape, receipt in _owed.decode(text)]
         return sorted(found, key=lambda one: msgspec.structs.astuple(position_of(one[0])))
+
+    async def due_to(self, user_ids: Collection[str]) -> frozenset[str]:
+        return _users.decode(await self._reader.read(_DUE_TO, json_of(list(user_ids))))
 
 
 def _save(db: sqlite3.Connection, messages: Sequence[Message]) -> list[Saved]:

@@ -151,6 +151,13 @@ class Messages(Protocol):
         """
         ...
 
+    async def due_to(self, user_ids: Collection[str]) -> frozenset[str]:
+        """Those of these users to whom anything is due, a message (by the `delivered` mark) or a broadcast.
+
+        Perhaps others as well, for whom `due` and `due_broadcasts` find nothing.
+        """
+        ...
+
 
 def position_of(message: Message) -> DuePosition:
     """The sort key of a message among what is due: emergencies before the rest, then oldest first."""

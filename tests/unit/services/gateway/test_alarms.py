@@ -10,8 +10,8 @@ from libs.wire.frames import Alarm, Moved, Places
 from services.gateway.alarms import Alarms
 from services.gateway.catchup import CatchUp
 from services.gateway.metrics import GatewayMetrics
-from services.gateway.sessions import Session, Sessions, State
-from tests.unit.services.gateway.fakes import FakeBroker, FakeSocket, session
+from services.gateway.sessions import Acks, Session, Sessions, State
+from tests.unit.services.gateway.fakes import FakeBroker, FakeSocket, FakeWheel, session
 from tests.unit.services.gateway.test_catchup import FakeUplink
 
 _HERE, _THERE = Places(mandal="m1", village="v1"), Places(mandal="m1", village="v2")
@@ -36,9 +36,10 @@ class Post:
         self.uplink = FakeUplink()
         self.sessions = Sessions()
         self.directory = FakeDirectory()
-        self.catchup = CatchUp("g1", self.sessions, self.uplink, page_timeout_s=60.0)
+        acks = Acks()
+        self.catchup = CatchUp("g1", self.sessions, self.uplink, acks, FakeWheel(), page_timeout_s=60.0)
         metrics = GatewayMetrics(CollectorRegistry())
-        self.alarms = Alarms(self.directory, self.sessions, self.catchup, metrics, linger_s=0)
+        self.alarms = Alarms(self.directory, self.sessions, self.catchup, acks, metrics, linger_s=0)
 
     def open(self, user: str, places: Places, *, is_welcome: bool = True) -> tuple[Session, FakeSocket]:
         """A session of somebody who lives there."""

@@ -3,12 +3,11 @@
 import json
 
 from libs.wire.codes import Code, Refusal
-from libs.wire.frames import Due, DuePage, DuePosition, Emit, Inbound
+from libs.wire.frames import Due, DuePage, DuePosition, Inbound
 from services.gateway.catchup import CatchUp
-from services.gateway.sessions import HELD_MAX, Session, Sessions, State
+from services.gateway.sessions import HELD_MAX, Acks, Session, Sessions, State
 from services.gateway.uplink import Uplink
-from tests.support.waiting import until
-from tests.unit.services.gateway.fakes import FakeBroker, FakeSocket, session, uplink
+from tests.unit.services.gateway.fakes import FakeBroker, FakeSocket, FakeWheel, session, uplink
 
 _POSITION = DuePosition(1, 5, "group:g", 3)
 
@@ -39,14 +38,15 @@ class Walker:
         self.socket: FakeSocket
         self.session, self.socket = session()
         sessions.add(self.session)
-        self.catchup = CatchUp("g1", sessions, self.uplink, page_timeout_s=60.0)
+        self.acks = Acks()
+        self.wheel = FakeWheel()
+        self.catchup = CatchUp("g1", sessions, self.uplink, self.acks, self.wheel, page_timeout_s=60.0)
 
     def live(self, seq: int) -> None:
         """A live message arrives."""
-        body = json.dumps({"seq": seq}).encode()
-        frame = Emit(("asha",), "new_message", body, "group:g", seq)
-        if not self.catchup.hold(self.session, frame):
-            self.session.emit_due(frame.event, frame.body, frame.conversation_id, frame.seq)
+        due = self.acks.message("new_message", json.dumps({"seq": seq}).encode(), "group:g", seq)
+        if not self.catchup.hold(self.session, due):
+            self.session.emit_due(due)
 
     def page(self, *seqs: int, position: DuePosition | None = None) -> None:
         """A page arrives."""
@@ -194,7 +194,7 @@ async def test_broadcasts_that_came_live_are_not_sent_again_by_a_page() -> None:
     """If that was all of them, the next page is asked for at once."""
     walker = Walker()
     walker.catchup.start(walker.session)
-    assert walker.session.emit_alarm(f"{1:032x}", b"{}")
+    assert walker.session.emit_alarm(f"{1:032x}", walker.acks.alarm(f"{1:032x}", b"{}"))
     _alarm_page(walker, 1)
     assert len(walker.seen) == 1
     assert len(walker.uplink.asked) == 2
@@ -216,10 +216,12 @@ async def test_a_confirmation_from_a_walk_before_asks_for_nothing() -> None:
 async def test_broadcasts_that_nobody_confirms_do_not_hold_messages_up_for_ever() -> None:
     """After a time the walk goes on; what was not confirmed stays due."""
     walker = Walker()
-    walker.catchup = CatchUp("g1", Sessions(), walker.uplink, page_timeout_s=0.01)
     walker.catchup.start(walker.session)
     _alarm_page(walker, 1)
-    await until(lambda: len(walker.uplink.asked) == 2, 5, "the walk to go on")
+    walker.wheel.turn(59.0)
+    assert len(walker.uplink.asked) == 1
+    walker.wheel.turn(1.0)
+    assert len(walker.uplink.asked) == 2
     assert walker.session.state is State.LIVE
     walker.session.stop_timers()
 

@@ -3,7 +3,6 @@
 import asyncio
 from typing import Any
 
-import pytest
 from prometheus_client import CollectorRegistry
 
 from libs.identity import Claims, Tickets
@@ -14,10 +13,10 @@ from services.gateway.catchup import CatchUp
 from services.gateway.door import Door
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.questions import Questions
-from services.gateway.sessions import Session, Sessions, State
+from services.gateway.sessions import Acks, Session, Sessions, State
 from services.gateway.uplink import Uplink
 from tests.support.waiting import until
-from tests.unit.services.gateway.fakes import FAR_MS, FakeBroker, FakeSocket, uplink
+from tests.unit.services.gateway.fakes import FAR_MS, FakeBroker, FakeSocket, FakeWheel, uplink
 
 
 class Scene:
@@ -27,6 +26,7 @@ class Scene:
         self.broker = FakeBroker()
         self.uplink: Uplink = uplink(self.broker)
         self.sessions = Sessions()
+        self.wheel = FakeWheel()
         nobody: Any = None
         self.door = Door(
             "g1",
@@ -36,9 +36,10 @@ class Scene:
             self.sessions,
             nobody,
             self.uplink,
-            CatchUp("g1", self.sessions, self.uplink, page_timeout_s=10),
+            CatchUp("g1", self.sessions, self.uplink, Acks(), self.wheel, page_timeout_s=10),
             nobody,
             GatewayMetrics(CollectorRegistry()),
+            self.wheel,
             sign_in_timeout_s=10,
             answer_timeout_s=10,
             token_warning_s=300,
@@ -84,9 +85,8 @@ async def test_a_code_that_this_version_does_not_know_closes_as_well() -> None:
     assert socket.closed == "good"
 
 
-async def test_after_a_revival_every_sign_in_is_asked_about_again(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_after_a_revival_every_sign_in_is_asked_about_again() -> None:
     """A no closes the socket, a yes changes nothing, and where nobody could say it is asked once more."""
-    monkeypatch.setattr(module, "_CHECK_AGAIN_S", 0.0)
     scene = Scene()
     _, good = scene.session("good", 1)
     _, bad = scene.session("bad", 1)
@@ -97,8 +97,10 @@ async def test_after_a_revival_every_sign_in_is_asked_about_again(monkeypatch: p
             return [frame.origin.session for _, frame in scene.broker.frames if isinstance(frame, SignIn)]
 
         scene.door.check_all()
+        scene.wheel.turn(1.0)
         await until(lambda: asked() == ["good", "bad"], 5, "both to be asked about")
         scene.door.checked(SignedIn("bad", "asha", refusal="unavailable"))
+        scene.wheel.turn(module._CHECK_AGAIN_S)
         await until(lambda: asked() == ["good", "bad", "bad"], 5, "another try")
         scene.door.checked(SignedIn("bad", "asha", refusal="token_revoked"))
         scene.door.checked(SignedIn("good", "asha"))

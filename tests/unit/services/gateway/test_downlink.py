@@ -19,10 +19,10 @@ from services.gateway.catchup import CatchUp
 from services.gateway.downlink import DownlinkReader
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.questions import Questions
-from services.gateway.sessions import Session, Sessions, State
+from services.gateway.sessions import Acks, Session, Sessions, State
 from services.gateway.typists import Typists
 from services.gateway.watching import Watching
-from tests.unit.services.gateway.fakes import FakeBroker, FakeSocket, session, uplink
+from tests.unit.services.gateway.fakes import FakeBroker, FakeSocket, FakeWheel, session, uplink
 
 OURS = Envelopes(["a-secret-of-the-cluster-thirty-two"])
 OTHERS = Envelopes(["another-cluster's-secret-thirty-two"])
@@ -37,14 +37,15 @@ def reader(envelopes: Envelopes | None = OURS) -> tuple[DownlinkReader, FakeSock
     asha, socket = session("asha", "ashas-socket")
     asha.state = State.LIVE
     sessions.add(asha)
-    catchup = CatchUp("g1", sessions, uplink(broker), page_timeout_s=1)
+    acks = Acks()
+    catchup = CatchUp("g1", sessions, uplink(broker), acks, FakeWheel(), page_timeout_s=1)
     metrics = GatewayMetrics(CollectorRegistry())
-    alarms = Alarms(Directory(broker), sessions, catchup, metrics, linger_s=0)
+    alarms = Alarms(Directory(broker), sessions, catchup, acks, metrics, linger_s=0)
     typists = Typists(sessions, typing_s=10)
     watching = Watching(Watchers(broker), "g1", metrics, linger_s=0, watches_max=10)
     door: Any = None
     down = DownlinkReader(
-        broker, "g1", sessions, catchup, door, Questions("g1"), typists, watching, alarms, metrics, envelopes
+        broker, "g1", sessions, catchup, door, Questions("g1"), typists, watching, alarms, acks, metrics, envelopes
     )
     return down, socket
 
@@ -80,6 +81,50 @@ def test_a_refusal_of_what_could_not_be_opened_reaches_its_socket() -> None:
     assert isinstance(sealed, SealedFrame)
     down._take(Answer(sealed.origin.session, sealed.origin.ack, b'{"ok":false}'))
     assert socket.answered == [(5, {"ok": False})]
+
+
+@pytest.mark.parametrize(
+    ("event", "is_patient"),
+    [
+        ("message_delivery_status", True),
+        ("message_read", True),
+        ("message_read_confirmed", False),
+        ("new_message", False),
+        ("message_error", False),
+    ],
+)
+def test_ticks_may_wait_for_company_and_nothing_else_may(event: str, is_patient: bool) -> None:
+    """People do not see a fifth of a second in them."""
+    down, socket = reader()
+    down._take(Emit(("asha",), event, b"{}"))
+    assert socket.emitted == [(event, {}, None)]
+    assert socket.patient == ([event] if is_patient else [])
+
+
+def test_what_comes_with_an_answer_does_not_wait() -> None:
+    """The first tick: its sender looks at it."""
+    down, socket = reader()
+    down._take(Answer("ashas-socket", 5, b"{}", emits=(("message_delivery_status", b'{"status":"sent"}'),)))
+    assert (socket.answered, socket.patient) == ([(5, {})], [])
+    assert socket.emitted == [("message_delivery_status", {"status": "sent"}, None)]
+
+
+def test_a_message_that_is_to_be_confirmed_does_not_wait() -> None:
+    """It goes out under the number that confirms it."""
+    down, socket = reader()
+    (asha,) = down._sessions.of_user("asha")
+    asha.walk = None
+    down._take(Emit(("asha",), "new_message", b"{}", seq=1, conversation_id="group:g"))
+    assert (socket.emitted, socket.patient) == ([("new_message", {}, 1)], [])
+
+
+def test_one_who_is_only_joining_hears_no_ticks() -> None:
+    """What it missed it finds in its history."""
+    down, socket = reader()
+    (asha,) = down._sessions.of_user("asha")
+    asha.state = State.JOINING
+    down._take(STATUS)
+    assert socket.emitted == []
 
 
 async def test_what_is_read_while_the_streams_are_made_anew_is_read_again_and_taken_once() -> None:

@@ -36,6 +36,7 @@ class FakeServer:
         self.closings: list[float] = []
         self.sockets: dict[str, Any] = {str(n): FakeSocket(n * 5 % count, self.closings) for n in range(1, count + 1)}
         self.is_accepting = True
+        self.engine = self
 
     def accept(self, *, is_accepting: bool) -> None:
         self.is_accepting = is_accepting
@@ -45,11 +46,14 @@ class FakeServer:
 
 
 class Farewell:
-    """The uplink and the heartbeat of a gateway that leaves."""
+    """The confirmations, the uplink and the heartbeat of a gateway that leaves."""
 
     def __init__(self) -> None:
         self.said: list[str] = []
         self.is_draining = False
+
+    def flush(self) -> None:
+        self.said.append("confirmed")
 
     async def wait_written(self) -> None:
         self.said.append("written")
@@ -123,12 +127,12 @@ async def test_who_leaves_for_good_is_not_started_again() -> None:
         server, farewell = FakeServer(4), Farewell()
         drain = _drain(server, tasks, farewell)
         drain.stop(600.0)
-        leaving = tasks.create_task(drain.leave(farewell, 0.1))  # type: ignore[arg-type]
+        leaving = tasks.create_task(drain.leave(farewell, farewell, 0.1))  # type: ignore[arg-type]
         await until(lambda: server.closings, _SOON_S, "a socket to be closed")
         with pytest.raises(Refusal):
             drain.start()
         await leaving
-        assert farewell.said == ["written", "left"]
+        assert farewell.said == ["confirmed", "written", "left"]
         assert len(server.closings) == 4
         await lifecycle.cancel([leaving])
 

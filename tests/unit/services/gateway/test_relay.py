@@ -19,8 +19,9 @@ from services.gateway.bridge import CLOSE_TIMEOUT_S
 from services.gateway.compression import NO_COMPRESSION
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.relay import Relay, gateway_of
-from services.gateway.sockets import EngineServer
 from tests.support.waiting import until
+from tests.unit.services.gateway import echo
+from tests.unit.services.gateway.fakes import FakeWheel
 
 _SECRET: Final = "s" * 32
 _SID: Final = "owner-1.abc"
@@ -112,11 +113,10 @@ def test_no_id_is_an_error(sid: str) -> None:
     assert gateway is None or sid.startswith(f"{gateway}.")
 
 
-def test_the_ids_that_are_given_name_their_gateway() -> None:
+async def test_the_ids_that_are_given_name_their_gateway() -> None:
     """As `Server` makes them."""
-    server = EngineServer(async_mode="aiohttp")
-    server.gateway = "gateway-0-1a2b3c4d"
-    assert gateway_of(server.generate_id()) == "gateway-0-1a2b3c4d"
+    server = echo.server(echo.Echo(), asyncio.TaskGroup(), FakeWheel(), gateway="gateway-0-1a2b3c4d")
+    assert gateway_of(server.engine.generate_id()) == "gateway-0-1a2b3c4d"
 
 
 # --- polls and posts -----------------------------------------------------------------------------------------

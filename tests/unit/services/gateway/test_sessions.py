@@ -1,6 +1,6 @@
 """Sessions by socket and by user, and what an acknowledgement confirms."""
 
-from services.gateway.sessions import Expected, Sessions
+from services.gateway.sessions import Acks, Expected, Sessions
 from tests.unit.services.gateway.fakes import session
 
 
@@ -12,12 +12,12 @@ def test_the_first_session_of_a_user_takes_a_seat_and_the_last_leaves_it() -> No
     other, _ = session("bala", "three")
     assert [sessions.add(one), sessions.add(two), sessions.add(other)] == [True, False, True]
     assert sorted(sessions.users) == ["asha", "bala"]
-    assert sessions.of_user("asha") == [one, two]
+    assert list(sessions.of_user("asha")) == [one, two]
     assert sessions.by_socket("two") is two
     assert len(sessions) == 3
     assert [sessions.remove(one), sessions.remove(one), sessions.remove(two)] == [False, False, True]
     assert one.is_gone
-    assert sessions.of_user("asha") == []
+    assert not sessions.of_user("asha")
     assert sessions.by_socket("one") is None
     assert list(sessions) == [other]
 
@@ -32,8 +32,9 @@ def test_a_session_that_was_never_added_can_be_removed() -> None:
 def test_an_acknowledgement_confirms_once() -> None:
     """A second one, or one that nobody asked for, confirms nothing."""
     one, socket = session()
-    one.emit_due("new_message", b'{"seq":1}', "group:g", 1)
-    one.emit_due("new_message", b'{"seq":2}', "group:g", 2)
+    acks = Acks()
+    one.emit_due(acks.message("new_message", b'{"seq":1}', "group:g", 1))
+    one.emit_due(acks.message("new_message", b'{"seq":2}', "group:g", 2))
     (_, _, first), (_, _, second) = socket.emitted
     assert first is not None
     assert second is not None
@@ -48,6 +49,29 @@ def test_an_acknowledgement_confirms_once() -> None:
 def test_acknowledgements_that_never_come_are_forgotten() -> None:
     """The oldest first; what they would have confirmed stays due."""
     one, _ = session()
-    acks = [one.expect(Expected(())) for _ in range(1_100)]
-    assert one.take_expected(acks[0]) is None
-    assert one.take_expected(acks[-1]) is not None
+    for ack in range(1, 1_101):
+        one.expect(ack, Expected(()))
+    assert one.take_expected(1) is None
+    assert one.take_expected(1_100) is not None
+
+
+def test_sockets_that_are_told_the_same_are_told_it_under_one_number() -> None:
+    """One packet for all of them; what one of them confirms, the others still owe."""
+    acks = Acks()
+    due = acks.message("new_message", b"{}", "group:g", 7)
+    one, first = session("asha", "one")
+    two, second = session("bala", "two")
+    for each in (one, two):
+        each.emit_due(due)
+    assert first.emitted == second.emitted == [("new_message", {}, due.ack)]
+    assert one.take_expected(due.ack) is due.expected
+    assert one.take_expected(due.ack) is None
+    assert two.take_expected(due.ack) is due.expected
+
+
+def test_a_number_is_not_given_twice_but_after_all_others() -> None:
+    """Clients read it as an integer of 32 bits, and 0 is none of them."""
+    acks = Acks()
+    assert [acks.next() for _ in range(3)] == [1, 2, 3]
+    acks._last = 2**30 - 1
+    assert [acks.next() for _ in range(2)] == [2**30, 1]

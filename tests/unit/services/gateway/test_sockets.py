@@ -7,45 +7,18 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from engineio import exceptions
+import structlog.testing
+from aiohttp import hdrs, web
+from aiohttp.test_utils import make_mocked_request
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.wire import events
 from libs.wire.codes import Code, Refusal
+from services.gateway.engine.connection import Breach
 from services.gateway.sockets import Server, Socket
-
-
-class Echo:
-    """Answers events with their own text; refuses the token `bad`."""
-
-    def __init__(self) -> None:
-        self.seen: list[Any] = []
-
-    async def handshake(self, socket: Socket, auth: dict[str, Any]) -> None:  # noqa: ARG002 - the contract's signature
-        """A client connects."""
-        if auth.get("token") == "bad":
-            raise Refusal(Code.TOKEN_INVALID)
-        self.seen.append(("handshake", auth))
-
-    def opened(self, socket: Socket) -> None:
-        """It is told."""
-        socket.emit("welcome", b"{}")
-
-    def event(self, socket: Socket, ack: int | None, text: bytes) -> None:
-        """An event."""
-        name, argument = events.split(text)
-        self.seen.append((name, ack))
-        if ack is not None:
-            socket.answer(ack, bytes(argument))
-
-    def acknowledged(self, socket: Socket, ack: int) -> None:  # noqa: ARG002 - the contract's signature
-        """An acknowledgement."""
-        self.seen.append(("ack", ack))
-
-    def closed(self, socket: Socket) -> None:  # noqa: ARG002 - the contract's signature
-        """It is gone."""
-        self.seen.append("closed")
+from tests.unit.services.gateway import echo
+from tests.unit.services.gateway.echo import Echo
+from tests.unit.services.gateway.fakes import FakeCarrier, FakeWheel
 
 
 class Wire:
@@ -55,42 +28,37 @@ class Wire:
         self.server = server
         self.application = application
         self.socket = socket
+        self.carrier = FakeCarrier()
+        self.wheel = FakeWheel()
 
     async def say(self, *texts: str | bytes) -> None:
-        """Messages from the client. Raises EngineIOError where the connection is to be closed."""
+        """Messages from the client. Raises `Breach` where the connection is to be closed."""
         for text in texts:
-            await self.server._handle_eio_message(self.socket.sid, text)
+            if isinstance(text, str):
+                self.socket.take(f"4{text}")
+            else:
+                self.socket.take_binary(text)
+            await self.socket.settled()
 
     def heard(self) -> list[str]:
         """What the client was sent since it was asked last."""
-        packets = []
-        while not self.socket.queue.empty():
-            packet = self.socket.queue.get_nowait()
-            if packet is not None:
-                packets.append(str(packet.data))
-        return packets
+        texts = [text[1:] for text in self.carrier.texts if text[0] == "4"]
+        self.carrier.sent.clear()
+        return texts
 
 
 @asynccontextmanager
-async def connection(*, connected: bool = True) -> AsyncIterator[Wire]:
+async def connection(*, connected: bool = True, **options: Any) -> AsyncIterator[Wire]:
     """A connection that (with `connected`) has joined the namespace."""
     application = Echo()
     async with asyncio.TaskGroup() as tasks:
-        server = Server(
-            application,
-            tasks,
-            gateway="g1",
-            ping_interval_s=25,
-            ping_timeout_s=60,
-            frame_max_bytes=65_536,
-            outbox_max_bytes=65_536,
-            allowed_origins="*",
-            connect_timeout_s=60,
-        )
-        socket = Socket(server.eio, server.eio.generate_id())
-        server.eio.sockets[socket.sid] = socket
-        await server._handle_eio_connect(socket.sid, {})
+        wheel = FakeWheel()
+        server = echo.server(application, tasks, wheel, **options)
+        socket = server.engine._open(server.engine._rules, server.engine.generate_id(), "203.0.113.7")
         wire = Wire(server, application, socket)
+        wire.wheel = wheel
+        server.engine._begin(socket)
+        socket.carry(wire.carrier)
         if connected:
             await wire.say("0")
             wire.heard()
@@ -152,9 +120,9 @@ async def test_a_disconnect_ends_the_session_and_another_may_begin() -> None:
     ["", "x", "7", "2", "2{}", "2[]", "2[1]", '2/admin,["x"]', "3[]", "31", "4{}", "5-[]", "0", "0[]", "1/admin,"],
 )
 async def test_what_is_no_packet_is_said_and_closes(text: str) -> None:
-    """The reader closes the connection on an EngineIOError."""
+    """Whoever carries the connection closes it on a `Breach`."""
     async with connection() as wire:
-        with pytest.raises(exceptions.EngineIOError):
+        with pytest.raises(Breach):
             await wire.say(text)
         assert wire.heard()[0].startswith('2["error",{"code":"malformed"')
 
@@ -165,7 +133,7 @@ async def test_any_message_is_taken_or_closes(message: str | bytes) -> None:
     async with connection() as wire:
         try:
             await wire.say(message)
-        except exceptions.EngineIOError:
+        except Breach:
             return
 
 
@@ -188,7 +156,7 @@ async def test_a_namespace_that_does_not_exist_is_refused_under_its_own_name() -
         assert wire.socket.is_open
 
 
-async def test_what_asks_nothing_of_the_application_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_asks_nothing_of_the_application_is_counted() -> None:
     """Binary packets, namespaces that do not exist, connecting again; a first connect, events and answers are not."""
     async with connection(connected=False) as wire:
         counted = 0
@@ -199,55 +167,57 @@ async def test_what_asks_nothing_of_the_application_is_counted(monkeypatch: pyte
             if counted > 4:
                 raise Refusal(Code.RATE_LIMITED)
 
-        monkeypatch.setattr(wire.server, "_wasted", count)
+        wire.server.wasted = count
         await wire.say("0", '2["one"]', "30[]")
         assert counted == 0
         await wire.say(b"x", "0/admin,", '51-["x",{}]', b"y", "1", "0")
         assert counted == 4
         wire.heard()
-        with pytest.raises(exceptions.EngineIOError):
+        with pytest.raises(Breach):
             await wire.say(b"x")
         assert '"rate_limited"' in wire.heard()[-1]
 
 
-@pytest.mark.parametrize(("wait_ms", "status"), [(0, "200 OK"), (1, "429 Too Many Requests")])
-async def test_a_connection_that_is_not_admitted_has_no_socket(wait_ms: int, status: str) -> None:
+async def _open(server: Server) -> web.StreamResponse:
+    return await server.engine.handle(make_mocked_request("GET", "/socket.io/?EIO=4&transport=polling"))
+
+
+@pytest.mark.parametrize(("wait_ms", "status"), [(0, 200), (1, 429)])
+async def test_a_connection_that_is_not_admitted_has_no_socket(wait_ms: int, status: int) -> None:
     """It is answered 429, with the whole seconds to wait; who is admitted is known by the address it came from."""
-    async with connection() as wire:
 
-        async def admit(address: str) -> int:
-            assert address == "203.0.113.7"
-            return wait_ms
+    async def admit(address: str) -> int:
+        assert address == "203.0.113.7"
+        return wait_ms
 
-        wire.server.eio.came_from, wire.server.eio.admit = (lambda _: "203.0.113.7"), admit
+    async with connection(came_from=lambda _: "203.0.113.7", admit=admit) as wire:
         before = set(wire.server.sockets)
-        answer = await wire.server.eio._handle_connect({"aiohttp.request": None}, "polling")
-        assert answer["status"] == status
+        answer = await _open(wire.server)
+        assert answer.status == status
         made = [wire.server.sockets[sid] for sid in wire.server.sockets.keys() - before]
         assert [socket.address for socket in made] == ([] if wait_ms else ["203.0.113.7"])
-        assert (("Retry-After", "1") in answer["headers"]) == bool(wait_ms)
+        assert answer.headers.get(hdrs.RETRY_AFTER) == ("1" if wait_ms else None)
         assert all(socket.pace is None for socket in made)
 
 
 async def test_a_connection_that_is_counted_while_a_drain_begins_has_no_socket() -> None:
     """The drain has listed who is to be closed, and would never come to it."""
-    async with connection() as wire:
 
-        async def admit(_: str) -> int:
-            wire.server.accept(is_accepting=False)
-            return 0
+    async def admit(_: str) -> int:
+        wire.server.accept(is_accepting=False)
+        return 0
 
-        wire.server.eio.admit = admit
+    async with connection(admit=admit) as wire:
         before = set(wire.server.sockets)
-        answer = await wire.server.eio._handle_connect({"aiohttp.request": None}, "polling")
-        assert answer["status"] == "503 Service Unavailable"
+        answer = await _open(wire.server)
+        assert answer.status == 503
         assert set(wire.server.sockets) == before
 
 
 async def test_a_session_id_names_its_gateway_and_is_not_guessed() -> None:
     """Any other gateway knows whom a poll is for."""
     async with connection() as wire:
-        ids = {wire.server.eio.generate_id() for _ in range(100)}
+        ids = {wire.server.engine.generate_id() for _ in range(100)}
         assert len(ids) == 100
         assert {identity.partition(".")[0] for identity in ids} == {"g1"}
         assert min(len(identity) for identity in ids) > 20
@@ -259,10 +229,95 @@ async def test_pongs_that_nobody_asked_for_are_counted() -> None:
     def wasted(_: Socket) -> None:
         raise Refusal(Code.RATE_LIMITED)
 
-    async with connection() as wire:
-        wire.server.eio.wasted = wasted
-        wire.socket._ping()
-        await wire.socket._take_text("3")
+    async with connection(wasted=wasted) as wire:
+        wire.wheel.turn(25)
+        wire.socket.take("3")
         for kind in "35":
-            with pytest.raises(exceptions.UnknownPacketError):
-                await wire.socket._take_text(kind)
+            with pytest.raises(Breach):
+                wire.socket.take(kind)
+
+
+# --- joining ------------------------------------------------------------------------------------------------
+
+
+async def test_what_comes_while_a_client_joins_waits_and_is_taken_in_order() -> None:
+    """Nothing more is read meanwhile; what was read already, binary data too, comes after the welcome."""
+    async with connection(connected=False) as wire:
+        wire.socket.take('40{"token":"slow"}')
+        assert wire.carrier.paused == 1
+        wire.socket.take("41")
+        wire.socket.take("40")
+        wire.socket.take('421["one"]')
+        wire.socket.take_binary(b"x")
+        wire.application.may_join.set()
+        await wire.socket.settled()
+        assert wire.carrier.resumed == wire.carrier.paused == 2
+        assert [seen if isinstance(seen, str) else seen[0] for seen in wire.application.seen] == [
+            "handshake",
+            "closed",
+            "handshake",
+            "one",
+        ]
+        first, welcome, second, welcome_again, answer, error = wire.heard()
+        assert (first[0], welcome, second[0], welcome_again) == ("0", '2["welcome",{}]', "0", '2["welcome",{}]')
+        assert first != second
+        assert answer == "31[{}]"
+        assert '"binary_not_accepted"' in error
+
+
+async def test_a_client_that_joins_and_upgrades_is_not_read_meanwhile() -> None:
+    """Else it could say any amount that waits."""
+    async with connection(connected=False) as wire:
+        wire.socket.carrier = None  # as if it were polled
+        wire.socket.take('40{"token":"slow"}')
+        wire.socket.carry(wire.carrier)
+        assert (wire.carrier.paused, wire.carrier.resumed) == (1, 0)
+        wire.application.may_join.set()
+        await wire.socket.settled()
+        assert (wire.carrier.paused, wire.carrier.resumed) == (1, 1)
+
+
+@pytest.mark.parametrize("last_word", ["1", "x"])
+async def test_a_client_that_is_gone_before_it_has_joined_is_no_error(last_word: str) -> None:
+    """Its goodbye, or nonsense, in one segment with the connect: nothing is kept of it, and nothing is said of it."""
+    with structlog.testing.capture_logs() as logs:
+        async with connection(connected=False) as wire:
+            wire.socket.take("40")
+            try:
+                wire.socket.take(last_word)
+            except Breach:
+                wire.socket.break_off()
+            await wire.socket.settled()
+            assert wire.socket.closed
+            assert not wire.socket.is_open
+            assert wire.heard() == []
+            assert wire.server.manager._joining == {}
+    assert logs == []
+
+
+async def test_a_client_that_leaves_while_it_joins_has_no_session() -> None:
+    """The application hears that it is gone, and of nothing before."""
+    async with connection(connected=False) as wire:
+        wire.socket.take('40{"token":"slow"}')
+        await asyncio.sleep(0)
+        wire.socket.carrier_lost()
+        wire.application.may_join.set()
+        await wire.socket.settled()
+        assert wire.application.seen == [("handshake", {"token": "slow"}), "closed"]
+        assert not wire.socket.is_open
+        assert wire.server.manager._joining == {}
+        assert wire.server.environ == {}
+
+
+async def test_who_does_not_join_in_time_is_sent_back() -> None:
+    """Also who joined and left; who stays is left alone."""
+    async with connection(connected=False, connect_timeout_s=10) as wire, connection(connect_timeout_s=10) as other:
+        for each in (wire, other):
+            each.wheel.turn(10)
+            await asyncio.sleep(0)
+        assert wire.carrier.closed_with == 1012
+        assert other.carrier.closed_with is None
+        await other.say("1")
+        other.wheel.turn(10)
+        await asyncio.sleep(0)
+        assert other.carrier.closed_with == 1012

@@ -13,6 +13,7 @@ from libs.wire.codes import Code, Refusal
 from services.gateway import turnstile
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.turnstile import Turnstile
+from tests.unit.services.gateway.fakes import FakeWheel
 
 
 class FakeLimiter(Limiter):
@@ -37,9 +38,18 @@ class FakeLimiter(Limiter):
         return 0 if len(alike) <= take.most else 1500
 
 
+async def _turn() -> None:
+    """What was asked of the loop is done, and what that asked of it."""
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
 @asynccontextmanager
-async def running(limiter: FakeLimiter, *, connects: int = 100, sign_ins: int = 100) -> AsyncIterator[Turnstile]:
-    made = Turnstile(limiter, GatewayMetrics(CollectorRegistry()), connects=connects, sign_ins=sign_ins)
+async def running(
+    limiter: FakeLimiter, wheel: FakeWheel | None = None, *, connects: int = 100, sign_ins: int = 100
+) -> AsyncIterator[Turnstile]:
+    metrics = GatewayMetrics(CollectorRegistry())
+    made = Turnstile(limiter, metrics, wheel or FakeWheel(), connects=connects, sign_ins=sign_ins)
     async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
         work = tasks.create_task(made.run())
         yield made
@@ -66,25 +76,69 @@ async def test_those_who_come_while_the_broker_counts_share_the_next_round_trip(
 
 
 async def test_a_broker_that_is_away_keeps_nobody_out() -> None:
-    """It says so at once, or says nothing for a moment; or there are too many to count."""
+    """Where it says so, at once."""
     limiter = FakeLimiter()
     limiter.is_away = True
     async with running(limiter, connects=1) as gate:
         assert [await gate.connect("a") for _ in range(3)] == [0, 0, 0]
+
+
+async def test_a_broker_that_says_nothing_keeps_nobody_out() -> None:
+    """Not those that it is asked about, not those that wait for their turn, nor any who come later."""
+    limiter, wheel = FakeLimiter(), FakeWheel()
+    limiter.goes_on.clear()
+    async with running(limiter, wheel, connects=1) as gate, asyncio.TaskGroup() as tasks:
+        for many in (1, 2, 1200, 3, 1):
+            held = [tasks.create_task(gate.connect("a")) for _ in range(many)]
+            await _turn()
+            assert not any(task.done() for task in held)
+            wheel.turn(0.25)
+            late = [tasks.create_task(gate.connect("a")) for _ in range(2)]
+            await _turn()
+            wheel.turn(0.5)
+            await _turn()
+            assert [task.result() for task in (*held, *late)] == [0] * (many + 2)
+
+
+async def test_who_comes_behind_those_that_are_too_many_for_a_round_trip_is_not_kept_out() -> None:
+    """Some of them are asked about, the broker falls silent, and somebody joins the rest."""
+    limiter, wheel = FakeLimiter(), FakeWheel()
+    async with running(limiter, wheel, connects=1) as gate, asyncio.TaskGroup() as tasks:
         limiter.goes_on.clear()
-        assert await gate.connect("a") == 0
+        held = [tasks.create_task(gate.connect("a")) for _ in range(700)]
+        await _turn()
+        wheel.turn(0.4)
+        held.append(tasks.create_task(gate.connect("a")))
+        await _turn()
+        wheel.turn(0.5)
+        await _turn()
+        assert all(task.done() for task in held)
+
+
+async def test_those_who_wait_together_share_one_time_out() -> None:
+    """Ten thousand come at once when a gateway has died."""
+    wheel = FakeWheel()
+    gate = Turnstile(FakeLimiter(), GatewayMetrics(CollectorRegistry()), wheel, connects=1, sign_ins=1)
+    async with asyncio.TaskGroup() as tasks:
+        held = [tasks.create_task(gate.connect("a")) for _ in range(1_000)]
+        await _turn()
+        assert wheel.pending == 1
+        wheel.turn(0.5)
+    assert [task.result() for task in held] == [0] * 1_000
 
 
 async def test_who_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond it, nobody is counted."""
     monkeypatch.setattr(turnstile, "_WAITING_MAX", 2)
-    gate = Turnstile(FakeLimiter(), GatewayMetrics(CollectorRegistry()), connects=1, sign_ins=1)  # nobody runs it
+    wheel = FakeWheel()  # and nobody runs the gate
+    gate = Turnstile(FakeLimiter(), GatewayMetrics(CollectorRegistry()), wheel, connects=1, sign_ins=1)
     async with asyncio.TaskGroup() as tasks:
         held = [tasks.create_task(gate.connect("a")) for _ in range(2)]
-        await asyncio.sleep(0)
-        async with asyncio.timeout(0.2):
+        await _turn()
+        async with asyncio.timeout(1):
             assert await gate.connect("a") == 0
         assert not any(task.done() for task in held)
+        wheel.turn(0.5)
 
 
 async def test_without_a_limit_or_an_address_nothing_is_asked() -> None:

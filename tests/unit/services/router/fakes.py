@@ -185,6 +185,10 @@ class FakeStore:
                 owed.append((one, mark))
         return sorted(owed, key=lambda row: _key(position_of(row[0])))[:limit]
 
+    async def due_to(self, user_ids: Collection[str]) -> frozenset[str]:
+        self._ask("due_to")
+        return frozenset(user_ids)
+
     async def publish_keys(self, user_id: str, bundle: KeyBundle, request: str, now_ms: int) -> Published:
         self._ask("publish_keys")
         self.keys_asked.append((user_id, bundle, request, now_ms))

@@ -1,0 +1,335 @@
+"""The results as Markdown, with what was to be reached and what was not. Pure."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from msgspec import Struct
+
+from loadtests.scale.figures import Endure, Entry, Failover, Flow, Growth, Hold, Row, trend
+
+_P99_MS: Final = 100.0
+_BACK_S: Final = 20.0
+# Memory is flat if the last third of the time is not more than this over the first.
+_FLAT: Final = 1.02
+
+
+class Part(Struct, frozen=True):
+    """One work, as it was asked for on a day."""
+
+    command: str
+    took_s: float
+    row: Row
+
+
+class Results(Struct, frozen=True):
+    """A day's works, as the JSON file holds them. A work that is done again replaces what it found before."""
+
+    date: str
+    machine: dict[str, str]
+    versions: dict[str, str]
+    settings: dict[str, str]
+    parts: dict[str, Part]
+
+
+class Outcome(Struct, frozen=True):
+    """A goal, and whether it was reached."""
+
+    what: str
+    goal: str
+    value: str
+    is_met: bool
+
+
+def outcomes(rows: Iterable[Row]) -> list[Outcome]:
+    """What these rows say of the goals that are theirs; growth has none."""
+    found: list[Outcome] = []
+    for row in rows:
+        match row:
+            case Hold():
+                what, entry = f"{_sockets(row.entry.wanted)} on {row.gateways} gateways", row.entry
+                found.append(_least(f"{what}, signed in", entry.signed_in, entry.wanted))
+                found.append(_least(f"{what}, still there at the end", row.signed_in_after, entry.wanted))
+                found.append(_nothing_lost(what, row.flow))
+            case Endure():
+                what = f"{_sockets(row.entry.wanted)} on one gateway, {row.flow.rate:g}/s, {row.minutes:g} min"
+                memory = trend(row.samples, "gateway")
+                found.append(_most(f"{what}: p99", row.flow.p99_ms, _P99_MS, " ms"))
+                found.append(_most(f"{what}: memory of the gateway, last third to first", memory.ratio, _FLAT, ""))
+                found.append(_least(f"{what}: still there at the end", row.signed_in_after, row.entry.wanted))
+                found.append(_nothing_lost(what, row.flow))
+            case Failover():
+                what = f"a gateway with {_sockets(row.on_it)} killed"
+                value = f"{row.back:,} of {row.on_it:,} back" if row.all_back_s is None else f"{row.all_back_s:g} s"
+                is_met = row.all_back_s is not None and row.all_back_s <= _BACK_S
+                found.append(Outcome(f"{what}: all signed in elsewhere", f"≤ {_BACK_S:g} s", value, is_met))
+                found.append(_nothing_lost(what, row.flow))
+            case Growth():
+                pass
+    return found
+
+
+def markdown(results: Results) -> str:
+    """The page under `loadtests/results/`."""
+    about = " · ".join(f"{name} {value}" for name, value in (results.machine | results.versions).items())
+    lifted = ", ".join(f"`{name}={value}`" for name, value in results.settings.items())
+    commands = {part.command: 0.0 for part in results.parts.values()}
+    for part in results.parts.values():
+        commands[part.command] += part.took_s
+    parts = [
+        "# Many sockets, and a gateway that dies",
+        f"{results.date} · {about}",
+        " · ".join(f"`{command}`, {took_s / 60:.0f} min" for command, took_s in commands.items())
+        + ". All on one machine, the clients too, from 128 addresses of it. Valkey with an append-only file, SQLite "
+        f"with fsync, 2 routers, presence. Limits are on, raised: {lifted}. CPU is that of all server processes and "
+        "the broker; of a message or a sign-in it is what they take beyond idling with all sockets there.",
+        "## Goals",
+        _table(
+            ("goal", "limit", "found", "met"),
+            [
+                (each.what, each.goal, each.value, "yes" if each.is_met else "**no**")
+                for each in outcomes(part.row for part in results.parts.values())
+            ],
+        ),
+    ]
+    for part in results.parts.values():
+        match part.row:
+            case Hold() as row:
+                parts += _hold(row)
+            case Growth() as row:
+                parts += _growth(row)
+            case Endure() as row:
+                parts += _endure(row)
+            case Failover() as row:
+                parts += _failover(row)
+    return "\n\n".join(parts) + "\n"
+
+
+def _hold(row: Hold) -> list[str]:
+    roles = list(row.kb)
+    return [
+        f"## hold: {_sockets(row.entry.wanted)} on {row.gateways} gateways",
+        _entry(row.entry),
+        _table(
+            ("", *roles, "all"),
+            [
+                ("KB a socket, signed in", *_by_role(row.kb, roles, 2)),
+                ("KB a socket, after the messages", *_by_role(row.kb_after, roles, 2)),
+                ("idle, % of a core", *_by_role(row.idle_percent, roles, 1)),
+                ("CPU ms a sign-in", *_by_role(row.entry.cpu_ms, roles, 2)),
+                ("CPU µs a message", *_by_role(row.flow.cpu_us, roles, 0)),
+            ],
+        ),
+        "Everyone writes in turn, to a neighbour on another gateway:",
+        _flow(row.flow),
+        _after(row.closed, row.complaints),
+    ]
+
+
+def _growth(row: Growth) -> list[str]:
+    first = {cell.wanted: cell.some for cell in reversed(row.cells)}
+    lines = [
+        (
+            f"{cell.entry.signed_in:,}",
+            f"{cell.gateways}",
+            f"{_sum(cell.some):.0f}",
+            f"{_sum(cell.some) / max(1.0, _sum(first[cell.wanted])):.2f}",
+            _roles(cell.some.cpu_us),
+            f"{_sum(cell.everyone):.0f}",
+            f"{cell.some.p50_ms:.0f} / {cell.some.p99_ms:.0f}",
+            f"{cell.everyone.p50_ms:.0f} / {cell.everyone.p99_ms:.0f}",
+            f"{cell.idle_percent:.1f}",
+            f"{cell.entry.signed_in / cell.entry.took_s:.0f}",
+            _trouble(cell.some, cell.everyone) or "none",
+        )
+        for cell in row.cells
+    ]
+    head = (
+        "sockets",
+        "gateways",
+        f"CPU µs a message, {row.writers} write",
+        "to one gateway",
+        "of it",
+        "everyone writes",
+        "p50 / p99 ms",
+        "everyone",
+        "idle, % of a core",
+        "sign-ins a second",
+        "lost, missing, refused",
+    )
+    complaints = dict[str, int]()
+    for cell in row.cells:
+        for what, count in cell.complaints.items():
+            complaints[what] = complaints.get(what, 0) + count
+    title = (
+        f"## growth: {row.cells[0].some.rate:g} messages a second in larger and larger clusters" if row.cells else ""
+    )
+    return [
+        title,
+        (
+            f"{row.writers} people write, spread over all, so that the same is done in every row; then everyone in "
+            "turn, most of them the first message of their conversation."
+        ),
+        _table(head, lines),
+        _after({}, complaints),
+    ]
+
+
+def _endure(row: Endure) -> list[str]:
+    roles = list(row.samples[0].rss_kb)
+    trends = {role: trend(row.samples, role) for role in roles}
+    step = max(1, len(row.samples) // 20)
+    return [
+        f"## endure: {_sockets(row.entry.wanted)} on one gateway for {row.minutes:g} minutes",
+        _entry(row.entry),
+        _flow(row.flow),
+        f"Memory in RAM, every {row.samples[1].at_s - row.samples[0].at_s:.0f} s:",
+        _table(
+            ("MB", *roles),
+            [
+                ("first third", *(f"{each.first_mb:.1f}" for each in trends.values())),
+                ("last third", *(f"{each.last_mb:.1f}" for each in trends.values())),
+                ("growth an hour, at that pace", *(f"{each.mb_an_hour:+.0f}" for each in trends.values())),
+            ],
+        ),
+        _table(
+            ("after s", *roles),
+            [
+                (f"{sample.at_s:.0f}", *(f"{sample.rss_kb[role] / 1024:.1f}" for role in roles))
+                for sample in row.samples[::step]
+            ],
+        ),
+        _after(row.closed, row.complaints),
+    ]
+
+
+def _failover(row: Failover) -> list[str]:
+    others = row.entry.wanted - row.on_it
+    all_back = "never" if row.all_back_s is None else f"{row.all_back_s:g}"
+    return [
+        f"## failover: a gateway with {_sockets(row.on_it)} killed with -9, {others:,} on the other",
+        (
+            "It stays down. Phones come back as `socket.io-client` does (after 1 s ± half, doubled each time, to 5 s), "
+            "with their tickets, to the one that lives. Times of messages are from the first try to write, on a phone "
+            "that is out too."
+        ),
+        _table(
+            ("back", "half after s", "99 of 100 after s", "all after s", "tries that failed", "closed by servers"),
+            [
+                (
+                    f"{row.back:,} of {row.on_it:,}",
+                    f"{row.back_p50_s:g}",
+                    f"{row.back_p99_s:g}",
+                    all_back,
+                    _counts(row.turned_away),
+                    _closed(row.closed),
+                )
+            ],
+        ),
+        f"Sign-ins in each second: {' · '.join(f'{count:,}' for count in row.per_second)}",
+        "CPU seconds until all were back: "
+        + " · ".join(f"{name} {seconds:.1f}" for name, seconds in row.cpu_s.items())
+        + f" · clients {row.client_cpu_s:.1f}",
+        _flow(row.flow),
+        _after({}, row.complaints),
+    ]
+
+
+def _entry(entry: Entry) -> str:
+    return (
+        f"{entry.signed_in:,} of {entry.wanted:,} signed in with tokens in {entry.took_s:g} s, "
+        f"{entry.signed_in / max(0.1, entry.took_s):,.0f} a second, {sum(entry.cpu_ms.values()):.2f} ms of CPU each "
+        f"(the client {entry.client_cpu_ms:.2f} ms); failed: {_counts(entry.failed)}."
+    )
+
+
+def _flow(flow: Flow) -> str:
+    head = (
+        "messages a second",
+        "sent",
+        "answered",
+        "arrived",
+        "missing",
+        "of them lost",
+        "doubled",
+        "p50 ms",
+        "p99 ms",
+        "max ms",
+        "CPU µs a message",
+        "client µs",
+        "client late ms",
+    )
+    return _table(
+        head,
+        [
+            (
+                f"{flow.rate:g}",
+                f"{flow.sent:,}",
+                f"{flow.answered:,}" + "".join(f", {count} {code}" for code, count in flow.refused.items()),
+                f"{flow.arrived:,} of {flow.due:,}",
+                f"{flow.missing:,}",
+                f"{flow.lost:,}",
+                f"{flow.doubled:,}",
+                f"{flow.p50_ms:.1f}",
+                f"{flow.p99_ms:.1f}",
+                f"{flow.max_ms:.0f}",
+                f"{_sum(flow):.0f}" if flow.cpu_us else "",
+                f"{flow.client_us:.0f}",
+                f"{flow.client_late_ms:.0f}",
+            )
+        ],
+    )
+
+
+def _after(closed: Mapping[int, int], complaints: Mapping[str, int]) -> str:
+    return f"Closed by servers: {_closed(closed)}. In the logs: {_counts(complaints)}."
+
+
+def _trouble(*flows: Flow) -> str:
+    parts = [
+        f"{flow.lost} lost, {flow.missing} missing, {_counts(flow.refused)} refused"
+        for flow in flows
+        if not flow.is_whole
+    ]
+    return "; ".join(parts)
+
+
+def _closed(closed: Mapping[int, int]) -> str:
+    return _counts({"without a code" if code == 0 else str(code): count for code, count in closed.items()})
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} {what}" for what, count in counts.items()) or "none"
+
+
+def _by_role(figures: Mapping[str, float], roles: Sequence[str], digits: int) -> list[str]:
+    found = [figures.get(role, 0.0) for role in roles]
+    return [f"{figure:.{digits}f}" for figure in (*found, sum(found))]
+
+
+def _roles(figures: Mapping[str, float]) -> str:
+    return " · ".join(f"{role} {figure:.0f}" for role, figure in figures.items())
+
+
+def _sum(flow: Flow) -> float:
+    return sum(flow.cpu_us.values())
+
+
+def _sockets(count: int) -> str:
+    return f"{count:,} sockets"
+
+
+def _least(what: str, value: int, at_least: int) -> Outcome:
+    return Outcome(what, f"≥ {at_least:,}", f"{value:,}", value >= at_least)
+
+
+def _most(what: str, value: float, at_most: float, unit: str) -> Outcome:
+    return Outcome(what, f"≤ {at_most:g}{unit}", f"{value:.2f}{unit}", value <= at_most)
+
+
+def _nothing_lost(what: str, flow: Flow) -> Outcome:
+    value = f"{flow.lost:,} lost; {flow.missing:,} missing, {sum(flow.refused.values()):,} refused, of {flow.sent:,}"
+    return Outcome(f"{what}: what was answered arrived", "0 lost", value, flow.lost == 0)
+
+
+def _table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *lines))

@@ -1,0 +1,1 @@
+"""People: who, when, what arrived."""
