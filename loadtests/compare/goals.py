@@ -40,11 +40,11 @@ def _cpu(what: str, work: str, ours: str, theirs: str, at_most: float) -> Goal:
 
 
 GOALS: Final = (
-    _cpu("a direct message at 800/s", "direct-800", "ours-2", "node-2", 1.0),
-    _cpu("a direct message at 2,500/s", "direct-2500", "ours-2", "node-2", 1.0),
+    _cpu("a direct message at 800/s", "direct-800", "ours-2", "node-2", 1 / 2),
+    _cpu("a direct message at 2,500/s", "direct-2500", "ours-2", "node-2", 1 / 3),
     _cpu("a direct message at 800/s", "direct-800", "ours-8", "ours-2", 1.25),
     _cpu("a direct message at 2,500/s", "direct-2500", "ours-8", "ours-2", 1.25),
-    _cpu("a delivery in a group of 500", "group-500", "ours-2", "node-2", 1.0),
+    _cpu("a delivery in a group of 500", "group-500", "ours-2", "node-2", 1 / 3),
     Goal(
         what="time to the last socket of a broadcast: ours-1 / node-1",
         ours=("ours-1", "sockets", "broadcast_last_ms"),
@@ -87,7 +87,7 @@ def outcomes(rows: Sequence[Row]) -> list[Outcome]:
 def _outcome(goal: Goal, figures: Mapping[tuple[str, str], Mapping[str, object]]) -> Outcome:
     sign, limit = ("≤", goal.at_most) if goal.at_least is None else ("≥", goal.at_least)
     assert limit is not None  # noqa: S101 - every goal has one
-    told = f"{sign} {limit:g}{goal.unit}"
+    told = f"{sign} {limit:.3g}{goal.unit}"
     ours = _figure(figures, goal.ours)
     theirs = None if goal.theirs is None else _figure(figures, goal.theirs)
     if ours is None or (goal.theirs is not None and not theirs):
