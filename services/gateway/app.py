@@ -79,6 +79,8 @@ async def main(stop: asyncio.Event) -> None:
             envelopes=envelopes,
         )
         wheel, acks = Wheel(), Acks()
+        # When a gateway has died, thousands sign in here at once: all of them together would be late for everything.
+        turns = asyncio.Semaphore(s.sign_ins_at_once)
         catchup = CatchUp(gateway, sessions, uplink, acks, wheel, page_timeout_s=s.page_timeout_s)
         linger_s = s.linger_ms / 1000
         watching = Watching(Watchers(commands), gateway, metrics, linger_s=linger_s, watches_max=s.presence_watches_max)
@@ -122,6 +124,7 @@ async def main(stop: asyncio.Event) -> None:
                 alarms,
                 metrics,
                 wheel,
+                turns,
                 sign_in_timeout_s=s.sign_in_timeout_s,
                 answer_timeout_s=s.answer_timeout_s,
                 token_warning_s=s.token_warning_s,
@@ -185,6 +188,7 @@ async def main(stop: asyncio.Event) -> None:
                 outbox_max_bytes=s.outbox_max_bytes,
                 allowed_origins=s.allowed_origins,
                 connect_timeout_s=s.sign_in_timeout_s,
+                turns=turns,
                 overflowed=metrics.outbox_overflows.inc,
                 came_from=came_from,
                 admit=turnstile.connect,

@@ -55,6 +55,7 @@ class Door:
         alarms: Alarms,
         metrics: GatewayMetrics,
         wheel: Wheel,
+        turns: asyncio.Semaphore,
         *,
         sign_in_timeout_s: float,
         answer_timeout_s: float,
@@ -72,6 +73,7 @@ class Door:
         self._alarms = alarms
         self._metrics = metrics
         self._wheel = wheel
+        self._turns = turns
         self._sign_in_timeout_s = sign_in_timeout_s
         self._answer_timeout_s = answer_timeout_s
         self._token_warning_s = token_warning_s
@@ -97,7 +99,7 @@ class Door:
         socket.emit("auth_required", payloads.encode(payloads.AuthRequired(int(self._sign_in_timeout_s * _MS))))
 
     async def authenticate(self, socket: Socket, ack: int | None, offered: Mapping[str, Any]) -> None:
-        """The event `authenticate`: a first sign-in, or a fresh token on a live socket."""
+        """The event `authenticate`, in its turn: a first sign-in, or a fresh token on a live socket."""
         if socket.id in self._busy:
             refusal = Refusal(Code.NOT_AUTHENTICATED, "The sign-in before is under way.")
             self._refuse(socket, ack, refusal)
@@ -106,13 +108,14 @@ class Door:
         self._busy.add(socket_id)
         session = self._sessions.by_socket(socket.id)
         try:
-            await self._turnstile.sign_in(socket.address)
-            if session.is_gone if session is not None else socket_id not in self._strangers:
-                raise Refusal(Code.UNAVAILABLE)  # the client left meanwhile; nobody hears this
-            if session is None:
-                session = await self._sign_in(socket, offered)
-            else:
-                await self._renew(session, offered)
+            async with self._turns:
+                await self._turnstile.sign_in(socket.address)
+                if session.is_gone if session is not None else socket_id not in self._strangers:
+                    raise Refusal(Code.UNAVAILABLE)  # the client left meanwhile; nobody hears this
+                if session is None:
+                    session = await self._sign_in(socket, offered)
+                else:
+                    await self._renew(session, offered)
         except Refusal as refusal:
             self._refuse(socket, ack, refusal)
             self._send_away(socket, session, refusal)

@@ -49,6 +49,9 @@ class GatewaySettings(settings.PartitionedSettings, frozen=True, kw_only=True):
     answer_timeout_s: Annotated[
         float, Meta(gt=0, le=60, description="A router that has not answered a sign-in by then counts as away.")
     ] = 10.0
+    sign_ins_at_once: Annotated[
+        int, Meta(ge=1, le=100_000, description="Sign-ins that are worked on at the same time; others wait their turn.")
+    ] = 200
     token_warning_s: Annotated[
         int, Meta(ge=0, description="`token_expiring` is sent this long before a token ends.")
     ] = 300

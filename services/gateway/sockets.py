@@ -39,6 +39,8 @@ _library_log.addFilter(lambda record: record.exc_info is not None)
 # kind, attachments, namespace, acknowledgement id, payload
 _PACKET: Final = re.compile(r"([0-6])(?:(\d{1,4})-)?(?:(/[^,]*),?)?(\d{1,15})?(.*)", re.DOTALL | re.ASCII)
 _NAMESPACE: Final = "/"
+# Who joins at the same time, where nobody says.
+_TURNS: Final = 1000
 # The library hands it to whoever asks; nothing of a request is kept for the life of a socket.
 _NO_ENVIRON: Final[dict[str, Any]] = {}
 
@@ -196,8 +198,7 @@ class Socket(Connection):
 
     async def _join(self, auth: dict[str, Any]) -> None:
         try:
-            if not self.closed:  # it left in the same breath
-                await self._server.join(self, auth)
+            await self._server.join(self, auth)
         except Exception as error:
             log.exception("a client could not join", session=self.id, error=type(error).__name__)
             self.close(WSCloseCode.INTERNAL_ERROR)
@@ -290,6 +291,7 @@ class Server(socketio.AsyncServer):  # type: ignore[misc] # the library is untyp
         outbox_max_bytes: int,
         allowed_origins: str,
         connect_timeout_s: float,
+        turns: asyncio.Semaphore | None = None,
         overflowed: Callable[[], None] = lambda: None,
         came_from: Callable[[web.Request], str] = lambda _: "",
         admit: Callable[[str], Awaitable[int]] = _let_in,
@@ -303,6 +305,8 @@ class Server(socketio.AsyncServer):  # type: ignore[misc] # the library is untyp
         self._tasks = tasks
         self._wheel = wheel
         self._connect_timeout_s = connect_timeout_s
+        # Who joins waits for one.
+        self._turns = turns or asyncio.Semaphore(_TURNS)
         rules = Rules(
             wheel,
             ping_interval_s=ping_interval_s,
@@ -355,12 +359,15 @@ class Server(socketio.AsyncServer):  # type: ignore[misc] # the library is untyp
 
     async def join(self, socket: Socket, auth: dict[str, Any]) -> None:
         """Have the library join a client; it has heard the outcome then, and `is_open` tells."""
-        self.environ[socket.sid] = _NO_ENVIRON
-        try:
-            await self._handle_connect(socket.sid, _NAMESPACE, auth)
-        finally:
-            del self.environ[socket.sid]
-            self.manager.joined(socket.id)
+        async with self._turns:
+            if socket.closed:  # it left in the same breath, or while it waited its turn
+                return
+            self.environ[socket.sid] = _NO_ENVIRON
+            try:
+                await self._handle_connect(socket.sid, _NAMESPACE, auth)
+            finally:
+                del self.environ[socket.sid]
+                self.manager.joined(socket.id)
 
     def leave(self, socket: Socket) -> None:
         """A client leaves the namespace, or is gone."""

@@ -40,6 +40,7 @@ class Scene:
             nobody,
             GatewayMetrics(CollectorRegistry()),
             self.wheel,
+            asyncio.Semaphore(1),
             sign_in_timeout_s=10,
             answer_timeout_s=10,
             token_warning_s=300,

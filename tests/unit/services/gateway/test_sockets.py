@@ -240,6 +240,25 @@ async def test_pongs_that_nobody_asked_for_are_counted() -> None:
 # --- joining ------------------------------------------------------------------------------------------------
 
 
+async def test_clients_join_in_their_turn() -> None:
+    """So many at once; who is gone when its turn comes is not asked about."""
+    turns = asyncio.Semaphore(1)
+    async with connection(connected=False, turns=turns) as wire:
+        async with turns:
+            wire.socket.take("40")
+            await asyncio.sleep(0)
+            assert wire.application.seen == []
+        await wire.socket.settled()
+        assert wire.application.seen == [("handshake", {})]
+    async with connection(connected=False, turns=turns) as wire:
+        async with turns:
+            wire.socket.take("40")
+            wire.socket.carrier_lost()
+        await wire.socket.settled()
+        assert wire.application.seen == []
+    assert not turns.locked()
+
+
 async def test_what_comes_while_a_client_joins_waits_and_is_taken_in_order() -> None:
     """Nothing more is read meanwhile; what was read already, binary data too, comes after the welcome."""
     async with connection(connected=False) as wire:
