@@ -34,8 +34,8 @@ _WARM_UP_S: Final = 2.0
 _LOOK_S: Final = 0.2
 # Who is not back by then does not come back.
 _BACK_S: Final = 90.0
-# What came late because a gateway died may take its time.
-_PATIENCE_S: Final = 15.0
+# Nothing can come to a phone that is still on its way back: it may wait half a minute in vain, and then once more.
+_PATIENCE_S: Final = 45.0
 Say = Callable[[str], None]
 
 
