@@ -241,7 +241,7 @@ async def main(stop: asyncio.Event) -> None:
                     watching,
                     standings,
                     reporter,
-                    Moderation(s.beat_ms / 1000),
+                    Moderation(s.beat_ms / 1000, lambda: server.engine.requests),
                 )
                 running = [tasks.create_task(work.run()) for work in working]
                 lifecycle.settle_memory()

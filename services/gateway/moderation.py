@@ -8,6 +8,7 @@ shrinks to nothing; when there is little to do there is none, and nobody waits.
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Final
 
 # Turns of the loop after a nap in which what follows from what was read is done: a task that waits for a reply, and
@@ -22,10 +23,13 @@ _JUDGE_S: Final = 0.5
 
 
 class Moderation:
-    """Naps of at most `beat_s`; 0: never."""
+    """Naps of at most `beat_s` (0: never), but not while requests, which `arrivals` counts, come one after another."""
 
-    def __init__(self, beat_s: float) -> None:
+    def __init__(self, beat_s: float, arrivals: Callable[[], int] = lambda: 0) -> None:
         self._beat_s = beat_s
+        # How many have come so far.
+        self._arrivals = arrivals
+        self._arrived = 0
         self._loop = asyncio.get_running_loop()
         self._is_busy = False
         self._turns = 0
@@ -64,6 +68,9 @@ class Moderation:
     def _turn(self) -> None:
         """Behind what is ready to run: once nothing more follows, nap."""
         self._turns += 1
+        if (arrived := self._arrivals()) != self._arrived:
+            # The loop takes one new connection a turn: with naps between, a storm of them would wait for ever.
+            self._arrived, self._turns = arrived, 0
         if self._turns < _TURNS:
             self._loop.call_soon(self._turn)
             return

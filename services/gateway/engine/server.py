@@ -72,6 +72,8 @@ class Engine(Generic[T]):
         self._compression = compression
         self._elsewhere = elsewhere
         self.is_accepting = True
+        # Requests so far.
+        self.requests = 0
         # Every connection by its id; one that was polled stays a while, for who fetches what was said last.
         self.connections: dict[str, T] = {}
         self._writes = Writes(rules.wheel, _PATIENCE_S)
@@ -104,6 +106,7 @@ class Engine(Generic[T]):
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """A request on the socket port: answered here, or by the gateway that holds its connection."""
+        self.requests += 1
         sid = request.query.get("sid")
         if not sid or sid in self.connections or request.method == hdrs.METH_OPTIONS:
             return await self._answer(request, sid)

@@ -65,11 +65,11 @@ class FakeProcess:
 
     # --- the tests' ----------------------------------------------------------------------------
 
-    def begin(self, beat_s: float = _BEAT_S) -> Moderation:
+    def begin(self, beat_s: float = _BEAT_S, arrivals: Callable[[], int] = lambda: 0) -> Moderation:
         """Moderation of this process, which does not run yet."""
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(asyncio, "get_running_loop", lambda: self)
-            return Moderation(beat_s)
+            return Moderation(beat_s, arrivals)
 
     def go(self, by_s: float, *, load: float) -> list[tuple[float, float]]:
         """So much time passes under this load; the naps in it."""
@@ -122,6 +122,29 @@ def test_one_that_is_busy_naps_from_beat_to_beat(process: FakeProcess, load: flo
     assert 900 <= len(naps) <= 1_001
     ends = [at_s + for_s for at_s, for_s in naps]
     assert all(abs(end - begin - _BEAT_S) < 1e-6 for begin, end in pairwise(ends))
+
+
+def test_nobody_naps_while_people_come_one_after_another(process: FakeProcess) -> None:
+    """The loop takes one new connection a turn; once nobody more comes, it is as before."""
+    waiting = arrived = 0
+
+    def accept() -> int:
+        """One, if anybody waits: this is asked once a turn."""
+        nonlocal waiting, arrived
+        if waiting:
+            waiting, arrived = waiting - 1, arrived + 1
+        return arrived
+
+    process.begin(arrivals=accept)._look()
+    process.go(1.0, load=0.5)
+    for crowd in (1, 500):
+        waiting = crowd
+        at_most = -(-crowd // 100)  # naps, if it took a hundred between two of them
+        before = len(process.naps)
+        while waiting:
+            process.go(process.turn_s, load=0.5)
+        assert len(process.naps) - before <= at_most
+    assert len(process.go(1.0, load=0.5)) >= 90
 
 
 def test_it_goes_on_until_there_is_little_to_do(process: FakeProcess) -> None:
