@@ -21,6 +21,10 @@ _NOT_OURS: Final = (HttpProcessingError, web.RequestPayloadError)
 _server_log: Final = logging.getLogger("aiohttp.server")
 _server_log.addFilter(lambda record: not (record.exc_info and isinstance(record.exc_info[1], _NOT_OURS)))
 
+# Connections that wait to be taken; the kernel caps it at net.core.somaxconn. When a gateway has died, thousands come
+# within a second: whom the kernel turns away here is not told, and waits for its own time-out.
+_BACKLOG: Final = 16_384
+
 Checks = Mapping[str, Callable[[], str | None]]
 
 
@@ -57,7 +61,7 @@ async def serve(app: web.Application, host: str, port: int, variable: str) -> As
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, host, port)
+        site = web.TCPSite(runner, host, port, backlog=_BACKLOG)
         try:
             await site.start()
         except OSError as error:
