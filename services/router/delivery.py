@@ -303,10 +303,11 @@ class Delivery:
         verdicts = [(work, v) for work in works if not work.partition.is_lost for v in work.verdicts if v.is_new]
         messages = [verdict.message for _, verdict in verdicts if verdict.message is not None]
         try:
-            with self._save_s.time():
-                outcomes = await self._store.save(messages) if messages else []
-                for (work, verdict), outcome in zip(verdicts, outcomes, strict=True):
-                    await self._settle(work, verdict, outcome)
+            began = time.monotonic()
+            outcomes = await self._store.save(messages) if messages else []
+            for (work, verdict), outcome in zip(verdicts, outcomes, strict=True):
+                await self._settle(work, verdict, outcome)
+            self._save_s.observe(time.monotonic() - began)
         except StoreAway as error:
             if not self._parked:
                 log.warning("store is away: messages are queued", error=str(error))
@@ -342,21 +343,22 @@ class Delivery:
     ) -> None:
         if not sayings and not forwarded:
             return
-        with self._publish_s.time():
-            audience = routing.audience(sayings)
-            # A gateway that revives is seated again before its sessions ask what is due: what is located now must be
-            # said now. Whether it is alive matters not: a dead one's downlink is soon cleared away with its seats.
-            seats = await self._directory.locate(audience)
-            tokens = {work.partition.number: work.partition.token for work in works}
-            planned = routing.plan(sayings, seats, tokens, self._seal)
-            passed_on = [(partition, self._closed(frame)) for partition, frame in forwarded]
-            commands = outbound.commands(planned, passed_on)
-            # What was published before this is acknowledged with it: that spares a round trip.
-            if self._owed.is_due:
-                replies = await self._owed.settle(self._broker, commands)
-            else:
-                replies = await self._broker.batch(commands)
-            outbound.check(replies, self._metrics)
+        began = time.monotonic()
+        audience = routing.audience(sayings)
+        # A gateway that revives is seated again before its sessions ask what is due: what is located now must be
+        # said now. Whether it is alive matters not: a dead one's downlink is soon cleared away with its seats.
+        seats = await self._directory.locate(audience)
+        tokens = {work.partition.number: work.partition.token for work in works}
+        planned = routing.plan(sayings, seats, tokens, self._seal)
+        passed_on = [(partition, self._closed(frame)) for partition, frame in forwarded]
+        commands = outbound.commands(planned, passed_on)
+        # What was published before this is acknowledged with it: that spares a round trip.
+        if self._owed.is_due:
+            replies = await self._owed.settle(self._broker, commands)
+        else:
+            replies = await self._broker.batch(commands)
+        outbound.check(replies, self._metrics)
+        self._publish_s.observe(time.monotonic() - began)
 
     def _closed(self, frame: Inbound) -> Inbound:
         return self._envelopes.closed(frame) if self._envelopes is not None else frame
@@ -364,8 +366,9 @@ class Delivery:
     async def settle(self) -> None:
         """Acknowledge what is done."""
         if self._owed:
-            with self._acknowledge_s.time():
-                await self._owed.settle(self._broker)
+            began = time.monotonic()
+            await self._owed.settle(self._broker)
+            self._acknowledge_s.observe(time.monotonic() - began)
 
 
 def _counted(send: Send, key: str) -> Counted:

@@ -5,7 +5,6 @@ every sender hears `sent` once it is so, and no status goes back.
 """
 
 import asyncio
-from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 
 from libs.clock import now_ms
@@ -100,14 +99,15 @@ class Sayings:
 
     async def _of_verdicts(self, work: Work, forwarded: list[tuple[int, Inbound]], *, is_saved: bool) -> list[Saying]:
         sayings: list[Saying] = []
-        outcomes: list[str] = []
+        outcomes: dict[str, int] = {}
         number = work.partition.number
         for verdict in work.verdicts:
             send = verdict.send
             if verdict.message is not None:
                 is_unsaved = verdict.message.key in work.partition.unsaved and not is_saved
                 status = "queued" if is_unsaved else "sent"
-                outcomes.append(status if verdict.is_new else "repeat")
+                outcome = status if verdict.is_new else "repeat"
+                outcomes[outcome] = outcomes.get(outcome, 0) + 1
                 author = self._author(send, verdict.message)
                 # An earlier owner of the partition may have answered `queued`, and a second answer is not read.
                 is_retold = work.is_replay and verdict.was_placed and status != "queued"
@@ -124,11 +124,11 @@ class Sayings:
                 conversation_id = verdict.forwarded.draft.conversation_id
                 forwarded.append((names.partition_of(conversation_id, self._partitions), verdict.forwarded))
             elif verdict.refusal is not None:
-                outcomes.append("refused")
+                outcomes["refused"] = outcomes.get("refused", 0) + 1
                 self._metrics.refusals.labels(verdict.refusal.code.value).inc()
                 error = bodies.message_error(verdict.refusal, send.draft.client_message_id, send.draft.client_id)
                 sayings.append(answers.refused(number, send.origin, verdict.refusal, ("message_error", error)))
-        for outcome, count in Counter(outcomes).items():
+        for outcome, count in outcomes.items():
             self._counted[outcome].inc(count)
         return sayings
 

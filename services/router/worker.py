@@ -8,7 +8,6 @@ token, and the stream from its beginning. What was done before is found done.
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from typing import Final, Protocol
@@ -63,6 +62,11 @@ class _Line:
         self.partitions = partitions
         self.pace = Pace(linger_s)
         self.decided: asyncio.Queue[list[Work]] = asyncio.Queue(maxsize=1)
+
+    def nudge(self) -> None:
+        """Have whoever completes look around, if there is nothing to complete."""
+        if self.decided.empty():
+            self.decided.put_nowait([])
 
 
 class Worker:
@@ -182,8 +186,9 @@ class Worker:
                 await self._arrive(line)
                 works = await self._read_batch(line)
                 if works:
-                    with self._decide_s.time():
-                        await line.stages.decide(works)
+                    began = time.monotonic()
+                    await line.stages.decide(works)
+                    self._decide_s.observe(time.monotonic() - began)
                     await line.decided.put(works)
             except AWAY as error:
                 # The policy for a broker that is away: everything starts over once it is back.
@@ -233,9 +238,16 @@ class Worker:
             frames = sum(len(work.frames) for work in works)
             line.pace.note(frames)
             self._metrics.batch_frames.observe(frames)
-            for kind, count in Counter(type(frame) for work in works for frame in work.frames).items():
-                self._metrics.frames.labels(kind.__name__.lower()).inc(count)
+            self._count(works)
         return works
+
+    def _count(self, works: Sequence[Work]) -> None:
+        kinds: dict[type[Inbound], int] = {}
+        for work in works:
+            for frame in work.frames:
+                kinds[type(frame)] = kinds.get(type(frame), 0) + 1
+        for kind, count in kinds.items():
+            self._metrics.frames.labels(kind.__name__.lower()).inc(count)
 
     def _work(self, partition: Partition, entries: list[consumer.Entry]) -> Work:
         frames: list[Inbound] = []
@@ -262,12 +274,12 @@ class Worker:
         return frame
 
     async def _complete(self, line: _Line) -> None:
-        stages = line.stages
+        stages, loop = line.stages, asyncio.get_running_loop()
         while True:
-            works: list[Work] = []
-            with suppress(TimeoutError):
-                async with asyncio.timeout(SETTLE_S if stages.owes else _UNPARK_S):
-                    works = await line.decided.get()
+            # With nothing to complete, it is woken up by an empty batch.
+            nudge = loop.call_later(SETTLE_S if stages.owes else _UNPARK_S, line.nudge)
+            works = await line.decided.get()
+            nudge.cancel()
             try:
                 if works:
                     await stages.complete(works, is_more=line.pace.is_busy)
