@@ -56,8 +56,9 @@ class Flow(Struct, frozen=True, kw_only=True):
 
 
 class Entry(Struct, frozen=True, kw_only=True):
-    """People sign in. CPU ms is each one's, by role, beyond idling."""
+    """People sign in: those of `asked` who fit this machine. CPU ms is each one's, by role, beyond idling."""
 
+    asked: int
     wanted: int
     signed_in: int
     failed: dict[str, int]
@@ -66,10 +67,11 @@ class Entry(Struct, frozen=True, kw_only=True):
     client_cpu_ms: float
 
     @classmethod
-    def of(cls, wanted: int, found: SignIns, used: Mapping[str, float]) -> "Entry":
+    def of(cls, asked: int, wanted: int, found: SignIns, used: Mapping[str, float]) -> "Entry":
         """From what clients counted, and CPU seconds by role."""
         count = max(1, found.signed_in)
         return cls(
+            asked=asked,
             wanted=wanted,
             signed_in=found.signed_in,
             failed=found.failed,
@@ -97,7 +99,6 @@ class Cell(Struct, frozen=True, kw_only=True):
     """One size of cluster and crowd: the same number of people write, all over the crowd; then everyone."""
 
     gateways: int
-    wanted: int
     entry: Entry
     idle_percent: float
     some: Flow

@@ -46,16 +46,16 @@ def outcomes(rows: Iterable[Row]) -> list[Outcome]:
     for row in rows:
         match row:
             case Hold():
-                what, entry = f"{_sockets(row.entry.wanted)} on {row.gateways} gateways", row.entry
-                found.append(_least(f"{what}, signed in", entry.signed_in, entry.wanted))
-                found.append(_least(f"{what}, still there at the end", row.signed_in_after, entry.wanted))
+                what, asked = f"{_sockets(row.entry.asked)} on {row.gateways} gateways", row.entry.asked
+                found.append(_least(f"{what}, signed in", row.entry.signed_in, asked))
+                found.append(_least(f"{what}, still there at the end", row.signed_in_after, asked))
                 found.append(_nothing_lost(what, row.flow))
             case Endure():
-                what = f"{_sockets(row.entry.wanted)} on one gateway, {row.flow.rate:g}/s, {row.minutes:g} min"
+                what = f"{_sockets(row.entry.asked)} on one gateway, {row.flow.rate:g}/s, {row.minutes:g} min"
                 memory = trend(row.samples, "gateway")
                 found.append(_most(f"{what}: p99", row.flow.p99_ms, _P99_MS, " ms"))
                 found.append(_most(f"{what}: memory of the gateway, last third to first", memory.ratio, _FLAT, ""))
-                found.append(_least(f"{what}: still there at the end", row.signed_in_after, row.entry.wanted))
+                found.append(_least(f"{what}: still there at the end", row.signed_in_after, row.entry.asked))
                 found.append(_nothing_lost(what, row.flow))
             case Failover():
                 what = f"a gateway with {_sockets(row.on_it)} killed"
@@ -126,13 +126,13 @@ def _hold(row: Hold) -> list[str]:
 
 
 def _growth(row: Growth) -> list[str]:
-    first = {cell.wanted: cell.some for cell in reversed(row.cells)}
+    first = {cell.entry.asked: cell.some for cell in reversed(row.cells)}
     lines = [
         (
             f"{cell.entry.signed_in:,}",
             f"{cell.gateways}",
             f"{_sum(cell.some):.0f}",
-            f"{_sum(cell.some) / max(1.0, _sum(first[cell.wanted])):.2f}",
+            f"{_sum(cell.some) / max(1.0, _sum(first[cell.entry.asked])):.2f}",
             _roles(cell.some.cpu_us),
             f"{_sum(cell.everyone):.0f}",
             f"{cell.some.p50_ms:.0f} / {cell.some.p99_ms:.0f}",
@@ -168,6 +168,7 @@ def _growth(row: Growth) -> list[str]:
         (
             f"{row.writers} people write, spread over all, so that the same is done in every row; then everyone in "
             "turn, most of them the first message of their conversation."
+            + "".join(dict.fromkeys(f" {_room(cell.entry)}".rstrip() for cell in row.cells))
         ),
         _table(head, lines),
         _after({}, complaints),
@@ -235,11 +236,17 @@ def _failover(row: Failover) -> list[str]:
 
 
 def _entry(entry: Entry) -> str:
-    return (
+    return _room(entry) + (
         f"{entry.signed_in:,} of {entry.wanted:,} signed in with tokens in {entry.took_s:g} s, "
         f"{entry.signed_in / max(0.1, entry.took_s):,.0f} a second, {sum(entry.cpu_ms.values()):.2f} ms of CPU each "
         f"(the client {entry.client_cpu_ms:.2f} ms); failed: {_counts(entry.failed)}."
     )
+
+
+def _room(entry: Entry) -> str:
+    if entry.wanted == entry.asked:
+        return ""
+    return f"{entry.wanted:,} of {entry.asked:,} sockets fit: a process may open no more files on this machine. "
 
 
 def _flow(flow: Flow) -> str:
@@ -303,11 +310,11 @@ def _counts(counts: Mapping[str, int]) -> str:
 
 def _by_role(figures: Mapping[str, float], roles: Sequence[str], digits: int) -> list[str]:
     found = [figures.get(role, 0.0) for role in roles]
-    return [f"{figure:.{digits}f}" for figure in (*found, sum(found))]
+    return [f"{round(figure, digits) + 0.0:.{digits}f}" for figure in (*found, sum(found))]
 
 
 def _roles(figures: Mapping[str, float]) -> str:
-    return " · ".join(f"{role} {figure:.0f}" for role, figure in figures.items())
+    return " · ".join(f"{role} {round(figure)}" for role, figure in figures.items())
 
 
 def _sum(flow: Flow) -> float:

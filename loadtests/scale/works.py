@@ -84,10 +84,10 @@ class Site(Meter):
         self.size = size
         self.say = say
 
-    async def sign_in(self) -> Entry:
-        """Everyone, as fast as it goes."""
+    async def sign_in(self, asked: int) -> Entry:
+        """Everyone, as fast as it goes; `asked` were to be here."""
         found, used = await self.during(self.fleet.connect(self.people, at_once=self.size.at_once))
-        entry = Entry.of(len(self.people), found, used)
+        entry = Entry.of(asked, len(self.people), found, used)
         self.say(
             f"{entry.signed_in:,} of {entry.wanted:,} signed in, {entry.signed_in / found.took_s:.0f} a second, "
             f"{sum(entry.cpu_ms.values()):.2f} ms of CPU each {entry.failed or ''}"
@@ -121,7 +121,7 @@ async def hold(stage: Stage) -> Hold:
     async with stage.open(size.hold_gateways, stage.fit(size.hold, size.hold_gateways)) as site:
         await site.rest()
         before = site.rss_kb()
-        entry = await site.sign_in()
+        entry = await site.sign_in(size.hold)
         await site.rest()
         kb = site.kb_a_socket(before, entry.signed_in)
         idle = {role: round(share * 100, 1) for role, share in site.idle_per_s.items()}
@@ -152,7 +152,7 @@ async def _cell(stage: Stage, gateways: int, sockets: int) -> Cell:
     size = stage.size
     async with stage.open(gateways, stage.fit(sockets, gateways)) as site:
         await site.rest()
-        entry = await site.sign_in()
+        entry = await site.sign_in(sockets)
         letters = plan.some_letters(site.people, size.writers)
         await site.fleet.send(letters, size.rate, max(_WARM_UP_S, len(letters) / size.rate))
         await site.rest()
@@ -160,7 +160,6 @@ async def _cell(stage: Stage, gateways: int, sockets: int) -> Cell:
         some = await site.write(letters, size.growth_seconds)
         return Cell(
             gateways=gateways,
-            wanted=sockets,
             entry=entry,
             idle_percent=idle_percent,
             some=some,
@@ -175,7 +174,7 @@ async def endure(stage: Stage) -> Endure:
     samples: list[Sample] = []
     async with stage.open(1, stage.fit(size.endure, 1)) as site:
         await site.rest()
-        entry = await site.sign_in()
+        entry = await site.sign_in(size.endure)
         letters = pairs(site.people)
         await site.fleet.send(letters, size.rate, min(len(letters) / size.rate, size.endure_minutes * 60))
         await site.rest()
@@ -215,7 +214,7 @@ async def failover(stage: Stage) -> Failover:
     async with stage.open(2, everyone) as site:
         doomed, living = site.people[0].url, site.people[1].url
         site.people = plan.seat(site.people, doomed, on_it)
-        entry = await site.sign_in()
+        entry = await site.sign_in(wanted)
         await site.fleet.come_back_to([living])
         async with asyncio.TaskGroup() as tasks:
             sending = tasks.create_task(

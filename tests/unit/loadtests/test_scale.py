@@ -32,7 +32,9 @@ def _people(count: int) -> list[Person]:
 
 
 def _entry(wanted: int) -> Entry:
-    return Entry(wanted=wanted, signed_in=wanted, failed={}, took_s=5.0, cpu_ms={"gateway": 0.5}, client_cpu_ms=0.1)
+    return Entry(
+        asked=wanted, wanted=wanted, signed_in=wanted, failed={}, took_s=5.0, cpu_ms={"gateway": 0.5}, client_cpu_ms=0.1
+    )
 
 
 def _flow(p99_ms: float = 50.0, missing: int = 0, lost: int = 0) -> Flow:
@@ -77,7 +79,6 @@ def _rows(*, is_well: bool) -> list[Row]:
             cells=[
                 Cell(
                     gateways=gateways,
-                    wanted=500,
                     entry=_entry(500),
                     idle_percent=4.0,
                     some=_flow(),
@@ -157,6 +158,17 @@ def test_the_page_has_a_line_for_everything(is_well: bool) -> None:
     assert report.markdown(msgspec.json.decode(msgspec.json.encode(results), type=report.Results)) == page
     for part in page.split("\n\n"):
         assert len({line.count("|") for line in part.splitlines() if line.startswith("|")}) <= 1, part
+
+
+def test_sockets_that_do_not_fit_are_no_success() -> None:
+    """The goal stays what was asked for, and a line says why it was missed."""
+    (row, *_) = _rows(is_well=True)
+    assert isinstance(row, Hold)
+    row = msgspec.structs.replace(row, entry=msgspec.structs.replace(row.entry, wanted=9_600), signed_in_after=9_600)
+    row = msgspec.structs.replace(row, entry=msgspec.structs.replace(row.entry, signed_in=9_600))
+    assert [each.is_met for each in report.outcomes([row])] == [False, False, True]
+    page = report.markdown(report.Results("2026-12-01", {}, {}, {}, {"hold": report.Part("", 1, row)}))
+    assert "9,600 of 40,000 sockets fit" in page
 
 
 def test_memory_is_compared_by_thirds() -> None:
