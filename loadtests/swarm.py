@@ -305,6 +305,7 @@ class Swarm:
             why = errno.errorcode.get(error.errno or 0, "OSError")
         phone.waiting = None
         if why:
+            phone.is_leaving = True  # if it was let in at the last moment, it is not lost once more
             phone.hang_up()
         return why
 
