@@ -43,13 +43,20 @@ def _empty() -> Results:
 def _write(results: Results) -> Path:
     """Add these parts to those of the same day."""
     path = _RESULTS / f"{results.date}-scale.json"
-    before = msgspec.json.decode(path.read_bytes(), type=Results).parts if path.exists() else {}
-    parts = before | results.parts
+    parts = _before(path) | results.parts
     ordered = {name: parts[name] for name in plan.WORKS if name in parts}
     whole = msgspec.structs.replace(results, parts=ordered)
     path.write_bytes(msgspec.json.format(msgspec.json.encode(whole), indent=1) + b"\n")
     path.with_suffix(".md").write_text(report.markdown(whole), encoding="utf-8")
     return path.with_suffix(".md")
+
+
+def _before(path: Path) -> dict[str, Part]:
+    """What was found before on the same day; what another version wrote is measured anew."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Results).parts
+    except (FileNotFoundError, msgspec.ValidationError):
+        return {}
 
 
 async def scale(chosen: Sequence[str], size: Size, home: Path, command: str, *, is_kept: bool) -> Results:
