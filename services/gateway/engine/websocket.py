@@ -1,7 +1,7 @@
 """A WebSocket whose handshake aiohttp has done: frames in and out where the loop calls, no task, no queue.
 
 After the handshake the transport gets this protocol instead of aiohttp's, whose request, parser, task and stream
-are then free: 6 KB a socket instead of 19. aiohttp's compiled reader goes on reading frames; it hands each message to
+are then free: 5 KB a socket instead of 25. aiohttp's compiled reader goes on reading frames; it hands each message to
 `feed_data`, which takes it at once. What is sent in one turn of the loop is written at its end, in one call a socket.
 """
 
