@@ -52,10 +52,14 @@ def _write(results: Results) -> Path:
 
 
 def _before(path: Path) -> dict[str, Part]:
-    """What was found before on the same day; what another version wrote is measured anew."""
+    """What was found before on the same day. What another version wrote is set aside, for nothing measured is lost."""
+    if not path.exists():
+        return {}
     try:
         return msgspec.json.decode(path.read_bytes(), type=Results).parts
-    except (FileNotFoundError, msgspec.ValidationError):
+    except msgspec.DecodeError:
+        aside = path.rename(path.with_suffix(".before.json"))
+        sys.stderr.write(f"{path.name} is of another version, and is {aside.name} now\n")
         return {}
 
 
