@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
+import msgspec
 
 from libs import broker
 from libs.broker import Broker
@@ -16,6 +17,7 @@ from services.local.issuer import Issuer
 from services.local.keyring import Keyring
 from services.local.plan import Plan, make_plan, socket_url
 from services.local.ports import free
+from services.local.process import Process
 from services.local.settings import LocalSettings
 from services.router.sqlite import GroupRow, UserRow, open_store
 from tests.support.waiting import until
@@ -106,8 +108,12 @@ async def live_cluster(
     routers: int = 2,
     presences: int = 1,
     environment: Mapping[str, str] | None = None,
+    mutants: Mapping[str, str] | None = None,
 ) -> AsyncIterator[LiveCluster]:
-    """A cluster that is ready; `environment` overrides settings of the services."""
+    """A cluster that is ready; `environment` overrides settings of the services.
+
+    `mutants` names processes that run broken, and how (`tests.support.mutants`).
+    """
     inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     port = free(gateways, _HOST, taken=(), start=_first_port())[0]
     settings = LocalSettings(
@@ -116,7 +122,8 @@ async def live_cluster(
     environment = {**inherited, **_IMPATIENT, **UNLIMITED, **(environment or {})}
     plan = make_plan(settings, environment, first_port=_first_port() + gateways)
     said: list[str] = []
-    async with open_cluster(home, plan.processes, said.append) as processes:
+    planned = [_mutated(process, (mutants or {}).get(process.name)) for process in plan.processes]
+    async with open_cluster(home, planned, said.append) as processes:
         for name in processes.names:
             await processes.start(name)
         async with broker.connect(plan.redis_url) as commands:
@@ -124,6 +131,13 @@ async def live_cluster(
             await cluster.wait_ready()
             await _owned(cluster)
             yield cluster
+
+
+def _mutated(process: Process, mutant: str | None) -> Process:
+    if mutant is None:
+        return process
+    python, option, service = process.command
+    return msgspec.structs.replace(process, command=(python, option, "tests.support.mutants", service, mutant))
 
 
 @asynccontextmanager
