@@ -51,6 +51,15 @@ class PartitionedSettings(ServiceSettings, frozen=True, kw_only=True):
             "sender on its way. Several, with commas: the first seals, all open. Empty: no anonymous messages."
         ),
     ] = ""
+    canary_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=60,
+            description="The same on gateways and routers: a canary goes through every partition this often; who hangs "
+            "for three of these starts over. 0: none, and nobody does.",
+        ),
+    ] = 5.0
 
 
 S = TypeVar("S", bound=Settings)
