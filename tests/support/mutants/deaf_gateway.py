@@ -9,10 +9,10 @@ from tests.support.mutants.hanging import hang_if_told
 
 def break_it() -> None:
     """Hang in place of a read, once told to."""
-    read = consumer.read
+    read = consumer._read
 
-    async def hanging(reader: Any, positions: Mapping[str, str], **options: Any) -> Any:
+    async def hanging(reader: Any, positions: Mapping[str, str], count: int, block_ms: int) -> Any:
         await hang_if_told()
-        return await read(reader, positions, **options)
+        return await read(reader, positions, count, block_ms)
 
-    consumer.read = hanging
+    consumer._read = hanging
