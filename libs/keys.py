@@ -76,6 +76,11 @@ def gateways() -> str:
     return f"{_PREFIX}:gateways"
 
 
+def given_up(service: str) -> str:
+    """Which process of a service gave itself up lately: no other of its kind may."""
+    return f"{_PREFIX}:given-up:{service}"
+
+
 def figures() -> str:
     """What each process says of itself, for `/status`."""
     return f"{_PREFIX}:{{figures}}"
@@ -200,6 +205,7 @@ CATALOGUE: Final = (
         ("gateway", "presence"),
         ("presence", "gateway"),
     ),
+    Key("talowa:given-up:S", "string", "30 s", ("gateway", "router"), ("gateway", "router")),
     Key(
         "talowa:{figures}",
         "hash",

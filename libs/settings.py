@@ -51,6 +51,22 @@ class PartitionedSettings(ServiceSettings, frozen=True, kw_only=True):
             "sender on its way. Several, with commas: the first seals, all open. Empty: no anonymous messages."
         ),
     ] = ""
+    canary_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=60,
+            description="The same on gateways and routers: a canary goes through every partition this often; who hangs "
+            "for three of these starts over. 1 or more; 0: none, and nobody does.",
+        ),
+    ] = 5.0
+
+    def problems(self) -> list[str]:
+        """What the fields cannot say one by one."""
+        if 0 < self.canary_s < 1:
+            wrong = f"CANARY_S={self.canary_s:g}: what turns once a second would seem to hang"
+            return [f"{wrong}. Give 1 or more, or 0 for no canaries."]
+        return []
 
 
 S = TypeVar("S", bound=Settings)

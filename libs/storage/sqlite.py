@@ -63,8 +63,15 @@ class Lane:
         self._db = db
         self._patience_s = patience_s
         self._failed_at = -math.inf
+        # When what it is at began.
+        self._began_at = math.inf
         self._loop = asyncio.get_running_loop()
         self._calls: SimpleQueue[_Call | None] = SimpleQueue()
+
+    @property
+    def busy_s(self) -> float:
+        """For how long it has been at one call; 0 if it has nothing to do."""
+        return max(0.0, time.monotonic() - self._began_at)
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """`work`'s result. Raises `StoreAway`."""
@@ -82,10 +89,12 @@ class Lane:
             if call.done.cancelled():
                 continue
             result, error = None, None
+            self._began_at = time.monotonic()
             try:
                 result = self._run(call.work, call.asked_at)
             except BaseException as raised:  # noqa: BLE001 - whoever called is told, and decides
                 error = raised
+            self._began_at = math.inf
             self._loop.call_soon_threadsafe(_tell, call.done, result, error)
             del call, result, error  # nothing is held while there is nothing to do
 

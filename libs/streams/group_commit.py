@@ -45,9 +45,21 @@ class GroupCommit(Generic[T]):
         self._barriers: deque[tuple[int, asyncio.Future[None]]] = deque()
         self._put = 0
         self._written = 0
+        # Tries to write: while something waits, more come by and by, or `run` hangs.
+        self.tries = 0
 
     def __len__(self) -> int:
         return len(self._waiting) + self._in_flight
+
+    @property
+    def put(self) -> int:
+        """How many items were taken so far."""
+        return self._put
+
+    @property
+    def written(self) -> int:
+        """How many of them are written."""
+        return self._written
 
     def put_nowait(self, item: T) -> None:
         """Take an item. Raises `Full`."""
@@ -100,6 +112,7 @@ class GroupCommit(Generic[T]):
     async def _write_until_done(self, items: list[T]) -> None:
         attempt = 0
         while True:
+            self.tries += 1
             try:
                 await self._write(items)
             except AWAY:

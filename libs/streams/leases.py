@@ -53,6 +53,8 @@ class Leases:
         self._owner = owner
         self._tokens: dict[int, int] = {}
         self._renewed_at = time.monotonic()
+        # How often it looked, and the broker answered or did not.
+        self.turns = 0
         self._is_leaving = False
         self._turning = asyncio.Lock()
 
@@ -76,6 +78,7 @@ class Leases:
                 log.warning("leases not renewed: the broker is away", error=type(error).__name__)
                 if not self.is_current:
                     self._lose(list(self._tokens))
+            self.turns += 1
             await asyncio.sleep(_TURN_S)
 
     async def release_all(self) -> None:

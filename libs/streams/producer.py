@@ -33,6 +33,21 @@ class Producer:
         """What is put now waits a while."""
         return 2 * len(self) >= self._limit
 
+    @property
+    def taken(self) -> int:
+        """How many frames were taken so far."""
+        return self._commit.put
+
+    @property
+    def written(self) -> int:
+        """How many of them are on their streams."""
+        return self._commit.written
+
+    @property
+    def tries(self) -> int:
+        """How often it tried to write."""
+        return self._commit.tries
+
     def publish_nowait(self, partition: int, frame: Inbound) -> None:
         """Take a frame for `partition`. Raises `Full`."""
         self._commit.put_nowait((partition, frame))

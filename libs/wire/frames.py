@@ -225,6 +225,16 @@ class SealedFrame(Struct, array_like=True, tag="sealed", frozen=True):
     body: bytes
 
 
+class Canary(Struct, array_like=True, tag="canary", frozen=True):
+    """Goes the way of every frame and comes back as a `CanaryReply`: the way is open. Goes to every partition.
+
+    No session is its origin. `sent_ms` is by a clock of the gateway's own.
+    """
+
+    origin: Origin
+    sent_ms: int
+
+
 Inbound = (
     SignIn
     | Send
@@ -241,6 +251,7 @@ Inbound = (
     | TakeKeys
     | Revoke
     | SealedFrame
+    | Canary
 )
 
 
@@ -366,7 +377,26 @@ class SealedReply(Struct, array_like=True, tag="sealed", frozen=True):
     body: bytes
 
 
-Downlink = SignedIn | Answer | Emit | DuePage | TypingNotice | Alarm | Moved | SignedOut | PresenceChanges | SealedReply
+class CanaryReply(Struct, array_like=True, tag="canary", frozen=True):
+    """A `Canary` that came back from a partition: on the downlink, from that of broadcasts among the alarms."""
+
+    partition: int
+    sent_ms: int
+
+
+Downlink = (
+    SignedIn
+    | Answer
+    | Emit
+    | DuePage
+    | TypingNotice
+    | Alarm
+    | Moved
+    | SignedOut
+    | PresenceChanges
+    | SealedReply
+    | CanaryReply
+)
 
 # The partition of sections that nobody fences: what is in them can be told twice, or late, without harm.
 UNFENCED: Final = -1

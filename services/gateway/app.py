@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+from typing import Final
 
 import structlog
 from aiohttp import web
@@ -20,6 +21,7 @@ from libs.wheel import Wheel
 from services.gateway import addresses, broadcasts, downlink, http, minutes, neighbours, relay
 from services.gateway.alarms import Alarms
 from services.gateway.auth import Authenticator
+from services.gateway.canaries import Canaries
 from services.gateway.catchup import CatchUp
 from services.gateway.compression import Compression
 from services.gateway.confirmations import Confirmations
@@ -49,6 +51,10 @@ from services.gateway.watching import Watching
 
 log = structlog.get_logger(__name__)
 
+# A gateway that hangs closes its sockets within the first, and is gone within the second.
+_HASTE_S: Final = 3.0
+_SURRENDER_S: Final = 15.0
+
 
 async def main(stop: asyncio.Event) -> None:
     """Run a gateway until `stop` is set, then drain it."""
@@ -59,6 +65,7 @@ async def main(stop: asyncio.Event) -> None:
     file_limit = lifecycle.raise_file_limit()
     registry = CollectorRegistry()
     metrics = GatewayMetrics(registry)
+    surrender = lifecycle.Surrender(stop, _SURRENDER_S)
 
     async with (
         broker.connect(s.redis_url) as commands,
@@ -130,6 +137,18 @@ async def main(stop: asyncio.Event) -> None:
                 token_warning_s=s.token_warning_s,
                 token_grace_s=s.token_grace_s,
             )
+            canaries = Canaries(
+                commands,
+                gateway,
+                uplink,
+                metrics,
+                surrender,
+                partitions=s.partitions,
+                period_s=s.canary_s,
+                read_up_to=lambda: frames.positions,
+                read_failures=lambda: frames.failures,
+                beats=lambda: heartbeat.turns,
+            )
             frames = DownlinkReader(
                 reader,
                 gateway,
@@ -143,6 +162,7 @@ async def main(stop: asyncio.Event) -> None:
                 acks,
                 metrics,
                 envelopes,
+                canaries.heard,
             )
             confirmations = Confirmations(gateway, uplink, metrics, wheel, gather_s=s.confirm_gather_ms / 1000)
             requests = Requests(
@@ -206,6 +226,7 @@ async def main(stop: asyncio.Event) -> None:
             checks = {
                 "broker": lambda: heartbeat.problem,
                 "draining": lambda: drain.problem,
+                "canary": lambda: canaries.problem,
             }
             public = http.public_app(s, checks)
             server.attach(public)
@@ -241,15 +262,19 @@ async def main(stop: asyncio.Event) -> None:
                     watching,
                     standings,
                     reporter,
+                    canaries,
                     Moderation(s.beat_ms / 1000, lambda: server.engine.requests),
                 )
                 running = [tasks.create_task(work.run()) for work in working]
                 lifecycle.settle_memory()
                 log.info("started", port=port, internal_port=internal_port, file_limit=file_limit)
                 await stop.wait()
-                await drain.leave(confirmations, uplink, s.drain_window_s)
+                # What hangs keeps its clients waiting: they go at once.
+                window_s = s.drain_window_s if surrender.reason is None else min(s.drain_window_s, _HASTE_S)
+                await drain.leave(confirmations, uplink, window_s)
             await lifecycle.cancel(running)
             await reporter.forget()
+        surrender.complete()
         log.info("stopped")
 
 

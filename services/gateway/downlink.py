@@ -8,7 +8,7 @@ it now says everything again.
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, get_args
 
 import structlog
@@ -21,6 +21,7 @@ from libs.wire import codec
 from libs.wire.frames import (
     Alarm,
     Answer,
+    CanaryReply,
     Downlink,
     DuePage,
     Emit,
@@ -68,6 +69,7 @@ class DownlinkReader:
         acks: Acks,
         metrics: GatewayMetrics,
         envelopes: Envelopes | None = None,
+        heard: Callable[[CanaryReply], None] = lambda _: None,
     ) -> None:
         self._reader = reader
         self._sessions = sessions
@@ -80,6 +82,9 @@ class DownlinkReader:
         self._acks = acks
         self._metrics = metrics
         self._envelopes = envelopes
+        self._heard = heard
+        # Reads that the broker did not answer.
+        self.failures = 0
         self._counts = {kind: metrics.downlink_frames.labels(kind.__name__.lower()) for kind in get_args(Downlink)}
         self._tokens: dict[int, int] = {}
         # What was taken of each stream, in the order they are taken in.
@@ -97,6 +102,7 @@ class DownlinkReader:
                 read = await consumer.read(self._reader, positions, count=_READ_ENTRIES, block_ms=BLOCK_MS)
             except AWAY as error:
                 log.warning("downlink: the broker is away", error=type(error).__name__)
+                self.failures += 1
                 await asyncio.sleep(_BACKOFF_S)
                 continue
             if positions is not self.positions:
@@ -127,7 +133,7 @@ class DownlinkReader:
         self._tokens[section.partition] = max(newest, section.token)
         return section.token >= newest
 
-    def _take(self, frame: Downlink) -> None:  # noqa: C901 - an arm a frame, each a line or two
+    def _take(self, frame: Downlink) -> None:  # noqa: C901, PLR0912 - an arm a frame, each a line or two
         match frame:
             case Emit():
                 self._emit(frame)
@@ -153,6 +159,8 @@ class DownlinkReader:
                     self._door.checked(frame)
             case SignedOut():
                 self._door.sign_out(frame)
+            case CanaryReply():
+                self._heard(frame)
         self._counts[type(frame)].inc()
 
     def _emit(self, frame: Emit) -> None:

@@ -70,7 +70,14 @@ class Heartbeat:
         self._writing: dict[str, Seat] = {}
         self._seats: GroupCommit[str] = GroupCommit(self._change, limit=_SEAT_CHANGES_MAX, linger_s=linger_s)
         self._beat_at = 0.0
+        # How often it beat, or tried to.
+        self._turns = 0
         self._beats_amiss = 0
+
+    @property
+    def turns(self) -> int:
+        """Rises while it beats or tries to, or while seats that a beat may wait for are written or tried to."""
+        return self._turns + self._seats.tries
 
     @property
     def problem(self) -> str | None:
@@ -102,6 +109,7 @@ class Heartbeat:
                     await self.beat()
                 except AWAY as error:
                     log.warning("heartbeat: the broker is away", error=type(error).__name__)
+                self._turns += 1
                 await asyncio.sleep(_BEAT_S)
 
     async def beat(self) -> None:

@@ -45,6 +45,18 @@ class GatewayMetrics:
             registry=registry,
             buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
         )
+        self.canary_silent_s = Gauge(
+            "talowa_gateway_canary_silent_seconds",
+            "Since a canary came back last, by partition; the last one is that of broadcasts.",
+            ["partition"],
+            registry=registry,
+        )
+        self.canary_s = Histogram(
+            "talowa_gateway_canary_seconds",
+            "From a canary's leaving to its return.",
+            registry=registry,
+            buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+        )
         self.alarms = Counter(
             "talowa_gateway_broadcasts_emitted_total", "Broadcasts put on a socket as they came.", registry=registry
         )

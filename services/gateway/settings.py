@@ -158,7 +158,7 @@ class GatewaySettings(settings.PartitionedSettings, frozen=True, kw_only=True):
 
     def problems(self) -> list[str]:
         """What the fields cannot say one by one."""
-        found = []
+        found = super().problems()
         if self.sign_in_timeout_s < self.answer_timeout_s:
             found.append(
                 f"SIGN_IN_TIMEOUT_S={self.sign_in_timeout_s:g} is shorter than ANSWER_TIMEOUT_S="

@@ -5,6 +5,7 @@ When routers are behind by more than a setting, what would make it worse is refu
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Final
 
 from msgspec import Struct
@@ -14,7 +15,7 @@ from libs.streams.group_commit import Full
 from libs.streams.producer import Producer
 from libs.wire import names
 from libs.wire.codes import Code, Refusal
-from libs.wire.frames import Inbound, Send
+from libs.wire.frames import Canary, Inbound, Send
 
 _RETRY_AFTER_MS: Final = 2000
 # A second of real lag: owners note how far they have read once a second, so up to one more is seen where there is none.
@@ -46,9 +47,16 @@ class Uplink:
         self._overload_entries = overload_entries
         self._envelopes = envelopes
         self._lags: Mapping[int, Lag] = {}
+        # Of the frames that the producer took, the last one that is a canary.
+        self._last_canary = 0
 
     def __len__(self) -> int:
         return len(self._producer)
+
+    @property
+    def tries(self) -> int:
+        """How often it tried to write."""
+        return self._producer.tries
 
     def note_lags(self, lags: Mapping[int, Lag]) -> None:
         """How far behind each partition is now."""
@@ -83,6 +91,16 @@ class Uplink:
             self._producer.publish_first_nowait(names.alarm_partition(self._partitions), frame)
         except Full as error:
             raise Refusal(Code.UNAVAILABLE, retry_after_ms=_RETRY_AFTER_MS) from error
+
+    def publish_canaries(self, canary: Canary) -> None:
+        """To every partition, however far behind routers are. Nothing, while the last round waits for the broker."""
+        if self._last_canary > self._producer.written:
+            return
+        with suppress(Full):
+            for partition in range(self._partitions):
+                self._producer.publish_nowait(partition, canary)
+            self._producer.publish_first_nowait(names.alarm_partition(self._partitions), canary)
+        self._last_canary = self._producer.taken
 
     async def wait_written(self) -> None:
         """Wait until everything published so far is with the broker."""

@@ -47,7 +47,9 @@ async def main(stop: asyncio.Event) -> None:
         announcer = Announcer(commands, cold, metrics)
         unsaved = Unsaved(commands, store, metrics, lambda: announcer.shards)
         reporter = Reporter(commands, presence, lambda: own_figures(presence, errors))
-        internal = health.internal_app(registry, {"broker": lambda: reaper.problem})
+        internal = health.internal_app(
+            registry, {"broker": lambda: reaper.problem, "announcer": lambda: announcer.problem}
+        )
         verifier = LocalVerifier(s.token_key_file, issuer=s.token_issuer, audience=s.token_audience)
         operators = Operators(s.admin_token, http.RoleClaims(verifier).role_of)
         http.add_operators(internal, operators, commands, store)

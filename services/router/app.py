@@ -19,6 +19,7 @@ from services.router.anonymity import Anonymity
 from services.router.aside import Aside
 from services.router.broadcasts import Broadcasts
 from services.router.conversations import Conversations
+from services.router.deafness import Watch
 from services.router.delivery import Delivery
 from services.router.due import DuePages
 from services.router.figures import OwnFigures
@@ -41,6 +42,8 @@ log = structlog.get_logger(__name__)
 
 # A store that is busy or away when a router starts is asked again this often.
 _STORE_WAIT_S = 0.5
+# Partitions are handed over within 2 s; a router that hangs has not got long for it.
+_SURRENDER_S = 10.0
 
 
 async def main(stop: asyncio.Event) -> None:
@@ -51,6 +54,7 @@ async def main(stop: asyncio.Event) -> None:
     errors = logs.configure("router", router, s.log_level)
     registry = CollectorRegistry()
     metrics = RouterMetrics(registry)
+    surrender = lifecycle.Surrender(stop, _SURRENDER_S)
 
     async with (
         broker.connect(s.redis_url) as commands,
@@ -109,20 +113,23 @@ async def main(stop: asyncio.Event) -> None:
             store, metrics, lambda: worker.owns(0), days=s.retention_days, every_s=s.retention_every_s
         )
         reporter = Reporter(commands, router, OwnFigures(router, metrics, errors))
-        internal = health.internal_app(registry, {"broker": lambda: worker.problem})
+        watch = Watch(commands, router, surrender, lambda: worker.sights, lambda: store.busy_s, period_s=s.canary_s)
+        checks = {"broker": lambda: worker.problem, "canary": lambda: watch.problem}
+        internal = health.internal_app(registry, checks)
         async with (
             health.serve(internal, s.internal_host, s.internal_port, "INTERNAL_PORT") as port,
             asyncio.TaskGroup() as tasks,
         ):
             lifecycle.settle_memory()
             log.info("started", internal_port=port, partitions=s.partitions, store=s.store)
-            running = (worker, aside, tallies, moves, retention, reporter)
+            running = (worker, aside, tallies, moves, retention, reporter, watch)
             working = [tasks.create_task(work.run()) for work in running]
             await stop.wait()
             log.info("draining")
             await worker.drain()
             await lifecycle.cancel(working)
             await reporter.forget()
+        surrender.complete()
         log.info("stopped")
 
 

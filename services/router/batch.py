@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from libs.wire.codes import Refusal
-from libs.wire.frames import Inbound, Send
+from libs.wire.frames import Canary, Inbound, Send
 from services.router.partition import Partition
 from services.router.store import Message
 
@@ -54,3 +54,21 @@ class Work:
     def new_messages(self) -> list[Message]:
         """The messages that are to be saved, in order."""
         return [verdict.message for verdict in self.verdicts if verdict.is_new and verdict.message is not None]
+
+
+def parked(before: Sequence[Work], works: Sequence[Work]) -> list[Work]:
+    """What waits for the store, in order, with what comes to it.
+
+    Canaries were answered and wait for nothing: in a long outage they would come to fill the room for messages. But
+    what is behind others on its stream is acknowledged after them, so the last of a partition takes on how far it goes.
+    """
+    last = {work.partition: work for work in before}
+    found = list(before)
+    for work in works:
+        work.frames = [frame for frame in work.frames if not isinstance(frame, Canary)]
+        if not work.frames and work.partition in last:
+            last[work.partition].last_id = work.last_id
+        else:
+            last[work.partition] = work
+            found.append(work)
+    return found

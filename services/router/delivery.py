@@ -24,7 +24,7 @@ from libs.identity import Envelopes
 from libs.wire import names
 from libs.wire.codes import Code, Refusal
 from libs.wire.frames import Inbound, Send
-from services.router import outbound, permission, records, routing
+from services.router import batch, outbound, permission, records, routing
 from services.router.anonymity import Anonymity
 from services.router.batch import Verdict, Work
 from services.router.metrics import RouterMetrics
@@ -274,7 +274,7 @@ class Delivery:
         else:
             for verdict in (verdict for work in works for verdict in work.verdicts):
                 verdict.is_queued = verdict.is_new
-            self._park(self._parked + works)
+            self._park(batch.parked(self._parked, works))
 
     async def unpark(self) -> None:
         """Try the store again for what is parked; with success, tell the senders and acknowledge."""

@@ -66,6 +66,12 @@ class RouterMetrics:
             ["partition"],
             registry=registry,
         )
+        self.canary_silent_s = Gauge(
+            "talowa_router_canary_silent_seconds",
+            "Since a canary was answered last, by owned partition.",
+            ["partition"],
+            registry=registry,
+        )
         self.gateways_gone = Counter(
             "talowa_router_undelivered_flushes_total",
             "Flushes for a gateway that had no downlink any more; what they held stays due.",

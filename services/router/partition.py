@@ -49,6 +49,8 @@ class Partition:
         # Batches read and not yet acknowledged; a partition is handed over when there are none.
         self.under_way = 0
         self.leaving_since: float | None = None
+        # When a canary was answered last.
+        self.heard_at: float | None = None
         # Messages that have a place and are not in the store yet, by key.
         self.unsaved: dict[str, Message] = {}
         self.receipts = ReceiptBook()

@@ -5,6 +5,7 @@ every sender hears `sent` once it is so, and no status goes back.
 """
 
 import asyncio
+import time
 from collections.abc import Collection, Iterable, Sequence
 
 from libs.clock import now_ms
@@ -12,6 +13,7 @@ from libs.streams import consumer
 from libs.wire import names, payloads
 from libs.wire.frames import (
     Answer,
+    Canary,
     Confirm,
     Confirms,
     Due,
@@ -208,6 +210,10 @@ class Sayings:
                 results.append(said if said is not None else await self._requests.answer(work.partition, frame))
             elif isinstance(frame, Search):
                 results.append(self._aside.ask_nowait(work.partition, frame))
+            elif isinstance(frame, Canary):
+                work.partition.heard_at = time.monotonic()
+                # One that is read again was of interest once.
+                results.append(() if work.is_replay else (answers.heard(work.partition.number, frame),))
             elif not isinstance(frame, Send):
                 waiting.append((len(results), frame))
                 results.append(())

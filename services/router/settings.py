@@ -81,7 +81,7 @@ class RouterSettings(settings.PartitionedSettings, frozen=True, kw_only=True):
 
     def problems(self) -> list[str]:
         """What the fields cannot say one by one."""
-        found = []
+        found = super().problems()
         for variable, setting in (
             ("CLUSTER_SECRET", self.cluster_secret),
             ("ANONYMITY_KEYS", self.anonymity_keys),

@@ -8,21 +8,22 @@ token, and the stream from its beginning. What was done before is found done.
 
 import asyncio
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import Final, Protocol
+from typing import Final
 
 import structlog
 
 from libs import keys
 from libs.broker import AWAY, Broker
+from libs.deafness import Sight
 from libs.identity import Envelopes, Unopenable
 from libs.streams import consumer
 from libs.streams.leases import Leases
-from libs.streams.pace import Pace
 from libs.wire import codec, names
 from libs.wire.frames import Inbound, SealedFrame
 from services.router.batch import Work
+from services.router.line import Line, Stages, frames
 from services.router.metrics import RouterMetrics
 from services.router.owed import SETTLE_S
 from services.router.partition import Partition
@@ -39,34 +40,8 @@ _HAND_OVER_S: Final = 2.0
 _MEASURE_S: Final = 1.0
 # Receipts of lost partitions that are kept for the store; beyond it, messages are due again.
 _ORPHANS_MAX: Final = 100_000
-
-
-class Stages(Protocol):
-    """What becomes of batches: `Delivery` for those of conversations, `Broadcasts` for those of broadcasts."""
-
-    @property
-    def parked(self) -> int: ...
-    @property
-    def owes(self) -> bool: ...
-    async def decide(self, works: Sequence[Work]) -> None: ...
-    async def complete(self, works: Sequence[Work], *, is_more: bool = False) -> None: ...
-    async def unpark(self) -> None: ...
-    async def settle(self) -> None: ...
-
-
-class _Line:
-    """A pair of stages, and the partitions whose batches go through them."""
-
-    def __init__(self, stages: Stages, partitions: Collection[int], linger_s: float) -> None:
-        self.stages = stages
-        self.partitions = partitions
-        self.pace = Pace(linger_s)
-        self.decided: asyncio.Queue[list[Work]] = asyncio.Queue(maxsize=1)
-
-    def nudge(self) -> None:
-        """Have whoever completes look around, if there is nothing to complete."""
-        if self.decided.empty():
-            self.decided.put_nowait([])
+# A turn of the leases is several calls, each of which may take the 5 s after which the broker is away.
+_A_TURN_S: Final = 30.0
 
 
 class Worker:
@@ -101,8 +76,8 @@ class Worker:
         self._envelopes = envelopes
         self._alarm_partition = names.alarm_partition(partitions)
         self._lines = (
-            _Line(delivery, range(partitions), linger_s),
-            _Line(broadcasts, (self._alarm_partition,), 0.0),  # which wait for nothing
+            Line("messages", delivery, range(partitions), linger_s),
+            Line("broadcasts", broadcasts, (self._alarm_partition,), 0.0),  # which wait for nothing
         )
         self._leases = Leases(broker, router, self._alarm_partition + 1, self)
         self._partitions: dict[int, Partition] = {}
@@ -122,6 +97,14 @@ class Worker:
     def alarm_partition(self) -> Partition | None:
         """The partition of broadcasts, if it is ours."""
         return self._partitions.get(self._alarm_partition)
+
+    @property
+    def sights(self) -> dict[str, Sight]:
+        """What should move, and how far it has moved."""
+        found = {"what renews leases": Sight(self._leases.turns, _A_TURN_S)}
+        for line in self._lines:
+            found |= line.sights
+        return found
 
     def owns(self, partition: int) -> bool:
         """Whether a partition is ours, as far as we know."""
@@ -180,12 +163,15 @@ class Worker:
         except AWAY:
             log.warning("leases are left to lapse: the broker is away")
 
-    async def _read(self, line: _Line) -> None:
+    async def _read(self, line: Line) -> None:
         while True:
+            line.reads += 1
+            line.deciding = 0
             try:
                 await self._arrive(line)
                 works = await self._read_batch(line)
                 if works:
+                    line.deciding = frames(works)
                     began = time.monotonic()
                     await line.stages.decide(works)
                     self._decide_s.observe(time.monotonic() - began)
@@ -196,10 +182,10 @@ class Worker:
                 self._start_over(self._owned(line))
                 await asyncio.sleep(_BACKOFF_S)
 
-    def _owned(self, line: _Line) -> list[Partition]:
+    def _owned(self, line: Line) -> list[Partition]:
         return [partition for partition in self._partitions.values() if partition.number in line.partitions]
 
-    async def _arrive(self, line: _Line) -> None:
+    async def _arrive(self, line: Line) -> None:
         if self._arriving.keys().isdisjoint(line.partitions):
             return
         await self._save_orphans()  # before somebody looks for them
@@ -215,7 +201,7 @@ class Worker:
                 del self._arriving[number]
                 self._partitions[number] = partition
 
-    async def _read_batch(self, line: _Line) -> list[Work]:
+    async def _read_batch(self, line: Line) -> list[Work]:
         ready = {keys.inbound(p.number): p for p in self._owned(line) if p.leaving_since is None}
         if not ready or self._is_draining or line.stages.parked >= self._parked_frames_max:
             await asyncio.sleep(BLOCK_MS / 1000 / 5)
@@ -273,13 +259,14 @@ class Worker:
             self._metrics.unopened.inc()
         return frame
 
-    async def _complete(self, line: _Line) -> None:
+    async def _complete(self, line: Line) -> None:
         stages, loop = line.stages, asyncio.get_running_loop()
         while True:
             # With nothing to complete, it is woken up by an empty batch.
             nudge = loop.call_later(SETTLE_S if stages.owes else _UNPARK_S, line.nudge)
             works = await line.decided.get()
             nudge.cancel()
+            line.completing = frames(works)
             try:
                 if works:
                     await stages.complete(works, is_more=line.pace.is_busy)
@@ -293,6 +280,8 @@ class Worker:
             for work in works:
                 work.partition.under_way -= 1
             self._start_over([partition for partition in self._owned(line) if partition.is_lost])
+            line.completions += 1
+            line.completing = 0
 
     def _start_over(self, partitions: list[Partition]) -> None:
         """Forget what was thought of these partitions; the lease is taken anew, under a new token."""
@@ -341,6 +330,11 @@ class Worker:
         while True:
             await asyncio.sleep(_MEASURE_S)
             owned = list(self._partitions.values())
+            self._metrics.canary_silent_s.clear()
+            for partition in owned:
+                if partition.heard_at is not None:
+                    silent_s = time.monotonic() - partition.heard_at
+                    self._metrics.canary_silent_s.labels(partition.number).set(silent_s)
             read = [(p.number, p.position) for p in owned if p.position != consumer.BEGINNING]
             try:
                 if read:

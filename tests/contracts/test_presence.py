@@ -296,6 +296,18 @@ async def test_what_a_dead_announcer_left_is_published_by_the_next(scene: Scene,
     assert not await scene.broker.command("EXISTS", keys.pending(shard_of("rama")))
 
 
+async def test_presence_is_ready_as_long_as_changes_are_announced(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not before the first turn, and not when the last is too long ago."""
+    problems = [scene.announcer.problem]
+    await scene.turn()
+    problems.append(scene.announcer.problem)
+    monkeypatch.setattr(module, "_STALE_S", 0.0)
+    problems.append(scene.announcer.problem)
+    assert problems == ["changes are not announced", None, "changes are not announced"]
+
+
 async def test_one_copy_announces_a_shard_as_long_as_it_lives(scene: Scene) -> None:
     """Another takes over when the lease has lapsed; together they hold all shards."""
     other = Announcer(scene.broker, scene.cold, scene.metrics)

@@ -29,6 +29,11 @@ class SqliteStore(Messages, Broadcasts, People, Keys, Search, Retention):
         self._reader = reader
         self._patient = patient
 
+    @property
+    def busy_s(self) -> float:
+        """Searches take their time, and no batch waits for them."""
+        return max(self._writer.busy_s, self._reader.busy_s)
+
 
 @asynccontextmanager
 async def open_store(path: Path, *, patience_s: float = 2.0) -> AsyncIterator[SqliteStore]:

@@ -48,3 +48,8 @@ __all__ = [
 
 class Store(Messages, Broadcasts, People, Keys, Search, Retention, Protocol):
     """The record."""
+
+    @property
+    def busy_s(self) -> float:
+        """For how long it has been at one call that batches may wait for; 0 if there is none."""
+        ...

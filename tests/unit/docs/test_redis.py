@@ -56,12 +56,14 @@ _PLACEHOLDERS: Final = (
     (":L:H", r":[a-z_]+:[0-9a-f]{24}"),
     (":G", r":.+"),
     (":B", r":\d+"),
+    (":S", r":(gateway|router)"),
 )
 _ARGUMENTS: Final[dict[str, int | str]] = {
     "partition": 7,
     "bucket": 2_999_999,
     "shard": 3,
     "gateway": "gateway-1-ab12",
+    "service": "router",
     "limit_shard": 5,
     "limit": "sign_ins",
     "digest": "0123456789ab" * 2,
@@ -199,6 +201,7 @@ async def test_the_services_write_what_is_catalogued_and_nothing_else(tmp_path: 
         asyncio.TaskGroup() as tasks,
     ):
         await cluster.agree_on_partitions(broker, PARTITIONS)
+        assert await cluster.may_give_up(broker, "router", "r2")
         directory = Directory(broker)
         producer = Producer(broker, limit=100, linger_s=0)
         uplink = Uplink(producer, partitions=PARTITIONS, overload_lag_s=10, overload_entries=1000)

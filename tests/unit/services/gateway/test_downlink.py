@@ -13,7 +13,7 @@ from libs.identity import Envelopes
 from libs.streams import consumer
 from libs.wire import codec
 from libs.wire.events import Draft
-from libs.wire.frames import Answer, Emit, Origin, SealedFrame, SealedReply, Section, Send, Sender
+from libs.wire.frames import Answer, CanaryReply, Emit, Origin, SealedFrame, SealedReply, Section, Send, Sender
 from services.gateway.alarms import Alarms
 from services.gateway.catchup import CatchUp
 from services.gateway.downlink import DownlinkReader
@@ -155,3 +155,13 @@ async def test_what_is_read_while_the_streams_are_made_anew_is_read_again_and_ta
             await lifecycle.cancel([running])
     assert taken == ["0-0", "0-0", "5-1"]
     assert len(socket.emitted) == 1
+
+
+def test_a_canary_that_came_back_is_noted() -> None:
+    """And nobody else hears of it."""
+    down, socket = reader()
+    heard: list[CanaryReply] = []
+    down._heard = heard.append
+    down._take(CanaryReply(3, 5))
+    assert heard == [CanaryReply(3, 5)]
+    assert socket.emitted == []

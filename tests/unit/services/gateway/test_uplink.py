@@ -9,7 +9,7 @@ from libs.identity import Envelopes
 from libs.wire import names
 from libs.wire.codes import Code, Refusal
 from libs.wire.events import Draft
-from libs.wire.frames import Join, Origin, SealedFrame, Send, Sender, Tally
+from libs.wire.frames import Canary, Join, Origin, SealedFrame, Send, Sender, Tally
 from services.gateway.uplink import Lag
 from tests.unit.services.gateway.fakes import FakeBroker, uplink
 
@@ -124,3 +124,30 @@ def test_a_hundred_broadcasts_that_nobody_takes_are_enough() -> None:
     with pytest.raises(Refusal) as refused:
         up.publish_alarm(_FRAME)
     assert refused.value.code is Code.UNAVAILABLE
+
+
+async def test_a_canary_goes_to_every_partition_and_one_round_waits_at_a_time() -> None:
+    """Also where routers are far behind; while the broker is away they would come to fill the uplink."""
+    broker = FakeBroker()
+    up = uplink(broker)
+    up.note_lags({partition: Lag(10_000, 100.0) for partition in range(17)})
+    canary = Canary(Origin("g1", ""), 5)
+    for _ in range(3):
+        up.publish_canaries(canary)
+    assert len(up) == 17
+    async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+        work = tasks.create_task(up.run())
+        await up.wait_written()
+        up.publish_canaries(canary)
+        await up.wait_written()
+        work.cancel()
+    once = [(keys.inbound(partition), canary) for partition in range(17)]
+    assert sorted(broker.frames, key=repr) == sorted(2 * once, key=repr)
+
+
+def test_a_full_uplink_takes_no_canary() -> None:
+    """Clients are refused by then; the silence says it too."""
+    up = uplink(FakeBroker(), limit=1)
+    up.publish_for_user("asha", _FRAME)
+    up.publish_canaries(Canary(Origin("g1", ""), 5))
+    assert len(up) == 1

@@ -55,6 +55,7 @@ class FakeStore:
     """`store.Store` in dicts. `away` names the methods that find it away now; `broken`, those with a bug."""
 
     def __init__(self) -> None:
+        self.busy_s = 0.0
         self.away: set[str] = set()
         self.broken: set[str] = set()
         self.asked: list[str] = []

@@ -22,6 +22,8 @@ from libs.wire.codes import Code
 from libs.wire.events import Draft
 from libs.wire.frames import (
     Answer,
+    Canary,
+    CanaryReply,
     Confirm,
     Due,
     DuePage,
@@ -838,3 +840,47 @@ async def test_typing_is_dropped_rather_than_queued(store: FakeStore, broker: Br
     await successor.delivery.complete([replayed])
     assert await desk.heard("g2") == []
     assert _code((await desk.answers())[3]) == "overloaded"
+
+
+# Canaries
+
+
+async def test_a_canary_comes_back_under_the_token_of_its_partition(desk: Desk) -> None:
+    """With what else is said to its gateway; nothing of it stays."""
+    partition = await desk.open()
+    await desk.deliver(partition, Canary(Origin("g1", ""), 7), send("a"))
+    (section,) = await desk.sections("g1")
+    assert (section.partition, section.token) == (0, partition.token)
+    assert CanaryReply(0, 7) in section.frames
+    assert await desk.waiting() == 0
+
+
+async def test_a_canary_that_is_read_again_stays_away(desk: Desk) -> None:
+    """Its gateway has sent others since, or is no more."""
+    await desk.open()
+    for command in producer.entries(0, [Canary(Origin("g1", ""), 7)]):
+        await desk.broker.command(*command)
+    successor = await desk.own()
+    work = await desk.read(successor)
+    await desk.delivery.decide([work])
+    await desk.delivery.complete([work])
+    assert work.is_replay
+    assert await desk.heard("g1") == []
+    assert await desk.waiting() == 0
+
+
+async def test_canaries_pass_without_a_store_and_take_no_room(desk: Desk) -> None:
+    """However long it is away: a batch that had nothing else is acknowledged with the one before it."""
+    partition = await desk.open()
+    desk.store.away = {"save"}
+    await desk.deliver(partition, Canary(Origin("g1", ""), 1))
+    assert (desk.delivery.parked, await desk.waiting()) == (0, 0)
+    await desk.deliver(partition, send("a"), Canary(Origin("g1", ""), 2))
+    for number in range(3, 6):
+        await desk.deliver(partition, Canary(Origin("g1", ""), number))
+    heard = [frame for frame in await desk.heard("g1") if isinstance(frame, CanaryReply)]
+    assert [frame.sent_ms for frame in heard] == [1, 2, 3, 4, 5]
+    assert (desk.delivery.parked, len(desk.delivery._parked), await desk.waiting()) == (1, 1, 4)
+    desk.come_back()
+    await desk.delivery.unpark()
+    assert (desk.delivery.parked, await desk.waiting()) == (0, 0)
