@@ -36,6 +36,7 @@ from services.gateway.neighbours import Neighbours
 from services.gateway.operations import Operations
 from services.gateway.pace import Paces
 from services.gateway.questions import Questions
+from services.gateway.rebalance import Rebalance
 from services.gateway.relay import Relay
 from services.gateway.requests import Requests
 from services.gateway.sessions import Acks, Sessions
@@ -196,7 +197,27 @@ async def main(stop: asyncio.Event) -> None:
                 compression=compression,
                 elsewhere=elsewhere.pass_on,
             )
-            drain = Drain(server, elsewhere.bridges, heartbeat, tasks.create_task)
+            drain = Drain(
+                server,
+                elsewhere.bridges,
+                heartbeat,
+                door.send_back,
+                metrics,
+                tasks.create_task,
+                sign_ins_per_s=s.drain_sign_ins_per_s,
+            )
+            rebalance = Rebalance(
+                commands,
+                gateway,
+                server,
+                sessions,
+                drain,
+                door.send_back,
+                metrics,
+                sign_ins_per_s=s.rebalance_sign_ins_per_s,
+                rest_s=s.rebalance_rest_s,
+                every_s=s.rebalance_every_s,
+            )
             metrics.connections.set_function(lambda: len(server.sockets))
             metrics.sessions.set_function(lambda: len(sessions))
             metrics.watched.set_function(lambda: len(watching))
@@ -214,6 +235,7 @@ async def main(stop: asyncio.Event) -> None:
             http.add_operators(internal, operators, commands, partitions=s.partitions)
             operations = Operations(
                 drain,
+                rebalance,
                 directory,
                 questions,
                 uplink,
@@ -241,13 +263,14 @@ async def main(stop: asyncio.Event) -> None:
                     watching,
                     standings,
                     reporter,
+                    rebalance,
                     Moderation(s.beat_ms / 1000, lambda: server.engine.requests),
                 )
                 running = [tasks.create_task(work.run()) for work in working]
                 lifecycle.settle_memory()
                 log.info("started", port=port, internal_port=internal_port, file_limit=file_limit)
                 await stop.wait()
-                await drain.leave(confirmations, uplink, s.drain_window_s)
+                await drain.leave(confirmations, uplink, s.drain_window_s, s.drain_deadline_s)
             await lifecycle.cancel(running)
             await reporter.forget()
         log.info("stopped")
