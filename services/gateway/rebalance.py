@@ -101,11 +101,12 @@ class Rebalance:
     async def run(self) -> None:
         """Look for orders, and carry them out, until cancelled."""
         while True:
+            began = time.monotonic()
             try:
                 await self.look()
             except AWAY as error:
                 log.warning("rebalance: the broker is away", error=type(error).__name__)
-            await asyncio.sleep(_LOOK_S)
+            await asyncio.sleep(max(STAGE_S, began + _LOOK_S - time.monotonic()))
 
     async def look(self) -> None:
         """Carry out the order there is, for a while; or see whether one is needed. Raises `AWAY`."""
