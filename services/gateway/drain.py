@@ -26,7 +26,7 @@ from services.gateway.bridge import Bridge
 from services.gateway.confirmations import Confirmations
 from services.gateway.heartbeat import Heartbeat
 from services.gateway.metrics import GatewayMetrics
-from services.gateway.returns import STAGE_S, Pace
+from services.gateway.returns import STAGE_S, Bound
 from services.gateway.sockets import Server, Socket
 from services.gateway.uplink import Uplink
 
@@ -67,7 +67,7 @@ class Drain:
         self._heartbeat = heartbeat
         self._send_back = send_back
         self._spawn = spawn
-        self._pace = Pace(sign_ins_per_s)
+        self._bound = Bound(sign_ins_per_s)
         self._drained, self._hurried = (metrics.sent_back.labels(why) for why in ("drain", "deadline"))
         self._closing: asyncio.Task[None] | None = None
         # When the last socket is to have been closed, and when it must have been, by the monotonic clock.
@@ -108,7 +108,7 @@ class Drain:
             log.info("draining", sockets=len(self._open), window_s=window_s)
         self._ends_at = min(self._ends_at, now + window_s)
         left = len(self._open)
-        return left, max(0.0, self._ends_at - now, self._pace.takes_s(left))
+        return left, max(0.0, self._ends_at - now, self._bound.takes_s(left))
 
     def start(self) -> int:
         """Take sockets again; those that were not closed yet stay. Gives how many. Raises `Refusal` when leaving."""
@@ -153,7 +153,7 @@ class Drain:
             now = time.monotonic()
             if is_late := now >= self._deadline:
                 log.warning("no time is left: the rest are closed at once", sockets=len(left))
-            count = len(left) if is_late else self._pace.next(len(left), self._ends_at - now)
+            count = len(left) if is_late else self._bound.next(len(left), self._ends_at - now)
             self._close(left[:count], is_late=is_late)
             told.update(left[:count])
             del left[:count]
@@ -164,7 +164,7 @@ class Drain:
     def _close(self, sockets: Sequence[Socket | Bridge], *, is_late: bool) -> None:
         for place, socket in enumerate(sockets):
             chance = random.random()  # noqa: S311 - jitter, not a secret
-            after_s = self._pace.back_after_s(place if is_late else 0, len(sockets), chance)
+            after_s = self._bound.back_after_s(place if is_late else 0, len(sockets), chance)
             if isinstance(socket, Bridge):
                 socket.send_back(after_s)
             else:

@@ -23,7 +23,7 @@ from services.gateway import balance
 from services.gateway.balance import Order
 from services.gateway.drain import Drain, State
 from services.gateway.metrics import GatewayMetrics
-from services.gateway.returns import STAGE_S, Pace
+from services.gateway.returns import STAGE_S, Bound
 from services.gateway.sessions import Sessions
 from services.gateway.sessions import State as SessionState
 from services.gateway.sockets import Server, Socket
@@ -75,7 +75,7 @@ class Rebalance:
         self._every_s = every_s
         # The order that is being carried out, and how many were closed for it; one that is done is not taken up again.
         self._order: Order | None = None
-        self._pace = Pace(0)
+        self._bound = Bound(0)
         self._closed = 0
         self._is_done = False
         # Looks in a row that found a difference, and when the next one is, by the monotonic clock.
@@ -137,7 +137,7 @@ class Rebalance:
         if share is None:
             return
         if self._order is None or self._order.number != given.number:
-            self._order, self._pace, self._closed = given, Pace(share.sign_ins_per_s), 0
+            self._order, self._bound, self._closed = given, Bound(share.sign_ins_per_s), 0
             self._is_done = False
         if self._is_done or self._drain.state is not State.ACCEPTING:
             return
@@ -149,9 +149,9 @@ class Rebalance:
         until = time.monotonic() + _LOOK_S
         movable = self._movable(self._left(given, connections))
         while movable and self._drain.state is State.ACCEPTING and time.monotonic() < until:
-            count = self._pace.next(min(len(movable), self._left(given, connections)))
+            count = self._bound.next(min(len(movable), self._left(given, connections)))
             for socket in movable[:count]:
-                self._send_back(socket, self._pace.back_after_s(0, count, random.random()))  # noqa: S311 - jitter
+                self._send_back(socket, self._bound.back_after_s(0, count, random.random()))  # noqa: S311 - jitter
             self._closed += count
             self._moved.inc(count)
             del movable[:count]

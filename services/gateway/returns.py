@@ -19,7 +19,7 @@ _LONGEST_S: Final = 30.0
 _ROUNDING: Final = 1e-6
 
 
-class Pace:
+class Bound:
     """How many sockets to close in each stage, so that no more than `sign_ins_per_s` follow. 0: any number."""
 
     def __init__(self, sign_ins_per_s: float) -> None:

@@ -14,7 +14,7 @@ from services.gateway import drain as module
 from services.gateway.bridge import Bridge
 from services.gateway.drain import Drain, State
 from services.gateway.metrics import GatewayMetrics
-from services.gateway.returns import Pace
+from services.gateway.returns import Bound
 from tests.support.waiting import until
 
 _SOON_S: Final = 5.0
@@ -173,7 +173,7 @@ async def test_the_window_stretches_until_no_more_are_closed_than_may_sign_in() 
         await until(lambda: slow.closings, _SOON_S, "the first stage")
         assert len(slow.closings) == 9
         drain.start()
-        drain._pace = Pace(0)
+        drain._bound = Bound(0)
         server.sockets.clear()
 
 
