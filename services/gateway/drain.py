@@ -162,7 +162,8 @@ class Drain:
         log.info("drained")
 
     def _close(self, sockets: Sequence[Socket | Bridge], *, is_late: bool) -> None:
-        for place, socket in enumerate(sockets):
+        # Whoever is in the middle of something is back first.
+        for place, socket in zip(reversed(range(len(sockets))), sockets, strict=True):
             chance = random.random()  # noqa: S311 - jitter, not a secret
             after_s = self._bound.back_after_s(place if is_late else 0, len(sockets), chance)
             if isinstance(socket, Bridge):
