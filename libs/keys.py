@@ -91,6 +91,11 @@ def figures_lapse() -> str:
     return f"{_PREFIX}:{{figures}}:lapse"
 
 
+def rebalance() -> str:
+    """What is to be done so that each gateway has its share of the sockets."""
+    return f"{_PREFIX}:rebalance"
+
+
 def downlink(gateway: str) -> str:
     """Frames from routers for one gateway; holds what it has not taken."""
     return f"{_PREFIX}:{{gw:{gateway}}}:down"
@@ -220,6 +225,7 @@ CATALOGUE: Final = (
         ("gateway", "router", "presence"),
         ("gateway",),
     ),
+    Key("talowa:rebalance", "string", "5 min after it was ordered", ("gateway",), ("gateway",)),
     Key(
         "talowa:{gw:G}:down",
         "stream",

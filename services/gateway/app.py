@@ -1,6 +1,7 @@
 """The composition root of a gateway: read top to bottom."""
 
 import asyncio
+import math
 import secrets
 from typing import Final
 
@@ -38,6 +39,7 @@ from services.gateway.neighbours import Neighbours
 from services.gateway.operations import Operations
 from services.gateway.pace import Paces
 from services.gateway.questions import Questions
+from services.gateway.rebalance import Rebalance
 from services.gateway.relay import Relay
 from services.gateway.requests import Requests
 from services.gateway.sessions import Acks, Sessions
@@ -216,7 +218,27 @@ async def main(stop: asyncio.Event) -> None:
                 compression=compression,
                 elsewhere=elsewhere.pass_on,
             )
-            drain = Drain(server, elsewhere.bridges, heartbeat, tasks.create_task)
+            drain = Drain(
+                server,
+                elsewhere.bridges,
+                heartbeat,
+                door.send_back,
+                metrics,
+                tasks.create_task,
+                sign_ins_per_s=s.drain_sign_ins_per_s,
+            )
+            rebalance = Rebalance(
+                commands,
+                gateway,
+                server,
+                sessions,
+                drain,
+                door.send_back,
+                metrics,
+                sign_ins_per_s=s.rebalance_sign_ins_per_s,
+                rest_s=s.rebalance_rest_s,
+                every_s=s.rebalance_every_s,
+            )
             metrics.connections.set_function(lambda: len(server.sockets))
             metrics.sessions.set_function(lambda: len(sessions))
             metrics.watched.set_function(lambda: len(watching))
@@ -235,6 +257,7 @@ async def main(stop: asyncio.Event) -> None:
             http.add_operators(internal, operators, commands, partitions=s.partitions)
             operations = Operations(
                 drain,
+                rebalance,
                 directory,
                 questions,
                 uplink,
@@ -263,6 +286,7 @@ async def main(stop: asyncio.Event) -> None:
                     standings,
                     reporter,
                     canaries,
+                    rebalance,
                     Moderation(s.beat_ms / 1000, lambda: server.engine.requests),
                 )
                 running = [tasks.create_task(work.run()) for work in working]
@@ -270,8 +294,9 @@ async def main(stop: asyncio.Event) -> None:
                 log.info("started", port=port, internal_port=internal_port, file_limit=file_limit)
                 await stop.wait()
                 # What hangs keeps its clients waiting: they go at once.
-                window_s = s.drain_window_s if surrender.reason is None else min(s.drain_window_s, _HASTE_S)
-                await drain.leave(confirmations, uplink, window_s)
+                longest_s = math.inf if surrender.reason is None else _HASTE_S
+                times_s = [min(longest_s, time_s) for time_s in (s.drain_window_s, s.drain_deadline_s)]
+                await drain.leave(confirmations, uplink, *times_s)
             await lifecycle.cancel(running)
             await reporter.forget()
         surrender.complete()

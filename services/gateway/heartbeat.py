@@ -68,6 +68,8 @@ class Heartbeat:
         # What is to become of the seats of users who wait in `_seats`, and of those that are being written.
         self._wanted: dict[str, Seat] = {}
         self._writing: dict[str, Seat] = {}
+        # Who was told to come back: as while draining, one by one.
+        self._coming_back: set[str] = set()
         self._seats: GroupCommit[str] = GroupCommit(self._change, limit=_SEAT_CHANGES_MAX, linger_s=linger_s)
         self._beat_at = 0.0
         # How often it beat, or tried to.
@@ -92,9 +94,11 @@ class Heartbeat:
         """A user was let in: others see that they are here."""
         self._put(user_id, Seat.SHOWN)
 
-    def unseat(self, user_id: str) -> None:
-        """A user's last socket here is gone."""
+    def unseat(self, user_id: str, *, comes_back: bool = False) -> None:
+        """A user's last socket here is gone; `comes_back`: they were told to."""
         self._put(user_id, Seat.DROPPED)
+        if comes_back and user_id in self._wanted:
+            self._coming_back.add(user_id)
 
     async def wait_seated(self) -> None:
         """Wait until every change of seats so far is known to the cluster."""
@@ -172,6 +176,7 @@ class Heartbeat:
         self._put(user_id, Seat.SHOWN if is_let_in else Seat.TAKEN)
 
     def _put(self, user_id: str, seat: Seat) -> None:
+        self._coming_back.discard(user_id)
         try:
             if user_id not in self._wanted:
                 self._seats.put_nowait(user_id)
@@ -183,8 +188,12 @@ class Heartbeat:
     async def _change(self, users: list[str]) -> None:
         if not self._writing:  # else the same once more: the broker was away
             self._writing = {user: self._wanted.pop(user) for user in users}
-        grace_ms = _LEAVING_GRACE_MS if self.is_draining else self._presence_grace_ms
-        await self._directory.change(self._gateway, self._writing, grace_ms)
+        back = self._writing.keys() if self.is_draining else self._writing.keys() & self._coming_back
+        for some, grace_ms in ((back, _LEAVING_GRACE_MS), (self._writing.keys() - back, self._presence_grace_ms)):
+            if some:
+                seats = {user: seat for user, seat in self._writing.items() if user in some}
+                await self._directory.change(self._gateway, seats, grace_ms)
+        self._coming_back -= self._writing.keys() - self._wanted.keys()
         self._writing = {}
 
 

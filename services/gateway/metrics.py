@@ -82,6 +82,12 @@ class GatewayMetrics:
         self.bridges = Gauge(
             "talowa_gateway_bridges", "WebSockets that pass through here to another gateway.", registry=registry
         )
+        self.sent_back = Counter(
+            "talowa_gateway_sent_back_total",
+            "Sockets closed here to come back elsewhere: drain, deadline (at once, no time was left), rebalance.",
+            ["why"],
+            registry=registry,
+        )
         self.compressed = Counter(
             "talowa_gateway_compressed_total", "Messages and polled bodies sent compressed.", registry=registry
         )

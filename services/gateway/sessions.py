@@ -4,6 +4,7 @@ A *session* is a socket that has shown a good token. It moves one way: joining (
 router has not said yes) → catching up (what is due goes first, live messages are held) → live.
 """
 
+import time
 from collections.abc import Iterator, Sequence
 from enum import IntEnum
 from typing import Final, Protocol
@@ -148,6 +149,7 @@ class Session:
         "_alarms",
         "_unanswered",
         "claims",
+        "comes_back",
         "expiry",
         "has_moved",
         "is_gone",
@@ -157,6 +159,7 @@ class Session:
         "places",
         "refusal",
         "role",
+        "since",
         "socket",
         "state",
         "user_id",
@@ -171,6 +174,9 @@ class Session:
         self.role = ""
         self.places = _NOWHERE
         self.has_moved = False
+        # When it came, by the monotonic clock; whether its client was told to come back.
+        self.since = time.monotonic()
+        self.comes_back = False
         self.state = State.JOINING
         self.is_gone = False
         self.minutes: dict[str, Minute] | None = None

@@ -139,6 +139,10 @@ async def _start(settings: LocalSettings, given: argparse.Namespace) -> int:
     return await _post(settings, "/start", given.gateway)
 
 
+async def _rebalance(settings: LocalSettings, _: argparse.Namespace) -> int:
+    return await _post(settings, "/rebalance")
+
+
 async def _revoke(settings: LocalSettings, given: argparse.Namespace) -> int:
     return await _post(settings, revoke_path(given.user))
 
@@ -182,6 +186,7 @@ _COMMANDS = {
     "broadcast": _broadcast,
     "stop": _stop,
     "start": _start,
+    "rebalance": _rebalance,
     "revoke": _revoke,
     "admin-token": _admin_token,
 }

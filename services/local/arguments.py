@@ -82,6 +82,10 @@ back. G is its name in `talowa status`, such as g1.
 _ABOUT_START: Final = """\
 A gateway that was stopped takes sockets again. Those that it had not closed yet stay.
 """
+_ABOUT_REBALANCE: Final = """\
+Gateways that have more than their share of the sockets send some to the others, slowly: after a new gateway has
+come, say. Prints how many each has too many. Nothing is done where all are within a tenth of the mean.
+"""
 _ABOUT_REVOKE: Final = """\
 Every sign-in of USER from before now is void: their sockets are closed, on all gateways, and their tokens and
 resume tickets are refused.
@@ -136,6 +140,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         ("start", "have a gateway take sockets again", _ABOUT_START),
     ):
         _add(commands, name, summary, about).add_argument("gateway", metavar="G", help="the gateway's name")
+    _add(commands, "rebalance", "spread sockets evenly over the gateways", _ABOUT_REBALANCE)
     revoke = _add(commands, "revoke", "make every sign-in of a user void", _ABOUT_REVOKE)
     revoke.add_argument("user", metavar="USER", type=_id, help="the user's id")
     broadcast = _add(commands, "broadcast", "warn everyone in villages, mandals, districts or states", _ABOUT_BROADCAST)
@@ -143,7 +148,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     _add(commands, "admin-token", "print the operators' token", _ABOUT_OPERATORS)
     given = parser.parse_args(arguments)
     if given.command is None:
-        parser.error("say what to do: up, token, import, chat, status, stop, start, revoke, broadcast or admin-token.")
+        parser.error(f"say what to do: {', '.join(commands.choices)}.")
     if given.command == "token":
         _check_token(token, given)
     if given.command == "broadcast":

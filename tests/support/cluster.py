@@ -79,6 +79,13 @@ class LiveCluster:
                 return await response.json()
             return await response.text()
 
+    async def post(self, name: str, path: str) -> tuple[int, Any]:
+        """An operator's call to a gateway: the status, and what it answers."""
+        headers = {"Authorization": f"Bearer {self._keyring.admin_token()}"}
+        url = f"http://{_HOST}:{self._internal[name]}{path}"
+        async with aiohttp.ClientSession() as session, session.post(url, headers=headers) as response:
+            return response.status, await response.json()
+
     async def metric(self, name: str, series: str) -> float:
         """The sum of a process's samples whose name (and labels, if given) begin with `series`."""
         text = str(await self.get(name, "/metrics"))

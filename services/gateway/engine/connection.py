@@ -219,6 +219,7 @@ class Connection:
             try:
                 async with asyncio.timeout(self._rules.ping_interval_s + self._rules.ping_timeout_s):
                     await self._poll
+                    await asyncio.sleep(0)  # what this turn has to say goes together: a goodbye with what came before
             except TimeoutError as error:
                 raise Breach from error
             finally:

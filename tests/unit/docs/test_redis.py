@@ -5,6 +5,7 @@ import inspect
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Final
 
 import pytest
@@ -13,13 +14,15 @@ from prometheus_client import CollectorRegistry
 from libs import cluster, keys, lifecycle
 from libs.broker import Broker, connect
 from libs.directory import Directory, Seat, Watchers, standing
-from libs.figures import PresenceFigures, Reporter
+from libs.figures import GatewayFigures, PresenceFigures, Reporter
 from libs.keys import CATALOGUE, Key
 from libs.limits import Limiter
 from libs.streams.producer import Producer
 from libs.wire.events import Draft
 from libs.wire.frames import Confirm, Origin, Places, Send, Sender
 from services.gateway.heartbeat import Heartbeat
+from services.gateway.metrics import GatewayMetrics
+from services.gateway.rebalance import Rebalance
 from services.gateway.sessions import Sessions
 from services.gateway.uplink import Uplink
 from services.presence.announcer import Announcer
@@ -190,6 +193,17 @@ def _worker(broker: Broker, reader: Broker, store: FakeStore) -> Worker:
     return Worker(broker, reader, delivery, broadcasts, store, metrics, router="r1", partitions=PARTITIONS, **given)
 
 
+async def _order(broker: Broker) -> None:
+    """Two gateways, one of them empty: sockets are to be spread evenly."""
+    await Reporter(broker, "g1", lambda: GatewayFigures(id="g1", connections=100)).report()
+    await Reporter(broker, "g2", lambda: GatewayFigures(id="g2")).report()
+    nobody: Any = SimpleNamespace(is_leaving=False)
+    given: dict[str, Any] = {"sign_ins_per_s": 100, "rest_s": 60.0, "every_s": 0.0}
+    await Rebalance(
+        broker, "g1", nobody, Sessions(), nobody, nobody, GatewayMetrics(CollectorRegistry()), **given
+    ).ask()
+
+
 async def test_the_services_write_what_is_catalogued_and_nothing_else(tmp_path: Path) -> None:
     """A message is saved and confirmed, another is queued: each key has its row, and each row its key."""
     store = FakeStore()
@@ -248,6 +262,7 @@ async def test_the_services_write_what_is_catalogued_and_nothing_else(tmp_path: 
             metrics = PresenceMetrics(CollectorRegistry())
             await Announcer(broker, Cold(FakeLastSeen(), metrics), metrics).announce()
             await has()
+            await _order(broker)
             store.moved = ["sita"]
             alarms = Partition(PARTITIONS, 1, "r1")
             await Moves(store, directory, broker, RouterMetrics(CollectorRegistry()), lambda: alarms).look()

@@ -115,3 +115,32 @@ async def test_who_comes_or_goes_while_the_broker_tells_is_not_amiss() -> None:
         await heartbeat._check_seats()
     assert heartbeat._must_revive is False
     assert len(heartbeat._seats) == 0
+
+
+async def test_who_was_told_to_come_back_is_missed_later_than_who_left() -> None:
+    """Each by themselves, in one batch; who is back before it is written is missed by nobody."""
+    graces: dict[str, int] = {}
+
+    class Watchful(FakeDirectory):
+        async def change(self, gateway: str, seats: Mapping[str, Seat], grace_ms: int = 0) -> None:
+            await super().change(gateway, seats, grace_ms)
+            graces.update({user: grace_ms for user, seat in seats.items() if seat is Seat.DROPPED})
+
+    directory = Watchful()
+    given: dict[str, Any] = {"partitions": 1, "linger_s": 0, "presence_grace_s": 0.6}
+    given |= dict.fromkeys(("read_up_to", "reviving", "revived"))
+    heartbeat = Heartbeat(None, directory, "g1", Sessions(), None, **given)  # type: ignore[arg-type]
+    async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
+        writing = tasks.create_task(heartbeat._seats.run())
+        heartbeat.unseat("sent", comes_back=True)
+        heartbeat.unseat("left")
+        heartbeat.unseat("back", comes_back=True)
+        heartbeat.show("back")
+        await heartbeat.wait_seated()
+        assert graces == {"sent": 5000, "left": 600}
+        heartbeat.unseat("back")
+        heartbeat.is_draining = True
+        await heartbeat.wait_seated()
+        assert graces["back"] == 5000
+        assert not heartbeat._coming_back
+        await lifecycle.cancel([writing])
