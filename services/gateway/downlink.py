@@ -91,20 +91,21 @@ class DownlinkReader:
 
     async def run(self) -> None:
         """Read until cancelled."""
-        while True:
-            positions = self.positions
-            try:
-                read = await consumer.read(self._reader, positions, count=_READ_ENTRIES, block_ms=BLOCK_MS)
-            except AWAY as error:
-                log.warning("downlink: the broker is away", error=type(error).__name__)
-                await asyncio.sleep(_BACKOFF_S)
-                continue
-            if positions is not self.positions:
-                continue  # rewound meanwhile: it is read again, from the beginning
-            for stream in positions:
-                for entry in read.get(stream, ()):
-                    self._take_entry(entry)
-                    positions[stream] = entry.id
+        async with consumer.reading(self._reader) as reads:
+            while True:
+                positions = self.positions
+                try:
+                    read = await reads.read(positions, count=_READ_ENTRIES, block_ms=BLOCK_MS)
+                except AWAY as error:
+                    log.warning("downlink: the broker is away", error=type(error).__name__)
+                    await asyncio.sleep(_BACKOFF_S)
+                    continue
+                if positions is not self.positions:
+                    continue  # rewound meanwhile: it is read again, from the beginning
+                for stream in positions:
+                    for entry in read.get(stream, ()):
+                        self._take_entry(entry)
+                        positions[stream] = entry.id
 
     def _take_entry(self, entry: consumer.Entry) -> None:
         if entry.frames is None:

@@ -148,7 +148,7 @@ async def test_what_is_read_while_the_streams_are_made_anew_is_read_again_and_ta
         return {}
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(consumer, "read", read)
+        patch.setattr(consumer.Reads, "read", read)
         async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
             running = tasks.create_task(down.run())
             await reached.wait()
