@@ -9,8 +9,10 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final, NamedTuple
 
-from libs.broker import AWAY, Broker
+from libs.broker import AWAY, Broker, Call, Script
 from libs.streams.producer import FIELD
+
+_trim: Final = Script("libs.streams", "trim.lua")
 
 BEGINNING: Final = "0-0"
 
@@ -82,6 +84,14 @@ async def reading(reader: Broker) -> AsyncIterator[Reads]:
         finally:
             for _, task in reads.waiting.values():
                 task.cancel()
+
+
+def trim(positions: Mapping[str, str]) -> Call:
+    """The script that takes what was read off streams of one hash tag.
+
+    Gives for each 1, 0 if it is gone, or -1 if it never came so far: it is another server's, and to be read anew.
+    """
+    return _trim.call(list(positions), *positions.values())
 
 
 def after(entry_id: str) -> str:
