@@ -47,25 +47,42 @@ class Reads:
         self._tasks = tasks
         # In a cluster: by hash tag, the read that waits there, and from where.
         self.waiting: dict[str, tuple[Mapping[str, str], asyncio.Task[_Found]]] = {}
+        self._under = 0
 
-    async def read(self, positions: Mapping[str, str], *, count: int, block_ms: int) -> dict[str, list[Entry]]:
-        """As `read`; in a cluster, what one hash tag brings is given at once, and the reads of the others go on."""
+    async def read(
+        self, positions: Mapping[str, str], *, count: int, block_ms: int, under: int = 0
+    ) -> dict[str, list[Entry]]:
+        """As `read`; in a cluster, what one hash tag brings is given at once, and the reads of the others go on.
+
+        What was asked `under` other terms (leases that were lost since) is dropped.
+        """
         if not self._reader.is_cluster:
             return await _read(self._reader, positions, count, block_ms)
         tags = _by_tag(positions)
+        if under != self._under:
+            self._under = under
+            self.stop()
         for tag, of_tag in tags.items():
+            if tag in self.waiting and self.waiting[tag][0] != of_tag:
+                self.waiting.pop(tag)[1].cancel()
             if tag not in self.waiting:
                 self.waiting[tag] = of_tag, self._tasks.create_task(self._settled(of_tag, count, block_ms))
         asked = [self.waiting[tag][1] for tag in tags]
         await asyncio.wait(asked, timeout=block_ms / 1000, return_when=asyncio.FIRST_COMPLETED)
+        done = [self.waiting.pop(tag)[1].result() for tag in tags if self.waiting[tag][1].done()]
         found: dict[str, list[Entry]] = {}
-        for tag, (since, task) in list(self.waiting.items()):
-            if task.done():
-                del self.waiting[tag]
-                # Whoever has left since, or begun anew, has no use for it.
-                if since == tags.get(tag):
-                    found |= _told(task.result())
+        for result in done:
+            if isinstance(result, Exception):
+                self.stop()  # the others may have failed too, or will
+                raise result
+            found |= result
         return found
+
+    def stop(self) -> None:
+        """Give up what waits: nobody is to be told of it later."""
+        for _, task in self.waiting.values():
+            task.cancel()
+        self.waiting.clear()
 
     async def _settled(self, positions: Mapping[str, str], count: int, block_ms: int) -> "_Found":
         try:
@@ -82,8 +99,7 @@ async def reading(reader: Broker) -> AsyncIterator[Reads]:
         try:
             yield reads
         finally:
-            for _, task in reads.waiting.values():
-                task.cancel()
+            reads.stop()
 
 
 def trim(positions: Mapping[str, str]) -> Call:
@@ -110,12 +126,6 @@ def _by_tag(positions: Mapping[str, str]) -> dict[str, dict[str, str]]:
     for stream, position in positions.items():
         tags.setdefault(stream.partition("{")[2].partition("}")[0], {})[stream] = position
     return tags
-
-
-def _told(found: "_Found") -> dict[str, list[Entry]]:
-    if isinstance(found, Exception):
-        raise found
-    return found
 
 
 def _parts(entry_id: str) -> tuple[int, int]:

@@ -239,6 +239,7 @@ class Worker:
             {stream: partition.position for stream, partition in ready.items()},
             count=self._read_entries,
             block_ms=BLOCK_MS,
+            under=hash(frozenset((partition.number, partition.token) for partition in ready.values())),
         )
         works = [self._work(ready[stream], of_stream) for stream, of_stream in entries.items()]
         works = [work for work in works if not work.partition.is_lost]
