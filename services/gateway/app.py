@@ -144,6 +144,7 @@ async def main(stop: asyncio.Event) -> None:
                 alarms,
                 acks,
                 fence,
+                lambda: succeed(frames, catchup, heartbeat),
                 metrics,
                 envelopes,
             )
@@ -260,6 +261,12 @@ def prepare(frames: DownlinkReader, catchup: CatchUp) -> None:
     """Before anything is said to this gateway again: what is said from then on is read once, and waits its turn."""
     frames.rewind()
     catchup.hold_all()
+
+
+def succeed(frames: DownlinkReader, catchup: CatchUp, heartbeat: Heartbeat) -> None:
+    """Another broker than before: what the one before had last is fetched ahead of what this one says."""
+    prepare(frames, catchup)
+    heartbeat.revive_soon()
 
 
 def revive(catchup: CatchUp, door: Door, alarms: Alarms, watching: Watching, metrics: GatewayMetrics) -> None:

@@ -7,7 +7,7 @@ stream of their own, which comes first. Sections under an older fencing token th
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, get_args
 
 import structlog
@@ -66,6 +66,7 @@ class DownlinkReader:
         alarms: Alarms,
         acks: Acks,
         fence: Fence,
+        succeeded: Callable[[], None],
         metrics: GatewayMetrics,
         envelopes: Envelopes | None = None,
     ) -> None:
@@ -82,6 +83,9 @@ class DownlinkReader:
         self._envelopes = envelopes
         self._counts = {kind: metrics.downlink_frames.labels(kind.__name__.lower()) for kind in get_args(Downlink)}
         self._fence = fence
+        self._succeeded = succeeded
+        # How many servers had taken another's place when it was last read.
+        self._successions = 0
         # What was taken of each stream, in the order they are taken in.
         self.positions = {keys.alarms(gateway): consumer.BEGINNING, keys.downlink(gateway): consumer.BEGINNING}
 
@@ -100,6 +104,10 @@ class DownlinkReader:
                     log.warning("downlink: the broker is away", error=type(error).__name__)
                     await asyncio.sleep(_BACKOFF_S)
                     continue
+                if self._reader.successions != self._successions:
+                    # It may know less than was said here, and be told of newer things first.
+                    self._successions = self._reader.successions
+                    self._succeeded()
                 if positions is not self.positions:
                     continue  # rewound meanwhile: it is read again, from the beginning
                 for stream in positions:

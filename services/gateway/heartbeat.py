@@ -9,6 +9,7 @@ has every session fetch what it missed.
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 import structlog
@@ -66,6 +67,7 @@ class Heartbeat:
         self._reviving = reviving
         self._revived = revived
         self._must_revive = True
+        self._hurry = asyncio.Event()
         # How many servers had taken another's place at the last beat.
         self._successions = 0
         self._presence_grace_ms = round(presence_grace_s * 1000)
@@ -108,7 +110,15 @@ class Heartbeat:
                     await self.beat()
                 except AWAY as error:
                     log.warning("heartbeat: the broker is away", error=type(error).__name__)
-                await asyncio.sleep(_BEAT_S)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_BEAT_S):
+                        await self._hurry.wait()
+                self._hurry.clear()
+
+    def revive_soon(self) -> None:
+        """This gateway may have missed something: its next beat is now."""
+        self._must_revive = True
+        self._hurry.set()
 
     async def beat(self) -> None:
         """One beat. Raises `AWAY`."""

@@ -111,5 +111,6 @@ def _frames(place: Place, sessions: Sessions) -> DownlinkReader:
         Alarms(Directory(broker), sessions, catchup, acks, metrics, linger_s=0),
         acks,
         Fence(),
+        lambda: None,
         metrics,
     )

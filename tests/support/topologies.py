@@ -36,6 +36,7 @@ _SERVICE: Final = "talowa"
 _DOWN_AFTER_MS: Final = 1000
 _NODE_TIMEOUT_MS: Final = 2000
 _QUORUM: Final = 2
+_FAKETIME: Final = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
 _AWAY: Final = (RedisError, OSError)
 
 
@@ -163,15 +164,18 @@ class Alone(Topology):
 class UnderSentinel(Topology):
     """A primary, two replicas, three Sentinels: with one server gone, the primary still has a replica to write to."""
 
-    def __init__(self, server: Path, home: Path, start: int, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, server: Path, home: Path, start: int, environment: Mapping[str, str], *, replicas_behind_s: int = 0
+    ) -> None:
         super().__init__()
         found = ports.free(6, HOST, start=start)
+        late = {**environment, **_clock_behind(replicas_behind_s)}
         first, *others = found[:3]
         settings = {"min-replicas-to-write": "1", "repl-diskless-sync-delay": "0", "shutdown-timeout": "1"}
         self.processes = [
             _server(broker.NAME, server, home, first, environment, settings),
             *(
-                _server(f"broker{n}", server, home, port, environment, settings | {"replicaof": f"{HOST} {first}"})
+                _server(f"broker{n}", server, home, port, late, settings | {"replicaof": f"{HOST} {first}"})
                 for n, port in enumerate(others, start=2)
             ),
             *(
@@ -262,6 +266,25 @@ class UnderSentinel(Topology):
             replication = await client.info("replication")
         is_served = replication["role"] == "master" and replication.get("min_slaves_good_slaves", 0) >= 1
         return name if is_served else ""
+
+    async def cut_off(self) -> str:
+        """The primary goes on alone: what it takes from now on nobody else has. Its name."""
+        primary = await self.primary()
+        for name in self.servers:
+            if name != primary:
+                self.running.kill(name, signal.SIGSTOP)
+        await self.ask(primary, "CONFIG", "SET", "min-replicas-to-write", "0")
+        await self.ask(primary, "CLIENT", "KILL", "TYPE", "replica")
+        return primary
+
+    async def lose(self, primary: str) -> str:
+        """It dies, cut off as it was, and one of its replicas is promoted; its name."""
+        self.running.set_restarts(primary, False)
+        self.running.kill(primary, signal.SIGKILL)
+        for name in self.servers:
+            if name != primary:
+                self.running.kill(name, signal.SIGCONT)
+        return await self.fail_over(lambda: None)
 
     async def bring_back(self, name: str) -> None:
         """Start a server that was stopped, or let it go on; it is a replica in step when this returns."""
@@ -432,6 +455,19 @@ def chosen(home: Path, start: int, environment: Mapping[str, str], kind: str | N
     assert server is not None, f"TALOWA_TEST_BROKER={wanted}: there is no such server on this machine"
     make = TOPOLOGIES[kind or os.environ.get("TALOWA_TEST_TOPOLOGY", "alone")]
     return make(server, home, start, environment, **options)
+
+
+def clocks_can_be_behind() -> bool:
+    """Whether libfaketime is installed."""
+    return bool(_FAKETIME)
+
+
+def _clock_behind(seconds: int) -> dict[str, str]:
+    """What a process is to inherit for its clock to be behind; its timers run as they should."""
+    if not seconds:
+        return {}
+    assert _FAKETIME, "libfaketime is not installed"
+    return {"LD_PRELOAD": str(_FAKETIME[0]), "FAKETIME": f"-{seconds}s", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
 
 
 def _existing(path: Path) -> Path | None:

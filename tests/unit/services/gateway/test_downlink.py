@@ -57,6 +57,7 @@ def reader(envelopes: Envelopes | None = OURS) -> tuple[DownlinkReader, FakeSock
         alarms,
         acks,
         Fence(),
+        lambda: None,
         metrics,
         envelopes,
     )
