@@ -16,6 +16,9 @@ PROFILE ?=
 WORKERS ?= 2
 SPAWN ?=
 URL ?=
+# A part of `make topologies`, several by commas: valkey, redis8, redis7 · alone, sentinel, cluster.
+BROKER ?=
+TOPOLOGY ?=
 # More for the command at hand: `make test ARGS="-k broker -x"`, `make lock ARGS=--upgrade`.
 ARGS ?=
 
@@ -31,16 +34,19 @@ NODE := $(CLIENTS)/node_modules/.installed
 SERVERS := loadtests/compare/node/node_modules/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help up test bench load scale microbench check fmt docs lock clean pip need-node
+.PHONY: help up test topologies bench load scale microbench check fmt docs lock clean pip need-node
 
 help: ## list these commands
-	@awk 'BEGIN {FS = ":[^#]*## "} /^[a-z-]+:[^#]*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":[^#]*## "} /^[a-z-]+:[^#]*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 up: $(LOCAL) ## run the whole cluster on this machine, until Ctrl-C
 	@exec $(BIN)/talowa up
 
 test: $(DEV) $(NODE) ## run all tests
 	@exec $(BIN)/pytest $(ARGS)
+
+topologies: $(DEV) $(NODE) ## the cluster suite on Valkey, Redis 8, Redis 7: alone, Sentinel, cluster (BROKER= TOPOLOGY= ARGS=)
+	@BROKER=$(BROKER) TOPOLOGY=$(TOPOLOGY) $(BIN)/python -m tests.support.matrix $(ARGS)
 
 bench: $(LOCAL) $(SERVERS) ## compare with Socket.IO on Node and python-socketio (15 minutes; ARGS=--quick: three)
 	@exec $(BIN)/python -m loadtests.compare $(ARGS)

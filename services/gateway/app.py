@@ -29,6 +29,7 @@ from services.gateway.confirmations import Confirmations
 from services.gateway.door import Door
 from services.gateway.downlink import DownlinkReader
 from services.gateway.drain import Drain
+from services.gateway.fence import Fence
 from services.gateway.figures import OwnFigures
 from services.gateway.heartbeat import Heartbeat
 from services.gateway.keystrokes import Keystrokes
@@ -87,7 +88,7 @@ async def main(stop: asyncio.Event) -> None:
             overload_entries=s.overload_entries,
             envelopes=envelopes,
         )
-        wheel, acks = Wheel(), Acks()
+        wheel, acks, fence = Wheel(), Acks(), Fence()
         # When a gateway has died, thousands sign in here at once: all of them together would be late for everything.
         turns = asyncio.Semaphore(s.sign_ins_at_once)
         catchup = CatchUp(gateway, sessions, uplink, acks, wheel, page_timeout_s=s.page_timeout_s)
@@ -107,6 +108,7 @@ async def main(stop: asyncio.Event) -> None:
                 partitions=s.partitions,
                 linger_s=linger_s,
                 presence_grace_s=s.presence_grace_s,
+                fence=fence,
                 read_up_to=lambda: frames.positions,
                 reviving=lambda: prepare(frames, catchup),
                 revived=lambda: revive(catchup, door, alarms, watching, metrics),
@@ -162,6 +164,8 @@ async def main(stop: asyncio.Event) -> None:
                 watching,
                 alarms,
                 acks,
+                fence,
+                lambda: succeed(frames, catchup, heartbeat),
                 metrics,
                 envelopes,
                 canaries.heard,
@@ -307,6 +311,12 @@ def prepare(frames: DownlinkReader, catchup: CatchUp) -> None:
     """Before anything is said to this gateway again: what is said from then on is read once, and waits its turn."""
     frames.rewind()
     catchup.hold_all()
+
+
+def succeed(frames: DownlinkReader, catchup: CatchUp, heartbeat: Heartbeat) -> None:
+    """Another broker than before: what the one before had last is fetched ahead of what this one says."""
+    prepare(frames, catchup)
+    heartbeat.revive_soon()
 
 
 def revive(catchup: CatchUp, door: Door, alarms: Alarms, watching: Watching, metrics: GatewayMetrics) -> None:

@@ -22,8 +22,10 @@ from services.gateway.pace import Pace
 # Unanswered emits that are remembered per socket; what is forgotten stays due.
 _UNANSWERED_MAX: Final = 1024
 _ACK_MAX: Final = 2**30
-# Live messages held while a session catches up; beyond it they are let go, and fetched as due after.
-HELD_MAX: Final = 200
+# Live messages held while a session catches up; beyond it they are let go, and fetched as due after. Far more than
+# come to one person while a broker fails over: should the store be away too, what was let go is late. A message that
+# many hold is in memory once.
+HELD_MAX: Final = 1000
 # Broadcasts that a socket was sent; one beyond so many newer ones could come again.
 _ALARMS_MAX: Final = 256
 
@@ -132,7 +134,7 @@ class Walk:
         self.first: DuePage | None = None
         self.cursors = cursors
         self.budget_bytes = budget_bytes
-        self.held: list[Due] = []
+        self.held: dict[tuple[str, int], Due] = {}
         # Live messages wait for the walk; not for ever (`catchup.py`).
         self.is_holding = True
         self.seen: set[tuple[str, int]] = set()

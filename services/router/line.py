@@ -42,6 +42,8 @@ class Line:
         # Turns of the two loops, and the frames that each has in hand, canaries apart.
         self.reads = self.completions = 0
         self.deciding = self.completing = 0
+        # How many servers had taken another's place when it was last looked.
+        self.successions = 0
 
     @property
     def sights(self) -> dict[str, Sight]:

@@ -164,23 +164,32 @@ class Worker:
             log.warning("leases are left to lapse: the broker is away")
 
     async def _read(self, line: Line) -> None:
-        while True:
-            line.reads += 1
-            line.deciding = 0
-            try:
-                await self._arrive(line)
-                works = await self._read_batch(line)
-                if works:
-                    line.deciding = frames(works)
-                    began = time.monotonic()
-                    await line.stages.decide(works)
-                    self._decide_s.observe(time.monotonic() - began)
-                    await line.decided.put(works)
-            except AWAY as error:
-                # The policy for a broker that is away: everything starts over once it is back.
-                log.warning("broker is away", error=type(error).__name__)
-                self._start_over(self._owned(line))
-                await asyncio.sleep(_BACKOFF_S)
+        async with consumer.reading(self._reader) as reads:
+            while True:
+                line.reads += 1
+                line.deciding = 0
+                try:
+                    self._look_for_heirs(line)
+                    await self._arrive(line)
+                    works = await self._read_batch(line, reads)
+                    if works:
+                        line.deciding = frames(works)
+                        began = time.monotonic()
+                        await line.stages.decide(works)
+                        self._decide_s.observe(time.monotonic() - began)
+                        await line.decided.put(works)
+                except AWAY as error:
+                    # The policy for a broker that is away: everything starts over once it is back.
+                    log.warning("broker is away", error=type(error).__name__)
+                    self._start_over(self._owned(line))
+                    await asyncio.sleep(_BACKOFF_S)
+
+    def _look_for_heirs(self, line: Line) -> None:
+        """A server that took the place of another may know less of a stream than was read of it: start over."""
+        if line.successions != self._broker.successions:
+            line.successions = self._broker.successions
+            log.warning("another broker than before: its partitions start over")
+            self._start_over(self._owned(line))
 
     def _owned(self, line: Line) -> list[Partition]:
         return [partition for partition in self._partitions.values() if partition.number in line.partitions]
@@ -201,7 +210,7 @@ class Worker:
                 del self._arriving[number]
                 self._partitions[number] = partition
 
-    async def _read_batch(self, line: Line) -> list[Work]:
+    async def _read_batch(self, line: Line, reads: consumer.Reads) -> list[Work]:
         ready = {keys.inbound(p.number): p for p in self._owned(line) if p.leaving_since is None}
         if not ready or self._is_draining or line.stages.parked >= self._parked_frames_max:
             await asyncio.sleep(BLOCK_MS / 1000 / 5)
@@ -210,11 +219,11 @@ class Worker:
         pause_s = line.pace.pause_s()
         if pause_s > 0:
             await asyncio.sleep(pause_s)
-        entries = await consumer.read(
-            self._reader,
+        entries = await reads.read(
             {stream: partition.position for stream, partition in ready.items()},
             count=self._read_entries,
             block_ms=BLOCK_MS,
+            under=hash(frozenset((partition.number, partition.token) for partition in ready.values())),
         )
         works = [self._work(ready[stream], of_stream) for stream, of_stream in entries.items()]
         works = [work for work in works if not work.partition.is_lost]

@@ -7,7 +7,7 @@ import pytest
 
 from libs import keys
 from libs.broker import Broker, Script
-from libs.streams import consumer
+from libs.streams import consumer, leases
 from libs.streams.leases import LEASE_TTL_MS
 from libs.wire import names
 from services.router import partition as partitions
@@ -22,11 +22,13 @@ FIELD: Final = names.group("field")
 
 _lease: Final = Script("libs.streams", "lease.lua")
 _release: Final = Script("libs.streams", "release.lua")
+# A second, in the unit of tokens.
+_AHEAD: Final = 1_000_000
 
 
 async def take(broker: Broker, router: str = "r1", ttl_ms: int = LEASE_TTL_MS, *, held: int = 0) -> int:
     """Take the lease of P, or keep it under the token `held`; the token, 0 if refused."""
-    call = _lease.call([keys.lease(P), keys.lease_token(P)], router, ttl_ms, str(held))
+    call = _lease.call([keys.lease(P), keys.lease_token(P)], router, ttl_ms, str(held), 1)
     return int(await broker.script(call))
 
 
@@ -509,3 +511,46 @@ async def test_a_batch_of_thousands_is_one_call(broker: Broker) -> None:
     assert await broker.script(owner.acknowledge(None, saved, receipts)) == 1
     assert await broker.command("HLEN", keys.receipts(P)) == 10_000
     assert await broker.command("EXISTS", keys.seqs(P), keys.assigned(P)) == 0
+
+
+# What a failover lost
+
+
+async def test_tokens_rise_above_what_a_gateway_has_seen_whatever_the_broker_forgot(broker: Broker) -> None:
+    """The newest token is lost and the clock is behind it: its owner's is too old, and has to be taken anew."""
+    seen = await take(broker) + 60 * _AHEAD  # by a clock that is a minute ahead of this server's
+    held = await take(broker)
+    assert held < seen
+    assert await broker.script(leases.surpass(P, seen)) == 1
+    assert await take(broker, held=held) == 0, "whoever had it notices"
+    anew = await take(broker)
+    assert anew > seen
+    assert await broker.script(leases.surpass(P, seen)) == 0, "as it should be: nothing is taken from anybody"
+    assert await take(broker, held=anew) == anew
+
+
+async def test_a_token_that_was_seen_holds_without_an_owner_too(broker: Broker) -> None:
+    """Wiped, the broker knows no token: whoever comes is given one above those of before."""
+    seen = await take(broker) + 60 * _AHEAD
+    await broker.command("DEL", keys.lease(P), keys.lease_token(P))
+    assert await broker.script(leases.surpass(P, seen)) == 0
+    assert await take(broker) > seen
+
+
+async def test_no_seq_is_given_twice_when_the_broker_forgot_what_it_gave(broker: Broker) -> None:
+    """Places go with the tail: of two messages with one place the store takes the first, the other gets the next."""
+    owner = await owned(broker)
+    owner.note_last_seq(RAMA_SITA, 4)
+    before = await broker.command("HGETALL", keys.seqs(P))
+    assert await places(broker, owner, ("a", RAMA_SITA), ("b", RAMA_SITA)) == [5, 6]
+    # A failover: all of it is as it was before. `a` was saved and said meanwhile, `b` was not.
+    await broker.command("DEL", keys.seqs(P), keys.assigned(P))
+    assert before == {}
+    heir = await owned(broker)
+    heir.note_last_seq(RAMA_SITA, 5)
+    assert await places(broker, heir, ("c", RAMA_SITA), ("b", RAMA_SITA)) == [6, 7]
+    # A place that came back with an older state, of a message that the store holds elsewhere by now.
+    heir.note_last_seq(RAMA_SITA, 7)
+    await broker.command("HSET", keys.assigned(P), "d", "6 1")
+    await broker.command("HSET", keys.seqs(P), RAMA_SITA, 6)
+    assert await places(broker, heir, ("d", RAMA_SITA)) == [8]

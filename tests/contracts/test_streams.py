@@ -178,20 +178,36 @@ async def test_a_killed_broker_gets_everything_in_order_when_it_is_back(
         assert first_seen(await numbers(fresh)) == list(range(500))
 
 
+async def test_what_was_read_goes_unless_the_stream_never_came_so_far(broker: Broker) -> None:
+    """A failover lost its newest entries, and the clock that makes ids is behind: what comes now has smaller ids."""
+    whole, gone, behind = keys.downlink("g1"), keys.alarms("g1"), "talowa:{gw:g1}:other"
+    for stream in (whole, behind):
+        for number in (1, 2, 3):
+            await broker.command("XADD", stream, f"5000-{number}", "f", "x")
+    read = {whole: "5000-2", gone: "5000-1", behind: "5000-4"}
+    assert await broker.script(consumer.trim(read)) == [1, 0, -1]
+    assert await broker.command("XLEN", whole) == 1
+    assert await broker.command("XLEN", behind) == 3, "left for who reads it anew"
+    # All that was read may go, and the stream is none that is behind for it.
+    assert await broker.script(consumer.trim({whole: "5000-3"})) == [1]
+    assert await broker.script(consumer.trim({whole: "5000-3"})) == [1]
+    assert await broker.script(consumer.trim({whole: consumer.BEGINNING})) == [1]
+
+
 async def test_a_flush_that_failed_halfway_is_repeated_in_order(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The answer was lost, the entries were not: a reader sees frames twice, and never one before its time."""
-    batch = broker.batch
+    attempt = broker.attempt
     failures = count(1)
 
     async def losing(commands: Sequence[tuple[str | bytes | int | float, ...]]) -> list[object]:
-        found = await batch(commands)
+        found = await attempt(commands)
         if next(failures) < 3:
             raise ConnectionResetError
         return found
 
-    monkeypatch.setattr(broker, "batch", losing)
+    monkeypatch.setattr(broker, "attempt", losing)
     async with producing(broker) as made:
         for number in range(20):
             made.publish_nowait(0, frame(number))

@@ -8,6 +8,7 @@ from typing import Any
 
 from libs.broker import Broker, type_of_command
 from libs.identity import Claims
+from libs.lives import Lives
 from libs.streams.producer import Producer
 from libs.wheel import Timeout, Wheel
 from libs.wire import codec
@@ -214,9 +215,10 @@ class FakeBroker(Broker):
 
     def __init__(self) -> None:
         self.is_cluster = False
+        self._lives = Lives()
         self.frames: list[tuple[str, Inbound]] = []
 
-    async def batch(self, commands: Sequence[type_of_command]) -> list[Any]:
+    async def attempt(self, commands: Sequence[type_of_command]) -> list[Any]:
         """Commands."""
         for name, stream, _, _, entry in commands:
             assert (name, type(entry)) == ("XADD", bytes)

@@ -97,7 +97,7 @@ class Desk:
 
     async def own(self) -> None:
         """Take the partition (anew)."""
-        call = _lease.call([keys.lease(_NUMBER), keys.lease_token(_NUMBER)], "r1", 60_000, "0")
+        call = _lease.call([keys.lease(_NUMBER), keys.lease_token(_NUMBER)], "r1", 60_000, "0", 1)
         self.partition = Partition(_NUMBER, int(await self.broker.script(call)), "r1")
 
     async def complete(self, *frames: Inbound) -> Work:

@@ -98,7 +98,7 @@ class Desk:
 
     async def own(self) -> Partition:
         """Take the partition (anew), with the receipts that the owner before left."""
-        token = await self.broker.script(_lease.call([keys.lease(0), keys.lease_token(0)], self.router, 60_000, "0"))
+        token = await self.broker.script(_lease.call([keys.lease(0), keys.lease_token(0)], self.router, 60_000, "0", 1))
         assert int(token)
         owned = Partition(0, int(token), self.router)
         newest = await self.broker.command("XREVRANGE", keys.inbound(0), "+", "-", "COUNT", 1)
