@@ -76,6 +76,7 @@ async def main(stop: asyncio.Event) -> None:
             partitions=s.partitions,
             overload_lag_s=s.overload_lag_s,
             overload_entries=s.overload_entries,
+            metrics=metrics,
             envelopes=envelopes,
         )
         wheel, acks = Wheel(), Acks()

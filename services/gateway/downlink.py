@@ -119,6 +119,7 @@ class DownlinkReader:
             if self._passes(section):
                 for frame in section.frames:
                     self._take(frame)
+                    self._counts[type(frame)].inc()
             else:
                 self._metrics.fenced.inc()
 
@@ -153,7 +154,6 @@ class DownlinkReader:
                     self._door.checked(frame)
             case SignedOut():
                 self._door.sign_out(frame)
-        self._counts[type(frame)].inc()
 
     def _emit(self, frame: Emit) -> None:
         sessions = [

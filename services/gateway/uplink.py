@@ -5,7 +5,7 @@ When routers are behind by more than a setting, what would make it worse is refu
 """
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, get_args
 
 from msgspec import Struct
 
@@ -15,6 +15,7 @@ from libs.streams.producer import Producer
 from libs.wire import names
 from libs.wire.codes import Code, Refusal
 from libs.wire.frames import Inbound, Send
+from services.gateway.metrics import GatewayMetrics
 
 _RETRY_AFTER_MS: Final = 2000
 # A second of real lag: owners note how far they have read once a second, so up to one more is seen where there is none.
@@ -38,6 +39,7 @@ class Uplink:
         partitions: int,
         overload_lag_s: float,
         overload_entries: int,
+        metrics: GatewayMetrics,
         envelopes: Envelopes | None = None,
     ) -> None:
         self._producer = producer
@@ -45,6 +47,7 @@ class Uplink:
         self._overload_lag_s = overload_lag_s
         self._overload_entries = overload_entries
         self._envelopes = envelopes
+        self._counts = {kind: metrics.published_frames.labels(kind.__name__.lower()) for kind in get_args(Inbound)}
         self._lags: Mapping[int, Lag] = {}
 
     def __len__(self) -> int:
@@ -83,6 +86,7 @@ class Uplink:
             self._producer.publish_first_nowait(names.alarm_partition(self._partitions), frame)
         except Full as error:
             raise Refusal(Code.UNAVAILABLE, retry_after_ms=_RETRY_AFTER_MS) from error
+        self._counts[type(frame)].inc()
 
     async def wait_written(self) -> None:
         """Wait until everything published so far is with the broker."""
@@ -96,6 +100,7 @@ class Uplink:
         lag = self._lags.get(partition)
         if lag is not None and (lag.age_s > self._overload_lag_s or lag.entries > self._overload_entries):
             raise Refusal(Code.OVERLOADED, retry_after_ms=_RETRY_AFTER_MS)
+        kind = type(frame)
         if self._envelopes is not None:
             frame = self._envelopes.closed(frame)
         elif isinstance(frame, Send) and frame.draft.is_anonymous:
@@ -104,3 +109,4 @@ class Uplink:
             self._producer.publish_nowait(partition, frame)
         except Full as error:
             raise Refusal(Code.UNAVAILABLE, retry_after_ms=_RETRY_AFTER_MS) from error
+        self._counts[kind].inc()

@@ -357,7 +357,7 @@ class Delivery:
             replies = await self._owed.settle(self._broker, commands)
         else:
             replies = await self._broker.batch(commands)
-        outbound.check(replies, self._metrics)
+        outbound.check(replies, self._metrics, planned, forwarded)
         self._publish_s.observe(time.monotonic() - began)
 
     def _closed(self, frame: Inbound) -> Inbound:

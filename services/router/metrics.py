@@ -13,6 +13,20 @@ class RouterMetrics:
             "talowa_router_partitions_owned", "Partitions this router has the lease of.", registry=registry
         )
         self.frames = Counter("talowa_router_frames_total", "Frames read from gateways.", ["kind"], registry=registry)
+        self.forwarded_frames = Counter(
+            "talowa_router_forwarded_frames_total",
+            "Frames passed on to another partition.",
+            ["kind"],
+            registry=registry,
+        )
+        self.downlink_frames = Counter(
+            "talowa_router_downlink_frames_total", "Frames published to gateways.", ["kind"], registry=registry
+        )
+        self.confirmed = Counter(
+            "talowa_router_confirmed_total",
+            "Messages x users in the confirmations read from gateways.",
+            registry=registry,
+        )
         self.unreadable = Counter(
             "talowa_router_unreadable_frames_total", "Frames that no reader of this version knows.", registry=registry
         )
@@ -68,7 +82,7 @@ class RouterMetrics:
         )
         self.gateways_gone = Counter(
             "talowa_router_undelivered_flushes_total",
-            "Flushes for a gateway that had no downlink any more; what they held stays due.",
+            "Flushes for a gateway that had no downlink any more; what they held stays due, and is in no other count.",
             registry=registry,
         )
         self.retired = Counter(

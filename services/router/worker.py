@@ -21,7 +21,7 @@ from libs.streams import consumer
 from libs.streams.leases import Leases
 from libs.streams.pace import Pace
 from libs.wire import codec, names
-from libs.wire.frames import Inbound, SealedFrame
+from libs.wire.frames import Confirm, Confirms, Inbound, SealedFrame
 from services.router.batch import Work
 from services.router.metrics import RouterMetrics
 from services.router.owed import SETTLE_S
@@ -243,9 +243,16 @@ class Worker:
 
     def _count(self, works: Sequence[Work]) -> None:
         kinds: dict[type[Inbound], int] = {}
+        confirmed = 0
         for work in works:
             for frame in work.frames:
                 kinds[type(frame)] = kinds.get(type(frame), 0) + 1
+                match frame:
+                    case Confirms(user_ids=user_ids):
+                        confirmed += len(user_ids)
+                    case Confirm(event=None, seqs=seqs):
+                        confirmed += len(seqs)
+        self._metrics.confirmed.inc(confirmed)
         for kind, count in kinds.items():
             self._metrics.frames.labels(kind.__name__.lower()).inc(count)
 

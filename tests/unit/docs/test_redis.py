@@ -20,6 +20,7 @@ from libs.streams.producer import Producer
 from libs.wire.events import Draft
 from libs.wire.frames import Confirm, Origin, Places, Send, Sender
 from services.gateway.heartbeat import Heartbeat
+from services.gateway.metrics import GatewayMetrics
 from services.gateway.sessions import Sessions
 from services.gateway.uplink import Uplink
 from services.presence.announcer import Announcer
@@ -201,7 +202,8 @@ async def test_the_services_write_what_is_catalogued_and_nothing_else(tmp_path: 
         await cluster.agree_on_partitions(broker, PARTITIONS)
         directory = Directory(broker)
         producer = Producer(broker, limit=100, linger_s=0)
-        uplink = Uplink(producer, partitions=PARTITIONS, overload_lag_s=10, overload_entries=1000)
+        counts = GatewayMetrics(CollectorRegistry())
+        uplink = Uplink(producer, partitions=PARTITIONS, overload_lag_s=10, overload_entries=1000, metrics=counts)
         heartbeat = Heartbeat(
             broker,
             directory,
