@@ -179,6 +179,19 @@ class Tally(Struct, array_like=True, tag="tally", frozen=True):
     broadcast_id: str
 
 
+class Trace(Struct, array_like=True, tag="trace", frozen=True):
+    """Where is a message, and how did it get there? Goes to the partition of its conversation."""
+
+    origin: Origin
+    message_id: str
+
+
+class Sums(Struct, array_like=True, tag="sums", frozen=True):
+    """How it stands with all messages in the ledger of the partition it goes to."""
+
+    origin: Origin
+
+
 class Search(Struct, array_like=True, tag="search", frozen=True):
     """Goes to the user's partition."""
 
@@ -241,6 +254,8 @@ Inbound = (
     | TakeKeys
     | Revoke
     | SealedFrame
+    | Trace
+    | Sums
 )
 
 

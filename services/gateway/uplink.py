@@ -80,6 +80,10 @@ class Uplink:
             raise Refusal(Code.ACCESS_DENIED)
         self._publish(partition, frame)
 
+    def publish_for_partition(self, partition: int, frame: Inbound) -> None:
+        """To one of the partitions of conversations. Raises `Refusal`."""
+        self._publish(partition, frame)
+
     def publish_alarm(self, frame: Inbound) -> None:
         """To the partition of broadcasts: ahead of all that waits, however far behind routers are. Raises `Refusal`."""
         try:

@@ -85,6 +85,27 @@ class RouterMetrics:
             "Flushes for a gateway that had no downlink any more; what they held stays due, and is in no other count.",
             registry=registry,
         )
+        self.unaccounted = Gauge(
+            "talowa_unaccounted_messages",
+            "Messages that were accepted and that nobody can account for, of the partitions owned here. 0 is right.",
+            registry=registry,
+        )
+        self.in_flight = Gauge(
+            "talowa_in_flight_messages", "Messages that have a place and are not saved yet.", registry=registry
+        )
+        self.abandoned = Gauge(
+            "talowa_abandoned_messages",
+            "Messages that were given a place and got no further: their senders heard nothing, and send again.",
+            registry=registry,
+        )
+        self.audited = Counter(
+            "talowa_audited_messages_total", "Messages whose ledger was compared with the store.", registry=registry
+        )
+        self.audit_behind_s = Gauge(
+            "talowa_audit_behind_seconds",
+            "How long ago the ledger was compared as far as it should be; grows while the store is away.",
+            registry=registry,
+        )
         self.retired = Counter(
             "talowa_router_retired_messages_total",
             "Messages that left the hot log, because everybody had confirmed them long ago.",

@@ -22,6 +22,8 @@ from libs.wire.frames import (
     Search,
     Send,
     SignIn,
+    Sums,
+    Trace,
     Typing,
 )
 from services.router import answers, bodies
@@ -34,6 +36,7 @@ from services.router.partition import Partition
 from services.router.requests import AboutConversation, Request, Requests
 from services.router.routing import Saying, ToUsers
 from services.router.store import Message, StoreAway
+from services.router.traces import Traces
 
 
 class Sayings:
@@ -47,6 +50,7 @@ class Sayings:
         metrics: RouterMetrics,
         *,
         partitions: int,
+        traces: Traces | None = None,
     ) -> None:
         self._conversations = conversations
         self._requests = requests
@@ -56,6 +60,7 @@ class Sayings:
             outcome: metrics.messages.labels(outcome) for outcome in ("sent", "queued", "repeat", "refused")
         }
         self._partitions = partitions
+        self._traces = traces
 
     async def prepare(self, works: Sequence[Work]) -> None:
         """Have at hand what the confirmations of a batch will ask for."""
@@ -208,6 +213,8 @@ class Sayings:
                 results.append(said if said is not None else await self._requests.answer(work.partition, frame))
             elif isinstance(frame, Search):
                 results.append(self._aside.ask_nowait(work.partition, frame))
+            elif isinstance(frame, Trace | Sums):
+                results.append(self._traces.ask(work.partition, frame) if self._traces is not None else ())
             elif not isinstance(frame, Send):
                 waiting.append((len(results), frame))
                 results.append(())

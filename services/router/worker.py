@@ -8,7 +8,7 @@ token, and the stream from its beginning. What was done before is found done.
 
 import asyncio
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from typing import Final, Protocol
 
@@ -23,6 +23,7 @@ from libs.streams.pace import Pace
 from libs.wire import codec, names
 from libs.wire.frames import Confirm, Confirms, Inbound, SealedFrame
 from services.router.batch import Work
+from services.router.ledger import Notes
 from services.router.metrics import RouterMetrics
 from services.router.owed import SETTLE_S
 from services.router.partition import Partition
@@ -88,6 +89,7 @@ class Worker:
         parked_frames_max: int,
         receipt_gather_s: float,
         envelopes: Envelopes | None = None,
+        notes: Callable[[], Notes | None] = lambda: None,
     ) -> None:
         self._broker = broker
         self._reader = reader
@@ -99,6 +101,7 @@ class Worker:
         self._parked_frames_max = parked_frames_max
         self._receipt_gather_s = receipt_gather_s
         self._envelopes = envelopes
+        self._notes = notes
         self._alarm_partition = names.alarm_partition(partitions)
         self._lines = (
             _Line(delivery, range(partitions), linger_s),
@@ -123,6 +126,11 @@ class Worker:
         """The partition of broadcasts, if it is ours."""
         return self._partitions.get(self._alarm_partition)
 
+    @property
+    def partitions(self) -> list[Partition]:
+        """Those of conversations that are ours."""
+        return [partition for number, partition in self._partitions.items() if number != self._alarm_partition]
+
     def owns(self, partition: int) -> bool:
         """Whether a partition is ours, as far as we know."""
         return partition in self._leases.owned and self._leases.is_current
@@ -131,7 +139,7 @@ class Worker:
 
     def gain(self, partition: int, token: int) -> None:
         """Start on a partition."""
-        self._arriving[partition] = Partition(partition, token, self._router)
+        self._arriving[partition] = Partition(partition, token, self._router, self._notes())
         self._count_owned()
 
     def lose(self, partition: int) -> None:

@@ -20,6 +20,7 @@ from typing import Protocol
 from libs.storage import StoreAway
 from services.router.store.broadcasts import Broadcast, Broadcasts, DueBroadcast, Moves, Reached, Tally
 from services.router.store.keys import Keys, Outcome, Published, TakenKeys
+from services.router.store.ledger import Ledger, Place
 from services.router.store.messages import Message, Messages, Receipt, ReceiptRow, Saved, position_of
 from services.router.store.people import Group, People, User
 from services.router.store.retention import Retention
@@ -32,6 +33,7 @@ __all__ = [
     "Message",
     "Moves",
     "Outcome",
+    "Place",
     "Published",
     "Reached",
     "Receipt",
@@ -46,5 +48,5 @@ __all__ = [
 ]
 
 
-class Store(Messages, Broadcasts, People, Keys, Search, Retention, Protocol):
+class Store(Messages, Broadcasts, People, Keys, Search, Retention, Ledger, Protocol):
     """The record."""

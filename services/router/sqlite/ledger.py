@@ -1,0 +1,41 @@
+"""What the ledger is compared with, in SQLite."""
+
+from collections.abc import Collection
+from typing import Final
+
+import msgspec
+
+from libs.storage.sqlite import Lane, json_of, read
+from services.router.sqlite.messages import RECEIPTS_OF, receipts_in
+from services.router.store import Place, Receipt
+
+_PLACES: Final = """
+    SELECT json_array(key, conversation_id, seq, sender_id) AS shape
+    FROM messages WHERE key IN (SELECT value FROM json_each(?)) AND NOT is_void
+"""
+_REACH: Final = """
+    SELECT json_array(count(*), coalesce(sum(
+        delivered >= :seq OR EXISTS (SELECT 1 FROM json_each(ahead) WHERE value = :seq)
+    ), 0)) AS shape FROM members WHERE conversation_id = :conversation_id AND user_id <> :but
+"""
+
+_places: Final = msgspec.json.Decoder(list[tuple[str, str, int, str]])
+_reach: Final = msgspec.json.Decoder(tuple[tuple[int, int]])
+
+
+class Ledger:
+    """`store.Ledger`."""
+
+    _reader: Lane
+    _patient: Lane
+
+    async def places(self, keys: Collection[str]) -> dict[str, Place]:
+        found = _places.decode(await self._reader.read(_PLACES, json_of(list(keys)))) if keys else []
+        return {key: Place(conversation_id, seq, sender_id) for key, conversation_id, seq, sender_id in found}
+
+    async def memberships(self, members: Collection[tuple[str, str]]) -> dict[tuple[str, str], Receipt]:
+        return receipts_in(await self._reader.read(RECEIPTS_OF, json_of(list(members)))) if members else {}
+
+    async def reach(self, conversation_id: str, seq: int, but: str) -> tuple[int, int]:
+        asked = {"conversation_id": conversation_id, "seq": seq, "but": but}
+        return _reach.decode(await self._patient.run(lambda db: read(db, _REACH, asked)))[0]
