@@ -187,9 +187,10 @@ class Trace(Struct, array_like=True, tag="trace", frozen=True):
 
 
 class Sums(Struct, array_like=True, tag="sums", frozen=True):
-    """How it stands with all messages in the ledger of the partition it goes to."""
+    """How it stands with all messages in the ledger of the partition it goes to, or those of the last `seconds`."""
 
     origin: Origin
+    seconds: int = 0
 
 
 class Search(Struct, array_like=True, tag="search", frozen=True):

@@ -51,7 +51,7 @@ class MessageTrace(Struct, rename="camel", frozen=True):
     state: MessageState
     type: str | None
     is_anonymous: bool | None
-    # The gateway that took it; of an anonymous message nobody is told.
+    # The gateway that took it; of an anonymous message nobody is told, nor when that was.
     gateway: str | None
     stations: list[Station]
     recipients: RecipientCounts

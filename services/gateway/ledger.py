@@ -16,6 +16,8 @@ from libs.wire.traces import LedgerSums, MessageTrace
 from services.gateway.questions import Questions, body_of
 from services.gateway.uplink import Uplink
 
+_LONGEST_S: Final = 24 * 3600
+
 _sums: Final = msgspec.json.Decoder(LedgerSums)
 _trace: Final = msgspec.json.Decoder(MessageTrace)
 
@@ -50,8 +52,12 @@ def add_routes(
         body = await ask(partial(Trace, message_id=message_id), partition)
         return payloads.encode(_trace.decode(body))
 
-    async def get_sums(_: web.Request) -> bytes:
-        said = await asyncio.gather(*(ask(Sums, partition) for partition in range(partitions)))
+    async def get_sums(request: web.Request) -> bytes:
+        seconds = request.query.get("seconds", "0")
+        if not seconds.isdecimal() or int(seconds) > _LONGEST_S:
+            raise Refusal(Code.INVALID_PAYLOAD, "seconds is a whole number, at most a day.")
+        about = partial(Sums, seconds=int(seconds))
+        said = await asyncio.gather(*(ask(about, partition) for partition in range(partitions)))
         sums = LedgerSums()
         for body in said:
             sums = sums.plus(_sums.decode(body))

@@ -156,7 +156,7 @@ class Audit:
     @property
     def behind_s(self) -> float:
         """How long ago all was compared that should have been."""
-        return time.monotonic() - self._current_at
+        return time.monotonic() - self._current_at if self._window_ms else 0.0
 
     def walk(self, partition: Partition) -> Walk:
         """What is known of a partition's ledger."""
@@ -179,6 +179,8 @@ class Audit:
     async def turn(self) -> bool:
         """Compare the next lines of every partition; whether there are more. Raises `StoreAway`, `AWAY`."""
         walks = await self._begin()
+        if not walks:
+            self._current_at = time.monotonic()
         if not walks or self._is_store_away():
             return False
         until = await self._now_ms() - self._settle_ms

@@ -4,9 +4,10 @@ Two hands write it, in steps that nothing can take apart from what they record. 
 gives a place (`Placed`, and the `Roll` of the group's members it is for); `acknowledge.lua` what became of a batch, as
 it takes it off the stream (`Settled`). Neither knows the other's lines: `audit.py` compares both with the store.
 
-What would tell who wrote anonymously is in no line. The gateway that took such a message is not named, nor those
-through which its conversation is confirmed. In a group it is for all members, its author among them: who they are is
-not written down for it, nor who confirmed it when, for a phone that is there while others are away would stand out.
+What would tell who wrote anonymously is in no line. The gateway that took such a message is not named, nor the time by
+its clock, nor those through which its conversation is confirmed. In a group it is for all members, its author among
+them: who they are is not written down for it, nor who confirmed it when, for a phone that is there while others are
+away would stand out.
 """
 
 import time
@@ -208,6 +209,8 @@ class Notes:
     ) -> None:
         """A message went through: where it was when."""
         number = NOWHERE if message.is_anonymous else self._number(gateway)
+        if message.is_anonymous:
+            took_ms = read_ms  # by how much a gateway's clock is wrong it could be told from the others
         save = None if saved_ms is None else saved_ms - took_ms
         took = self._since_base(took_ms)
         key = bytes.fromhex(message.key)

@@ -92,7 +92,7 @@ class Traces:
                 case Asked():
                     body: Struct = await self._trace(partition, asked.message_id)
                 case Sums():
-                    body = await self.sums(partition)
+                    body = await self.sums(partition, asked.seconds)
         except StoreAway:
             return answers.refused(partition.number, asked.origin, Refusal(Code.UNAVAILABLE))
         except Refusal as refusal:
@@ -101,12 +101,14 @@ class Traces:
 
     # --- all of a partition --------------------------------------------------------------------
 
-    async def sums(self, partition: Partition) -> LedgerSums:
-        """All that is in the ledger of a partition. Raises `StoreAway`, `AWAY`, `Refusal`."""
-        sums, since, rolls = LedgerSums(), 0, dict[bytes, Collection[str]]()
+    async def sums(self, partition: Partition, seconds: int = 0) -> LedgerSums:
+        """What is in the ledger of a partition, or of the last seconds. Raises `StoreAway`, `AWAY`, `Refusal`."""
+        sums, since = LedgerSums(), 0
+        rolls: dict[bytes, Collection[str]] = dict(self._audit.walk(partition).rolls)
         problems = set(self._audit.walk(partition).unaccounted)
         seen: set[bytes] = set()
-        async for lines in self._lines(partition, "-"):
+        start = str(max(0, now_ms() - 1000 * seconds)) if seconds else "-"
+        async for lines in self._lines(partition, start):
             rolls |= lines.rolls
             entered = {one.key: one for one in lines.entered if one.line.key not in seen}
             seen.update(one.line.key for one in entered.values())
@@ -186,7 +188,7 @@ class Traces:
             type=None,
             is_anonymous=None,
             gateway=None,
-            stations=_stations(way, line.at_ms),
+            stations=_stations(way, line.at_ms, is_anonymous=False),
             recipients=RecipientCounts(total=line.line.recipients),
             people=[],
         )
@@ -208,7 +210,7 @@ class Traces:
             type=message.type,
             is_anonymous=message.is_anonymous,
             gateway=gateway,
-            stations=_stations(way, message.server_time_ms),
+            stations=_stations(way, message.server_time_ms, is_anonymous=message.is_anonymous),
             recipients=RecipientCounts(
                 tally.delivered + tally.due + tally.refused + tally.forgotten,
                 tally.delivered,
@@ -301,14 +303,16 @@ def _note(way: _Way, settled: Settled, confirmed: Confirmed) -> None:
         way.confirmed.setdefault(user_id, at)
 
 
-def _stations(way: _Way, placed_ms: int) -> list[Station]:
-    """Where it was when, in the order of the way."""
+def _stations(way: _Way, placed_ms: int, *, is_anonymous: bool) -> list[Station]:
+    """Where it was when, in the order of the way; of an anonymous message not when its gateway took it."""
     if way.entered is None:
         return []
     at = [("decide", placed_ms)]
     if way.done is not None and way.done_in is not None:
         took_ms = way.done_in.base_ms + way.done.took
-        at = [("take", took_ms), ("read", took_ms + way.done.read), *at]
+        at = [("read", took_ms + way.done.read), *at]
+        if not is_anonymous:
+            at.insert(0, ("take", took_ms))
         if way.done.save is not None:
             at.append(("save", took_ms + way.done.save))
         at.append(("publish", took_ms + way.done.publish))
