@@ -81,11 +81,10 @@ class Walk:
             if is_sampled(entered.line.key, share):
                 found[entered.key] = entered
                 _keep(self.intended, entered.line.key, entered, _INTENDED_MAX)
-        for settled in lines.settled:
-            for done in settled.done:
-                entered_then = self.intended.pop(done.key, None)
-                if entered_then is not None and ledger.UNCOUNTED < done.told < entered_then.line.recipients:
-                    self.short[entered_then.key] = entered_then
+        for key, told in lines.told.items():
+            entered_then = self.intended.pop(key, None)
+            if entered_then is not None and ledger.UNCOUNTED < told < entered_then.line.recipients:
+                self.short[entered_then.key] = entered_then
         return found
 
     @property
@@ -193,7 +192,7 @@ class Audit:
         asked: dict[Partition, dict[str, Entered]] = {}
         positions: dict[Partition, str] = {}
         for (partition, walk), reply in zip(walks.items(), _checked(replies), strict=True):
-            lines = ledger.read(reply)
+            lines = ledger.read(reply, is_whole=False)
             positions[partition] = lines.last_id or walk.position or consumer.BEGINNING
             found = walk.take(lines, self._share)
             walk.forget(until - self._window_ms)
@@ -253,9 +252,10 @@ class Audit:
         waiting = await self._under_way({partition: entered.keys() for partition, entered in asked.items()})
         # The others are not ours any more, or the broker was wiped: whoever owns them begins anew.
         ours = {p: walk for p, walk in walks.items() if p not in asked or p in waiting}
-        places = await self._store.places(
-            [key for partition, under_way in waiting.items() for key in asked[partition] if key not in under_way]
-        )
+        done = [key for partition, under_way in waiting.items() for key in asked[partition] if key not in under_way]
+        settled = await self._store.settled(done)
+        suspects = {key for walk in ours.values() for key in walk.short}
+        places = await self._store.places([key for key in done if key not in settled or key in suspects])
         have = await self._store.memberships(self._members(asked, walks, places))
         now_ms = await self._now_ms()
         for partition, under_way in waiting.items():
@@ -264,7 +264,7 @@ class Audit:
             walk.abandoned = sum(is_abandoned(partition, entered, now_ms) for entered in walk.held.values())
             problems: dict[str, tuple[Entered, str]] = {}
             for key, entered in asked[partition].items():
-                if key not in under_way:
+                if key not in under_way and (key not in settled or key in suspects):
                     problem = await self._problem(partition, walk, entered, places.get(key), have)
                     if problem is not None:
                         problems[key] = entered, problem

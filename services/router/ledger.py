@@ -58,12 +58,19 @@ class Done(Struct, array_like=True, frozen=True):
     """
 
     key: bytes
+    told: int
     took: int
     read: int
     save: int | None
     publish: int
-    told: int = UNCOUNTED
     gateway: int = NOWHERE
+
+
+class Told(Struct, array_like=True, frozen=True):
+    """The beginning of a `Done`, for who asks no more."""
+
+    key: bytes
+    told: int
 
 
 class Confirmed(Struct, array_like=True, frozen=True):
@@ -88,17 +95,21 @@ class Settled(Struct, array_like=True, frozen=True):
         return self.gateways[number] if 0 <= number < len(self.gateways) else None
 
 
+class Counts(Struct, array_like=True, frozen=True):
+    """A `Settled` as the auditor reads it, a third of the work: the rest is not looked at."""
+
+    base_ms: int
+    gateways: msgspec.Raw
+    done: tuple[Told, ...]
+
+
 class Entered(NamedTuple):
     """A `Placed` as it stands in the ledger: with its seq, and the entry it is in."""
 
     entry_id: str
     seq: int
     line: Placed
-
-    @property
-    def key(self) -> str:
-        """The message's key."""
-        return self.line.key.hex()
+    key: str
 
     @property
     def at_ms(self) -> int:
@@ -112,24 +123,31 @@ class Lines(NamedTuple):
     entered: list[Entered]
     rolls: dict[bytes, tuple[str, ...]]
     settled: list[Settled]
+    # By message, to how many it was said.
+    told: dict[bytes, int]
     last_id: str | None
 
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _ordered: Final = msgspec.msgpack.Decoder(Placed | Roll)
 _settled: Final = msgspec.msgpack.Decoder(Settled)
+_counts: Final = msgspec.msgpack.Decoder(Counts)
 
 
-def read(reply: Iterable[Any]) -> Lines:
-    """The lines of an XRANGE. What a newer version wrote is passed over."""
-    lines = Lines([], {}, [], None)
+def read(reply: Iterable[Any], *, is_whole: bool = True) -> Lines:
+    """The lines of an XRANGE, of what became of batches the counts alone or the whole. What a newer version wrote is
+    passed over."""
+    lines = Lines([], {}, [], {}, None)
     last_id = None
     for entry_id, fields in reply:
         last_id = entry_id.decode()
         for field, value in _pairs(fields):
             try:
-                if field == SETTLED:
+                if field == SETTLED and is_whole:
                     lines.settled.append(_settled.decode(value))
+                    continue
+                if field == SETTLED:
+                    lines.told.update({done.key: done.told for done in _counts.decode(value).done})
                     continue
                 line = _ordered.decode(field)
             except msgspec.DecodeError:
@@ -137,7 +155,7 @@ def read(reply: Iterable[Any]) -> Lines:
             if isinstance(line, Roll):
                 lines.rolls[line.digest] = line.members
             else:
-                lines.entered.append(Entered(last_id, int(value), line))
+                lines.entered.append(Entered(last_id, int(value), line, line.key.hex()))
     return lines._replace(last_id=last_id)
 
 
@@ -214,7 +232,7 @@ class Notes:
         save = None if saved_ms is None else saved_ms - took_ms
         took = self._since_base(took_ms)
         key = bytes.fromhex(message.key)
-        self._done.append(Done(key, took, read_ms - took_ms, save, published_ms - took_ms, told, number))
+        self._done.append(Done(key, told, took, read_ms - took_ms, save, published_ms - took_ms, number))
 
     def confirmed(self, message: Message, user_ids: Sequence[str], gateway: str, at_ms: int) -> None:
         """Devices of these users have a message now, and had it not before."""

@@ -198,7 +198,7 @@ class Traces:
         place = Place(message.conversation_id, message.seq, message.sender_id)
         users = sorted(ledger.recipients(message.conversation_id, message.sender_id, roll))
         have = await self._store.memberships([(message.conversation_id, user_id) for user_id in users])
-        entered = way.entered or Entered("0-0", message.seq, ledger.Placed(b"", message.conversation_id, len(users)))
+        entered = way.entered or _unentered(message, len(users))
         tally = await self._audit.tally(partition, entered, place, roll, have)
         is_unaccounted = tally.forgotten or message.key in self._audit.walk(partition).unaccounted
         gateway = way.done_in.gateway(way.done.gateway) if way.done is not None and way.done_in is not None else None
@@ -288,6 +288,11 @@ class Traces:
             if lines.last_id is None or len(reply) < ENTRIES:
                 return
             start = consumer.after(lines.last_id)
+
+
+def _unentered(message: Message, recipients: int) -> Entered:
+    """Stands for the line of a message that the ledger does not go back to."""
+    return Entered("0-0", message.seq, ledger.Placed(b"", message.conversation_id, recipients), message.key)
 
 
 def _expected(way: _Way) -> int:

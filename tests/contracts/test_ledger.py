@@ -162,6 +162,16 @@ async def test_places_tell_what_was_written(store: Store) -> None:
     assert await store.places([]) == {}
 
 
+async def test_what_is_written_and_has_a_reader_is_settled(record: Record, store: Store) -> None:
+    """Not what is void or was never written; not what is in a conversation of its author alone."""
+    await store.save([message(4, 3, FIELD, is_void=True)])
+    asked = [key(number) for number in range(1, 6)]
+    assert await store.settled(asked) == {key(1), key(2), key(3)}
+    await record.put_groups([Group("field", "Field", frozenset({"rama"}))])
+    assert await store.settled(asked) == {key(1)}
+    assert await store.settled([]) == frozenset()
+
+
 async def test_members_are_told_though_they_confirmed_nothing(store: Store) -> None:
     """Strangers are not; and `due` finds the message for exactly those who are and have not confirmed it."""
     everyone = [(where, user) for where in (RAMA_SITA, FIELD) for user in ("rama", "sita", "lata", "nobody")]

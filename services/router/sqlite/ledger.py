@@ -9,6 +9,12 @@ from libs.storage.sqlite import Lane, json_of, read
 from services.router.sqlite.messages import RECEIPTS_OF, receipts_in
 from services.router.store import Place, Receipt
 
+_SETTLED: Final = """
+    SELECT json_quote(key) AS shape FROM messages
+    WHERE key IN (SELECT value FROM json_each(?)) AND NOT is_void AND EXISTS (
+        SELECT 1 FROM members WHERE members.conversation_id = messages.conversation_id AND user_id <> sender_id
+    )
+"""
 _PLACES: Final = """
     SELECT json_array(key, conversation_id, seq, sender_id) AS shape
     FROM messages WHERE key IN (SELECT value FROM json_each(?)) AND NOT is_void
@@ -19,6 +25,7 @@ _REACH: Final = """
     ), 0)) AS shape FROM members WHERE conversation_id = :conversation_id AND user_id <> :but
 """
 
+_keys: Final = msgspec.json.Decoder(frozenset[str])
 _places: Final = msgspec.json.Decoder(list[tuple[str, str, int, str]])
 _reach: Final = msgspec.json.Decoder(tuple[tuple[int, int]])
 
@@ -28,6 +35,9 @@ class Ledger:
 
     _reader: Lane
     _patient: Lane
+
+    async def settled(self, keys: Collection[str]) -> frozenset[str]:
+        return _keys.decode(await self._reader.read(_SETTLED, json_of(list(keys)))) if keys else frozenset()
 
     async def places(self, keys: Collection[str]) -> dict[str, Place]:
         found = _places.decode(await self._reader.read(_PLACES, json_of(list(keys)))) if keys else []

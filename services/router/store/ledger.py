@@ -19,6 +19,13 @@ class Place(Struct, frozen=True):
 class Ledger(Protocol):
     """The record as an auditor reads it: what was written, not what a router remembers."""
 
+    async def settled(self, keys: Collection[str]) -> frozenset[str]:
+        """Those among `keys` whose message is written, in a conversation that has a member besides its author.
+
+        Of them there is nothing to find out: `due` brings it to who is a member and has not confirmed it.
+        """
+        ...
+
     async def places(self, keys: Collection[str]) -> dict[str, Place]:
         """Where the messages stand that exist among `keys`; as with `find`, void ones have no key."""
         ...

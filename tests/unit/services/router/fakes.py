@@ -192,6 +192,15 @@ class FakeStore:
         self._ask("due_to")
         return frozenset(user_ids)
 
+    async def settled(self, keys: Collection[str]) -> frozenset[str]:
+        self._ask("settled")
+        found = await self.find(keys)
+        return frozenset(
+            key
+            for key, one in found.items()
+            if any(user not in (one.sender_id, *self.forgotten) for user in self._members(one.conversation_id))
+        )
+
     async def places(self, keys: Collection[str]) -> dict[str, Place]:
         self._ask("places")
         found = await self.find(keys)

@@ -85,12 +85,23 @@ def test_what_was_said_is_said_once() -> None:
     assert first == Settled(
         100,
         ("g1", "g2"),
-        (Done(bytes.fromhex(message(1).key), 0, 1, None, 3, 1, 0),),
+        (Done(bytes.fromhex(message(1).key), 1, 0, 1, None, 3, 0),),
         (Confirmed(bytes.fromhex(message(1, FIELD).key), ("sita",), -10, 1),),
     )
     notes.confirmed(message(2), ("sita",), "g3", 200)
     assert settled(notes) == Settled(200, ("g3",), (), (Confirmed(bytes.fromhex(message(2).key), (), 0, 0),))
     assert notes.take_settled() == b""
+
+
+def test_the_auditor_reads_the_counts_alone() -> None:
+    """The same line, and to how many each message was said."""
+    notes = Notes(10)
+    for seq, told in ((1, 1), (2, 0), (3, ledger.UNCOUNTED)):
+        notes.done(message(seq), "g1", took_ms=5, read_ms=6, saved_ms=7, published_ms=8, told=told)
+    notes.confirmed(message(1), ("sita",), "g2", 9)
+    found = ledger.read([(b"1-0", {ledger.SETTLED: notes.take_settled()})], is_whole=False)
+    assert found.settled == []
+    assert list(found.told.values()) == [1, 0, -1]
 
 
 def test_lines_of_a_newer_version_are_passed_over() -> None:
@@ -100,7 +111,7 @@ def test_lines_of_a_newer_version_are_passed_over() -> None:
     unknown = msgspec.msgpack.encode(["x", 1])
     found = lines({unknown: b"", ledger.SETTLED: b"\xc1", line: b"3"})
     assert [(one.key, one.seq) for one in found.entered] == [(message(1).key, 3)]
-    assert ledger.read([]) == ledger.Lines([], {}, [], None)
+    assert ledger.read([]) == ledger.Lines([], {}, [], {}, None)
 
 
 @given(
