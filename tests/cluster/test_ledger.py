@@ -240,6 +240,10 @@ async def test_with_the_store_away_messages_are_in_flight_and_then_accounted_for
                     return (status["inFlight"], status["unaccounted"]) == (1, 0)
 
                 await until(is_in_flight, _SOON_S, "it to be in flight")
+                traced = await cluster.get("g1", f"/ledger/{answer['messageId']}")
+                assert (traced["state"], traced["seq"]) == ("in_flight", 2)
+                assert [station["station"] for station in traced["stations"]] == ["decide"]
+                assert (await cluster.get("g1", "/ledger"))["inFlight"] == 1
             traced = await _traced(cluster, answer["messageId"], due=1)
             assert [station["station"] for station in traced["stations"]] == [
                 "take",
@@ -322,6 +326,12 @@ async def test_a_router_that_breaks_a_promise_is_found_out(tmp_path: Path, mutan
                 await until(is_found, _SOON_S, "the loss to be found out", despite=(aiohttp.ClientError,))
                 sending.cancel()
         assert "a message is not accounted for" in cluster.logs()
+        where = "direct:asha:chitra" if mutant == "makes_no_member" else "group:team"
+        broken = names.message_id("asha", "broken", where)
+        assert broken in cluster.logs()
+        traced = await cluster.get("g1", f"/ledger/{broken}")
+        assert (traced["state"], traced["conversationId"]) == ("unaccounted", where)
+        assert (await cluster.get("g1", "/ledger"))["unaccounted"] == 1
 
 
 # --- what the tests are made of ---------------------------------------------------------------------

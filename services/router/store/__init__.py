@@ -6,6 +6,7 @@
     keys.py        public keys of devices
     search.py      messages by their words
     retention.py   what leaves the hot log
+    ledger.py      what the ledger is compared with
 
 What is promised to callers, and checked by `tests/contracts` on every implementation:
 
