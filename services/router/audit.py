@@ -31,8 +31,8 @@ from services.router.store import Place, Receipt, Store, StoreAway
 log = structlog.get_logger(__name__)
 
 _EVERY_S: Final = 1.0
-# Entries a turn and partition: some thousand messages under load, a few milliseconds.
-ENTRIES: Final = 300
+# Entries a turn and partition: a few hundred messages under load.
+ENTRIES: Final = 100
 _TRIM_EVERY_S: Final = 30.0
 # Lines the size of an entry is judged by, and what the broker takes beside them.
 _SAMPLE: Final = 50
@@ -172,6 +172,10 @@ class Audit:
             except (StoreAway, *AWAY) as error:
                 # What is under way shows as such; how long nothing was compared, in `behind_s`.
                 log.debug("the ledger is not compared now", error=type(error).__name__)
+                is_more = False
+            except Exception as error:
+                # Who watches must not bring down what it watches.
+                log.exception("the ledger could not be compared", error=type(error).__name__)
                 is_more = False
             await asyncio.sleep(0.0 if is_more else _EVERY_S)
 

@@ -97,6 +97,11 @@ class Traces:
             return answers.refused(partition.number, asked.origin, Refusal(Code.UNAVAILABLE))
         except Refusal as refusal:
             return answers.refused(partition.number, asked.origin, refusal)
+        except AWAY:
+            raise
+        except Exception as error:
+            log.exception("an operator could not be answered", error=type(error).__name__)
+            return answers.refused(partition.number, asked.origin, Refusal(Code.INTERNAL))
         return answers.accepted(partition.number, asked.origin, body)
 
     # --- all of a partition --------------------------------------------------------------------

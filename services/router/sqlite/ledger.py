@@ -31,20 +31,19 @@ _reach: Final = msgspec.json.Decoder(tuple[tuple[int, int]])
 
 
 class Ledger:
-    """`store.Ledger`."""
+    """`store.Ledger`. No message waits for it: it has the lane of what takes its time."""
 
-    _reader: Lane
     _patient: Lane
 
     async def settled(self, keys: Collection[str]) -> frozenset[str]:
-        return _keys.decode(await self._reader.read(_SETTLED, json_of(list(keys)))) if keys else frozenset()
+        return _keys.decode(await self._patient.read(_SETTLED, json_of(list(keys)))) if keys else frozenset()
 
     async def places(self, keys: Collection[str]) -> dict[str, Place]:
-        found = _places.decode(await self._reader.read(_PLACES, json_of(list(keys)))) if keys else []
+        found = _places.decode(await self._patient.read(_PLACES, json_of(list(keys)))) if keys else []
         return {key: Place(conversation_id, seq, sender_id) for key, conversation_id, seq, sender_id in found}
 
     async def memberships(self, members: Collection[tuple[str, str]]) -> dict[tuple[str, str], Receipt]:
-        return receipts_in(await self._reader.read(RECEIPTS_OF, json_of(list(members)))) if members else {}
+        return receipts_in(await self._patient.read(RECEIPTS_OF, json_of(list(members)))) if members else {}
 
     async def reach(self, conversation_id: str, seq: int, but: str) -> tuple[int, int]:
         asked = {"conversation_id": conversation_id, "seq": seq, "but": but}
