@@ -18,7 +18,7 @@ from typing import Any, Final
 import structlog
 from msgspec import Struct
 
-from libs import keys
+from libs import clock, keys
 from libs.broker import AWAY, Broker
 from libs.streams import consumer
 from libs.wire import names
@@ -186,7 +186,7 @@ class Audit:
             self._current_at = time.monotonic()
         if not walks or self._is_store_away():
             return False
-        until = await self._now_ms() - self._settle_ms
+        until = clock.now_ms() - self._settle_ms
         replies = await self._broker.batch(
             [
                 ("XRANGE", keys.ledger(p.number), f"({walk.position}", until, "COUNT", ENTRIES)
@@ -261,7 +261,7 @@ class Audit:
         suspects = {key for walk in ours.values() for key in walk.short}
         places = await self._store.places([key for key in done if key not in settled or key in suspects])
         have = await self._store.memberships(self._members(asked, walks, places))
-        now_ms = await self._now_ms()
+        now_ms = clock.now_ms()
         for partition, under_way in waiting.items():
             walk, before = walks[partition], walks[partition].unaccounted
             walk.held = {key: entered for key, entered in asked[partition].items() if key in under_way}
@@ -344,7 +344,7 @@ class Audit:
 
     async def _trim(self) -> None:
         """Let go what is older than the window, and more where the lines take too much."""
-        oldest = await self._now_ms() - self._window_ms
+        oldest = clock.now_ms() - self._window_ms
         owned = [partition.number for partition in self._owned()]
         commands: list[Any] = [("XTRIM", keys.ledger(number), "MINID", "~", oldest) for number in owned]
         for number in owned:
@@ -356,11 +356,6 @@ class Audit:
             if size > self._max_bytes:
                 kept = int(length * self._max_bytes / size)
                 await self._broker.command("XTRIM", keys.ledger(number), "MAXLEN", "~", kept)
-
-    async def _now_ms(self) -> int:
-        """By the broker's clock, as the entries are."""
-        seconds, micros = await self._broker.command("TIME")
-        return int(seconds) * 1000 + int(micros) // 1000
 
 
 def is_abandoned(partition: Partition, entered: Entered, now_ms: int) -> bool:

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+import aiohttp
 import pytest
 
 from libs import keys
@@ -46,11 +47,18 @@ class Scene(NamedTuple):
     lanes: list[Lane]
 
     async def judge(self) -> None:
-        """Everything arrived, once, in order, without a gap. Raises AssertionError."""
+        """Everything arrived, once, in order, without a gap, and is accounted for. Raises AssertionError."""
         report = await arrived(self.history, _EXPECTED)
         assert report.ok, report
         assert not report.refused
         assert not report.unanswered
+
+        async def is_at_rest() -> Any:
+            sums = await self.cluster.get("g1", "/ledger")
+            return sums if sums.get("inFlight") == 0 else None
+
+        sums = await until(is_at_rest, _SOON_S, "nothing to be in flight", despite=(aiohttp.ClientError,))
+        assert sums["unaccounted"] == 0, sums
 
 
 @asynccontextmanager
