@@ -81,10 +81,10 @@ class Walk:
             if is_sampled(entered.line.key, share):
                 found[entered.key] = entered
                 _keep(self.intended, entered.line.key, entered, _INTENDED_MAX)
-        for key, told in lines.told.items():
-            entered_then = self.intended.pop(key, None)
-            if entered_then is not None and ledger.UNCOUNTED < told < entered_then.line.recipients:
-                self.short[entered_then.key] = entered_then
+        for done in (done for settled in lines.settled for done in settled.done):
+            intended = self.intended.pop(done.key, None)
+            if intended is not None and ledger.UNCOUNTED < done.told < intended.line.recipients:
+                self.short[intended.key] = intended
         return found
 
     @property
@@ -196,7 +196,7 @@ class Audit:
         asked: dict[Partition, dict[str, Entered]] = {}
         positions: dict[Partition, str] = {}
         for (partition, walk), reply in zip(walks.items(), _checked(replies), strict=True):
-            lines = ledger.read(reply, is_whole=False)
+            lines = ledger.read(reply)
             positions[partition] = lines.last_id or walk.position or consumer.BEGINNING
             found = walk.take(lines, self._share)
             walk.forget(until - self._window_ms)

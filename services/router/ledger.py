@@ -66,13 +66,6 @@ class Done(Struct, array_like=True, frozen=True):
     gateway: int = NOWHERE
 
 
-class Told(Struct, array_like=True, frozen=True):
-    """The beginning of a `Done`, for who asks no more."""
-
-    key: bytes
-    told: int
-
-
 class Confirmed(Struct, array_like=True, frozen=True):
     """Devices of these users have a message; in a direct conversation it is the other one, who is not named."""
 
@@ -95,14 +88,6 @@ class Settled(Struct, array_like=True, frozen=True):
         return self.gateways[number] if 0 <= number < len(self.gateways) else None
 
 
-class Counts(Struct, array_like=True, frozen=True):
-    """A `Settled` as the auditor reads it, a third of the work: the rest is not looked at."""
-
-    base_ms: int
-    gateways: msgspec.Raw
-    done: tuple[Told, ...]
-
-
 class Entered(NamedTuple):
     """A `Placed` as it stands in the ledger: with its seq, and the entry it is in."""
 
@@ -123,31 +108,24 @@ class Lines(NamedTuple):
     entered: list[Entered]
     rolls: dict[bytes, tuple[str, ...]]
     settled: list[Settled]
-    # By message, to how many it was said.
-    told: dict[bytes, int]
     last_id: str | None
 
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _ordered: Final = msgspec.msgpack.Decoder(Placed | Roll)
 _settled: Final = msgspec.msgpack.Decoder(Settled)
-_counts: Final = msgspec.msgpack.Decoder(Counts)
 
 
-def read(reply: Iterable[Any], *, is_whole: bool = True) -> Lines:
-    """The lines of an XRANGE, of what became of batches the counts alone or the whole. What a newer version wrote is
-    passed over."""
-    lines = Lines([], {}, [], {}, None)
+def read(reply: Iterable[Any]) -> Lines:
+    """The lines of an XRANGE. What a newer version wrote is passed over."""
+    lines = Lines([], {}, [], None)
     last_id = None
     for entry_id, fields in reply:
         last_id = entry_id.decode()
         for field, value in _pairs(fields):
             try:
-                if field == SETTLED and is_whole:
-                    lines.settled.append(_settled.decode(value))
-                    continue
                 if field == SETTLED:
-                    lines.told.update({done.key: done.told for done in _counts.decode(value).done})
+                    lines.settled.append(_settled.decode(value))
                     continue
                 line = _ordered.decode(field)
             except msgspec.DecodeError:

@@ -93,17 +93,6 @@ def test_what_was_said_is_said_once() -> None:
     assert notes.take_settled() == b""
 
 
-def test_the_auditor_reads_the_counts_alone() -> None:
-    """The same line, and to how many each message was said."""
-    notes = Notes(10)
-    for seq, told in ((1, 1), (2, 0), (3, ledger.UNCOUNTED)):
-        notes.done(message(seq), "g1", took_ms=5, read_ms=6, saved_ms=7, published_ms=8, told=told)
-    notes.confirmed(message(1), ("sita",), "g2", 9)
-    found = ledger.read([(b"1-0", {ledger.SETTLED: notes.take_settled()})], is_whole=False)
-    assert found.settled == []
-    assert list(found.told.values()) == [1, 0, -1]
-
-
 def test_lines_of_a_newer_version_are_passed_over() -> None:
     """A reader that does not know them reads the rest."""
     notes = Notes(10)
@@ -111,7 +100,7 @@ def test_lines_of_a_newer_version_are_passed_over() -> None:
     unknown = msgspec.msgpack.encode(["x", 1])
     found = lines({unknown: b"", ledger.SETTLED: b"\xc1", line: b"3"})
     assert [(one.key, one.seq) for one in found.entered] == [(message(1).key, 3)]
-    assert ledger.read([]) == ledger.Lines([], {}, [], {}, None)
+    assert ledger.read([]) == ledger.Lines([], {}, [], None)
 
 
 @given(
