@@ -56,6 +56,9 @@ class RouterFigures(ProcessFigures, frozen=True, kw_only=True, tag="router"):
     parked_frames: int = 0
     store_away: bool = False
     refusals: int = 0
+    # Messages that nobody can account for, and those that are not saved yet.
+    unaccounted: int = 0
+    in_flight: int = 0
 
 
 class PresenceFigures(ProcessFigures, frozen=True, kw_only=True, tag="presence"):

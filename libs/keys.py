@@ -66,6 +66,16 @@ def receipts(partition: int) -> str:
     return f"{_PREFIX}:{{p{partition:02d}}}:receipts"
 
 
+def ledger(partition: int) -> str:
+    """What became of the messages of the last hour and a bit: a line for each that has a place, and one for its way."""
+    return f"{_PREFIX}:{{p{partition:02d}}}:ledger"
+
+
+def audited(partition: int) -> str:
+    """Up to where the ledger was compared with the store and is settled."""
+    return f"{_PREFIX}:{{p{partition:02d}}}:audited"
+
+
 def routers() -> str:
     """Live routers and when each lapses."""
     return f"{_PREFIX}:routers"
@@ -200,6 +210,8 @@ CATALOGUE: Final = (
     Key("talowa:{pNN}:assigned", "hash", "until saved", ("router",), ("router",)),
     Key("talowa:{pNN}:recent:B", "hash", "20 min after the last message of its 10 min", ("router",), ("router",)),
     Key("talowa:{pNN}:receipts", "hash", "until saved", ("router",), ("router",)),
+    Key("talowa:{pNN}:ledger", "stream", "65 min, in LEDGER_MAX_MB", ("router",), ("router",)),
+    Key("talowa:{pNN}:audited", "string", "forever", ("router",), ("router",)),
     Key("talowa:positions", "hash", "forever", ("router",), ("gateway",)),
     Key("talowa:moves", "string", "forever", ("router",), ("router",)),
     Key("talowa:routers", "sorted set", "a member 3 s, renewed twice a second", ("router",), ("router",)),

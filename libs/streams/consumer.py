@@ -15,6 +15,8 @@ from libs.streams.producer import FIELD
 _trim: Final = Script("libs.streams", "trim.lua")
 
 BEGINNING: Final = "0-0"
+# The last number that an entry of one millisecond can have.
+_LAST: Final = (1 << 64) - 1
 
 
 class Entry(NamedTuple):
@@ -116,9 +118,15 @@ def after(entry_id: str) -> str:
     return f"{ms}-{int(number) + 1}"
 
 
+def before(entry_id: str) -> str:
+    """The greatest id smaller than `entry_id`: what comes after it begins there."""
+    ms, number = parts(entry_id)
+    return f"{ms}-{number - 1}" if number else f"{ms - 1}-{_LAST}" if ms else BEGINNING
+
+
 def is_up_to(entry_id: str, last: str) -> bool:
     """Whether `entry_id` is not newer than `last`."""
-    return _parts(entry_id) <= _parts(last)
+    return parts(entry_id) <= parts(last)
 
 
 def _by_tag(positions: Mapping[str, str]) -> dict[str, dict[str, str]]:
@@ -128,7 +136,8 @@ def _by_tag(positions: Mapping[str, str]) -> dict[str, dict[str, str]]:
     return tags
 
 
-def _parts(entry_id: str) -> tuple[int, int]:
+def parts(entry_id: str) -> tuple[int, int]:
+    """An entry id as its entries are sorted."""
     ms, _, number = entry_id.partition("-")
     return int(ms), int(number)
 

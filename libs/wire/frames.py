@@ -179,6 +179,20 @@ class Tally(Struct, array_like=True, tag="tally", frozen=True):
     broadcast_id: str
 
 
+class Trace(Struct, array_like=True, tag="trace", frozen=True):
+    """Where is a message, and how did it get there? Goes to the partition of its conversation."""
+
+    origin: Origin
+    message_id: str
+
+
+class Sums(Struct, array_like=True, tag="sums", frozen=True):
+    """How it stands with all messages in the ledger of the partition it goes to, or those of the last `seconds`."""
+
+    origin: Origin
+    seconds: int = 0
+
+
 class Search(Struct, array_like=True, tag="search", frozen=True):
     """Goes to the user's partition."""
 
@@ -252,6 +266,8 @@ Inbound = (
     | Revoke
     | SealedFrame
     | Canary
+    | Trace
+    | Sums
 )
 
 

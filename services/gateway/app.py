@@ -19,7 +19,7 @@ from libs.operators import Operators
 from libs.streams.producer import Producer
 from libs.telemetry import health, logs
 from libs.wheel import Wheel
-from services.gateway import addresses, broadcasts, downlink, http, minutes, neighbours, relay
+from services.gateway import addresses, broadcasts, downlink, http, ledger, minutes, neighbours, relay
 from services.gateway.alarms import Alarms
 from services.gateway.auth import Authenticator
 from services.gateway.canaries import Canaries
@@ -86,6 +86,7 @@ async def main(stop: asyncio.Event) -> None:
             partitions=s.partitions,
             overload_lag_s=s.overload_lag_s,
             overload_entries=s.overload_entries,
+            metrics=metrics,
             envelopes=envelopes,
         )
         wheel, acks, fence = Wheel(), Acks(), Fence()
@@ -272,6 +273,15 @@ async def main(stop: asyncio.Event) -> None:
 
             elsewhere.serve(internal, server.engine.handle_relayed)
             broadcasts.add_routes(internal, operators, questions, uplink, answer_timeout_s=s.answer_timeout_s)
+
+            ledger.add_routes(
+                internal,
+                operators,
+                questions,
+                uplink,
+                partitions=s.partitions,
+                answer_timeout_s=s.answer_timeout_s,
+            )
 
             own_figures = OwnFigures(gateway, server, sessions, drain, metrics, errors, lambda: relay_address)
             reporter = Reporter(commands, gateway, own_figures)

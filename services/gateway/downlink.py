@@ -134,6 +134,7 @@ class DownlinkReader:
             if self._fence.passes(section):
                 for frame in section.frames:
                     self._take(frame)
+                    self._counts[type(frame)].inc()
             else:
                 self._metrics.fenced.inc()
 
@@ -165,7 +166,6 @@ class DownlinkReader:
                 self._door.sign_out(frame)
             case CanaryReply():
                 self._heard(frame)
-        self._counts[type(frame)].inc()
 
     def _emit(self, frame: Emit) -> None:
         sessions = [

@@ -28,15 +28,34 @@ class GatewayMetrics:
             "Acknowledgements dropped: the uplink was full, or they were too many. What they confirmed stays due.",
             registry=registry,
         )
+        self.published_frames = Counter(
+            "talowa_gateway_published_frames_total",
+            "Frames taken for the routers, by kind; sealed ones by what is in them.",
+            ["kind"],
+            registry=registry,
+        )
         self.uplink_frames = Gauge(
             "talowa_gateway_uplink_frames", "Frames that wait for the broker.", registry=registry
         )
         self.downlink_frames = Counter(
-            "talowa_gateway_downlink_frames_total", "Frames from routers.", ["kind"], registry=registry
+            "talowa_gateway_downlink_frames_total",
+            "Frames from routers and presence, as they stand on the streams.",
+            ["kind"],
+            registry=registry,
         )
         self.messages_sent = Counter(
             "talowa_gateway_messages_sent_total",
             "Messages handed to sockets, live or due; one for each socket.",
+            registry=registry,
+        )
+        self.messages_acknowledged = Counter(
+            "talowa_gateway_messages_acknowledged_total",
+            "Messages that sockets acknowledged; one for each socket.",
+            registry=registry,
+        )
+        self.confirmed = Counter(
+            "talowa_gateway_confirmed_total",
+            "Messages x users in the confirmations that were taken for the routers.",
             registry=registry,
         )
         self.downlink_s = Histogram(

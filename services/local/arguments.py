@@ -100,6 +100,16 @@ examples:
   talowa broadcast --district d1 --priority critical "Flood" "Go to higher ground."
   talowa broadcast --tally 5d41402abc4b2a76b9719d911017c592
 """
+_ABOUT_TRACE: Final = """\
+Where the message of this id (`messageId` in what clients are answered) is, how it got there, and who has it. Of the
+last hour with times, as long as the ledger goes back (LEDGER_S); of older ones what the record has.
+
+example:
+  talowa trace 3f1c6f1ed002ab5595859014ebf0951522d9
+"""
+_ABOUT_LEDGER: Final = """\
+How it stands with all messages of the last hour. Exits with 1 if one is not accounted for.
+"""
 _ABOUT_OPERATORS: Final = """\
 Prints the token that opens the operators' routes on the internal ports.
 
@@ -145,6 +155,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     revoke.add_argument("user", metavar="USER", type=_id, help="the user's id")
     broadcast = _add(commands, "broadcast", "warn everyone in villages, mandals, districts or states", _ABOUT_BROADCAST)
     _add_broadcast(broadcast)
+    trace = _add(commands, "trace", "where one message is, and how it got there", _ABOUT_TRACE)
+    trace.add_argument("message", metavar="MESSAGE", help="its id")
+    _add(commands, "ledger", "how it stands with all messages of the last hour", _ABOUT_LEDGER)
     _add(commands, "admin-token", "print the operators' token", _ABOUT_OPERATORS)
     given = parser.parse_args(arguments)
     if given.command is None:

@@ -125,9 +125,11 @@ class Announcer:
         changes = [change for announced in said.values() for change in announced.changes]
         if not changes:
             return
-        for result in await self._broker.batch(_entries(changes)):
+        results = await self._broker.batch(_entries(changes))
+        for result in results:
             if isinstance(result, Exception):
                 raise result
+        self._metrics.published_frames.inc(sum(result is not None for result in results))
         await self._broker.scripts(
             [
                 settle(keys.pending(shard), ((change.user_id, change.at_ms) for change, _ in announced.changes))

@@ -17,12 +17,14 @@ from libs.telemetry import health, logs
 from services.router import routing
 from services.router.anonymity import Anonymity
 from services.router.aside import Aside
+from services.router.audit import Audit
 from services.router.broadcasts import Broadcasts
 from services.router.conversations import Conversations
 from services.router.deafness import Watch
 from services.router.delivery import Delivery
 from services.router.due import DuePages
 from services.router.figures import OwnFigures
+from services.router.ledger import Notes
 from services.router.metrics import RouterMetrics
 from services.router.moves import Moves
 from services.router.people import People
@@ -34,6 +36,7 @@ from services.router.settings import RouterSettings
 from services.router.sqlite import open_store
 from services.router.store import Store, StoreAway
 from services.router.tallies import Tallies
+from services.router.traces import Traces
 from services.router.typing_notices import TypingNotices
 from services.router.worker import BLOCK_MS, Worker
 
@@ -78,12 +81,25 @@ async def main(stop: asyncio.Event) -> None:
         aside = Aside(requests, commands, metrics, seal)
         directory = Directory(commands)
         rates = Rates(Limiter(commands, s.cluster_secret.encode()), per_minute(s))
+        audit = Audit(
+            store,
+            commands,
+            metrics,
+            lambda: worker.partitions,
+            lambda: delivery.is_store_away,
+            window_s=s.ledger_s,
+            max_mb=s.ledger_max_mb,
+            partitions=s.partitions,
+            settle_s=s.ledger_settle_s,
+            share=s.ledger_share,
+        )
+        traces = Traces(store, conversations, commands, audit, metrics)
         delivery = Delivery(
             store,
             people,
             directory,
             commands,
-            Sayings(conversations, requests, aside, metrics, partitions=s.partitions),
+            Sayings(conversations, requests, aside, metrics, partitions=s.partitions, traces=traces),
             metrics,
             rates,
             anonymity,
@@ -92,6 +108,10 @@ async def main(stop: asyncio.Event) -> None:
         tallies = Tallies(store, commands, metrics)
         broadcasts = Broadcasts(store, directory, commands, tallies, rates, metrics)
         metrics.parked.set_function(lambda: delivery.parked + broadcasts.parked)
+        metrics.unaccounted.set_function(lambda: audit.unaccounted)
+        metrics.abandoned.set_function(lambda: audit.abandoned)
+        metrics.in_flight.set_function(lambda: audit.in_flight)
+        metrics.audit_behind_s.set_function(lambda: audit.behind_s)
         metrics.store_away.set_function(lambda: delivery.is_store_away or broadcasts.is_store_away)
         worker = Worker(
             commands,
@@ -107,6 +127,7 @@ async def main(stop: asyncio.Event) -> None:
             parked_frames_max=s.parked_frames_max,
             receipt_gather_s=s.receipt_gather_s,
             envelopes=envelopes,
+            notes=lambda: Notes(s.counted_members_max) if s.ledger_s else None,
         )
         moves = Moves(store, directory, commands, metrics, lambda: worker.alarm_partition)
         retention = Retention(
@@ -122,7 +143,7 @@ async def main(stop: asyncio.Event) -> None:
         ):
             lifecycle.settle_memory()
             log.info("started", internal_port=port, partitions=s.partitions, store=s.store)
-            running = (worker, aside, tallies, moves, retention, reporter, watch)
+            running = (worker, aside, tallies, traces, audit, moves, retention, reporter, watch)
             working = [tasks.create_task(work.run()) for work in running]
             await stop.wait()
             log.info("draining")

@@ -1,9 +1,11 @@
 """A batch on its way through a router: the frames of several partitions, and what was decided about them."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
+from libs.clock import now_ms
 from libs.wire.codes import Refusal
 from libs.wire.frames import Canary, Inbound, Send
+from services.router.ledger import UNCOUNTED
 from services.router.partition import Partition
 from services.router.store import Message
 
@@ -11,7 +13,19 @@ from services.router.store import Message
 class Verdict:
     """What became of one `Send`: `message` if it has a place, else `refusal`."""
 
-    __slots__ = ("forwarded", "is_new", "is_queued", "is_recent", "key", "message", "refusal", "send", "was_placed")
+    __slots__ = (
+        "forwarded",
+        "is_new",
+        "is_queued",
+        "is_recent",
+        "key",
+        "members",
+        "message",
+        "refusal",
+        "send",
+        "told",
+        "was_placed",
+    )
 
     def __init__(self, send: Send, key: str | None) -> None:
         self.send = send
@@ -27,6 +41,9 @@ class Verdict:
         self.forwarded: Send | None = None
         # It had its place before this batch: its sender may have heard of it, or not.
         self.was_placed = False
+        # The members of its group when it was given its place, and to how many users it was said then.
+        self.members: Collection[str] | None = None
+        self.told = UNCOUNTED
 
     @property
     def may_be_new(self) -> bool:
@@ -37,7 +54,17 @@ class Verdict:
 class Work:
     """The frames of one partition in a batch, and what was decided about them."""
 
-    __slots__ = ("frames", "is_replay", "last_id", "partition", "refusals", "verdicts")
+    __slots__ = (
+        "frames",
+        "is_replay",
+        "last_id",
+        "partition",
+        "published_ms",
+        "read_ms",
+        "refusals",
+        "saved_ms",
+        "verdicts",
+    )
 
     def __init__(
         self, partition: Partition, frames: Sequence[Inbound], last_id: str, *, is_replay: bool = False
@@ -49,6 +76,9 @@ class Work:
         self.verdicts: list[Verdict] = []
         # Broadcasts that are refused, by id.
         self.refusals: dict[str, Refusal] = {}
+        # When it was at its stations; 0 before.
+        self.read_ms = now_ms()
+        self.saved_ms = self.published_ms = 0
 
     @property
     def new_messages(self) -> list[Message]:

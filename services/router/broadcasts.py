@@ -168,9 +168,11 @@ class Broadcasts:
                 case Tally():
                     sayings += self._tallies.ask(work.partition, frame)
         tokens = {work.partition.number: work.partition.token}
-        commands = outbound.commands(routing.plan(sayings, {}, tokens))
-        commands += outbound.commands(routing.plan(heard, {}, tokens), stream=keys.alarms)
-        outbound.check(await self._broker.batch(commands), self._metrics)
+        said, canaries = routing.plan(sayings, {}, tokens), routing.plan(heard, {}, tokens)
+        commands = outbound.commands(said) + outbound.commands(canaries, stream=keys.alarms)
+        replies = await self._broker.batch(commands)
+        outbound.check(replies[: len(said)], self._metrics, said)
+        outbound.check(replies[len(said) :], self._metrics, canaries)
 
     async def _answer_one(self, number: int, asked: Asked, standing: frozenset[str] | None) -> Saying:
         status = "queued" if standing is None else "sent"

@@ -14,11 +14,13 @@ stream, and its `sent` follows when the store has it.
 import asyncio
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Final
 
 import structlog
 
 from libs.broker import Broker
+from libs.clock import now_ms
 from libs.directory import Directory
 from libs.identity import Envelopes
 from libs.wire import names
@@ -217,7 +219,7 @@ class Delivery:
         replies = await self._broker.scripts(
             [
                 work.partition.order(
-                    [Candidate(key, v.send.draft.conversation_id, may=v.refusal is None) for v, key in verdicts],
+                    [self._candidate(work.partition, verdict, key) for verdict, key in verdicts],
                     is_store_away=is_store_away,
                 )
                 for work, verdicts in asking
@@ -232,6 +234,25 @@ class Delivery:
                 if self._anonymity is not None and verdict.send.draft.is_anonymous:
                     message = self._anonymity.hide(message)
                 self._place(work.partition, verdict, state, message)
+
+    def _candidate(self, partition: Partition, verdict: Verdict, key: str) -> Candidate:
+        conversation_id, may, line = verdict.send.draft.conversation_id, verdict.refusal is None, b""
+        if may and partition.notes is not None:
+            verdict.members = self._members(conversation_id)
+            is_anonymous = verdict.send.draft.is_anonymous
+            line = partition.notes.placed(key, conversation_id, verdict.members, is_anonymous=is_anonymous)
+        return Candidate(key, conversation_id, may=may, line=line)
+
+    def _members(self, conversation_id: str) -> Collection[str] | None:
+        """The members of a group, as they are at hand; None in a direct conversation."""
+        group_id = names.group_of(conversation_id)
+        if group_id is None:
+            return None
+        with suppress(StoreAway):
+            group = self._people.group(group_id)
+            if group is not None:
+                return group.members
+        return ()
 
     def _place(self, partition: Partition, verdict: Verdict, state: bytes, message: Message) -> None:
         match state:
@@ -267,7 +288,9 @@ class Delivery:
         await self._sayings.prepare(works)
         sayings = await self._sayings.of_batches(works, forwarded, is_saved=is_saved)
         await self._publish(works, sayings, forwarded)
+        self._count_told(works, sayings)
         if is_saved:
+            self._note(works)
             self._owed.add(works)
             if not is_more or self._owed.is_due:
                 await self.settle()
@@ -289,10 +312,43 @@ class Delivery:
         for work in works:
             sayings += await self._sayings.of_unparked(work)
         await self._publish(works, sayings, [])
+        self._note(works)
         self._owed.add(works)
         self._park([])
         await self.settle()
         log.info("store is back", saved=sum(len(work.new_messages) for work in works))
+
+    def _count_told(self, works: Sequence[Work], sayings: Sequence[Saying]) -> None:
+        """For the ledger: to how many users each message was said, and when."""
+        works = [work for work in works if work.partition.notes is not None]
+        if not works:
+            return
+        told, at_ms = routing.told(sayings), now_ms()
+        for work in works:
+            work.published_ms = at_ms
+            for verdict in work.verdicts:
+                if verdict.is_new and not work.is_replay and verdict.message is not None:
+                    place = verdict.message.conversation_id, verdict.message.seq
+                    # Of a group that changed in between, nobody can say how many it should have been.
+                    if self._members(place[0]) is verdict.members:
+                        verdict.told = told.get(place, 0)
+
+    @staticmethod
+    def _note(works: Sequence[Work]) -> None:
+        """For the ledger: what went all the way."""
+        for work, notes in ((work, work.partition.notes) for work in works):
+            for verdict in work.verdicts if notes is not None else ():
+                message, send = verdict.message, verdict.send
+                if notes is not None and message is not None and (verdict.is_new or _is_replayed(work, verdict)):
+                    notes.done(
+                        message,
+                        send.origin.gateway,
+                        took_ms=send.received_at_ms,
+                        read_ms=work.read_ms,
+                        saved_ms=work.saved_ms if verdict.is_new else None,
+                        published_ms=work.published_ms,
+                        told=verdict.told,
+                    )
 
     def _park(self, works: list[Work]) -> None:
         self._parked = works
@@ -308,6 +364,9 @@ class Delivery:
             for (work, verdict), outcome in zip(verdicts, outcomes, strict=True):
                 await self._settle(work, verdict, outcome)
             self._save_s.observe(time.monotonic() - began)
+            saved_ms = now_ms()
+            for work in works:
+                work.saved_ms = saved_ms
         except StoreAway as error:
             if not self._parked:
                 log.warning("store is away: messages are queued", error=str(error))
@@ -357,7 +416,7 @@ class Delivery:
             replies = await self._owed.settle(self._broker, commands)
         else:
             replies = await self._broker.batch(commands)
-        outbound.check(replies, self._metrics)
+        outbound.check(replies, self._metrics, planned, forwarded)
         self._publish_s.observe(time.monotonic() - began)
 
     def _closed(self, frame: Inbound) -> Inbound:
@@ -369,6 +428,10 @@ class Delivery:
             began = time.monotonic()
             await self._owed.settle(self._broker)
             self._acknowledge_s.observe(time.monotonic() - began)
+
+
+def _is_replayed(work: Work, verdict: Verdict) -> bool:
+    return work.is_replay and verdict.was_placed
 
 
 def _counted(send: Send, key: str) -> Counted:

@@ -82,4 +82,5 @@ class Owed:
 
 
 def _call(partition: Partition, due: _Due) -> Call:
-    return partition.acknowledge(due.up_to, due.placed, list(due.receipts.values()))
+    line = partition.notes.take_settled() if partition.notes is not None else b""
+    return partition.acknowledge(due.up_to, due.placed, list(due.receipts.values()), line=line)

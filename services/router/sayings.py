@@ -24,6 +24,8 @@ from libs.wire.frames import (
     Search,
     Send,
     SignIn,
+    Sums,
+    Trace,
     Typing,
 )
 from services.router import answers, bodies
@@ -36,6 +38,7 @@ from services.router.partition import Partition
 from services.router.requests import AboutConversation, Request, Requests
 from services.router.routing import Saying, ToUsers
 from services.router.store import Message, StoreAway
+from services.router.traces import Traces
 
 
 class Sayings:
@@ -49,6 +52,7 @@ class Sayings:
         metrics: RouterMetrics,
         *,
         partitions: int,
+        traces: Traces | None = None,
     ) -> None:
         self._conversations = conversations
         self._requests = requests
@@ -58,6 +62,7 @@ class Sayings:
             outcome: metrics.messages.labels(outcome) for outcome in ("sent", "queued", "repeat", "refused")
         }
         self._partitions = partitions
+        self._traces = traces
 
     async def prepare(self, works: Sequence[Work]) -> None:
         """Have at hand what the confirmations of a batch will ask for."""
@@ -208,12 +213,8 @@ class Sayings:
             if isinstance(frame, Confirm | Confirms):
                 said = self._requests.confirmations.answer_nowait(work.partition, frame)
                 results.append(said if said is not None else await self._requests.answer(work.partition, frame))
-            elif isinstance(frame, Search):
-                results.append(self._aside.ask_nowait(work.partition, frame))
-            elif isinstance(frame, Canary):
-                work.partition.heard_at = time.monotonic()
-                # One that is read again was of interest once.
-                results.append(() if work.is_replay else (answers.heard(work.partition.number, frame),))
+            elif isinstance(frame, Canary | Search | Trace | Sums):
+                results.append(self._aside_of(work, frame))
             elif not isinstance(frame, Send):
                 waiting.append((len(results), frame))
                 results.append(())
@@ -229,6 +230,18 @@ class Sayings:
                 case _:
                     sayings += result
         return sayings
+
+    def _aside_of(self, work: Work, frame: Canary | Search | Trace | Sums) -> Sequence[Saying]:
+        """What is said at once to frames that take no part in the batch: most are answered beside it."""
+        match frame:
+            case Canary():
+                work.partition.heard_at = time.monotonic()
+                # One that is read again was of interest once.
+                return () if work.is_replay else (answers.heard(work.partition.number, frame),)
+            case Search():
+                return self._aside.ask_nowait(work.partition, frame)
+            case Trace() | Sums():
+                return self._traces.ask(work.partition, frame) if self._traces is not None else ()
 
 
 def _new(number: int, origin: Origin, message: Message, author: Author, status: str, *, to_all: bool) -> list[Saying]:

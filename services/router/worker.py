@@ -8,7 +8,7 @@ token, and the stream from its beginning. What was done before is found done.
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -21,8 +21,9 @@ from libs.identity import Envelopes, Unopenable
 from libs.streams import consumer
 from libs.streams.leases import Leases
 from libs.wire import codec, names
-from libs.wire.frames import Inbound, SealedFrame
+from libs.wire.frames import Confirm, Confirms, Inbound, SealedFrame
 from services.router.batch import Work
+from services.router.ledger import Notes
 from services.router.line import Line, Stages, frames
 from services.router.metrics import RouterMetrics
 from services.router.owed import SETTLE_S
@@ -63,6 +64,7 @@ class Worker:
         parked_frames_max: int,
         receipt_gather_s: float,
         envelopes: Envelopes | None = None,
+        notes: Callable[[], Notes | None] = lambda: None,
     ) -> None:
         self._broker = broker
         self._reader = reader
@@ -74,6 +76,7 @@ class Worker:
         self._parked_frames_max = parked_frames_max
         self._receipt_gather_s = receipt_gather_s
         self._envelopes = envelopes
+        self._notes = notes
         self._alarm_partition = names.alarm_partition(partitions)
         self._lines = (
             Line("messages", delivery, range(partitions), linger_s),
@@ -106,6 +109,11 @@ class Worker:
             found |= line.sights
         return found
 
+    @property
+    def partitions(self) -> list[Partition]:
+        """Those of conversations that are ours."""
+        return [partition for number, partition in self._partitions.items() if number != self._alarm_partition]
+
     def owns(self, partition: int) -> bool:
         """Whether a partition is ours, as far as we know."""
         return partition in self._leases.owned and self._leases.is_current
@@ -114,7 +122,7 @@ class Worker:
 
     def gain(self, partition: int, token: int) -> None:
         """Start on a partition."""
-        self._arriving[partition] = Partition(partition, token, self._router)
+        self._arriving[partition] = Partition(partition, token, self._router, self._notes())
         self._count_owned()
 
     def lose(self, partition: int) -> None:
@@ -238,9 +246,16 @@ class Worker:
 
     def _count(self, works: Sequence[Work]) -> None:
         kinds: dict[type[Inbound], int] = {}
+        confirmed = 0
         for work in works:
             for frame in work.frames:
                 kinds[type(frame)] = kinds.get(type(frame), 0) + 1
+                match frame:
+                    case Confirms(user_ids=user_ids):
+                        confirmed += len(user_ids)
+                    case Confirm(event=None, seqs=seqs):
+                        confirmed += len(seqs)
+        self._metrics.confirmed.inc(confirmed)
         for kind, count in kinds.items():
             self._metrics.frames.labels(kind.__name__.lower()).inc(count)
 

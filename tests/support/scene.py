@@ -2,15 +2,19 @@
 
 import sqlite3
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
+
+import aiohttp
 
 from tests.support.clients import Client, JsClients, PythonClient
 from tests.support.cluster import LiveCluster, live_cluster
 from tests.support.history import History
 from tests.support.load import Lane, arrived
+from tests.support.waiting import until
 
+_REST_S: Final = 30.0
 PEOPLE: Final = ("asha", "bala", "chitra", "devi")
 EXPECTED: Final = {
     "direct:asha:bala": ("asha1", "bala1"),
@@ -36,11 +40,21 @@ class Scene(NamedTuple):
         return {(conversation_id, seq): message_id for conversation_id, seq, message_id in rows}
 
     async def judge(self) -> None:
-        """Everything arrived, once, in order, without a gap. Raises AssertionError."""
+        """Everything arrived, once, in order, without a gap, and is accounted for. Raises AssertionError."""
         report = await arrived(self.history, EXPECTED)
         assert report.ok, report
         assert not report.refused
         assert not report.unanswered
+
+        async def at_rest() -> Any:
+            for gateway in ("g1", "g2"):
+                with suppress(aiohttp.ClientError):  # it may be dead
+                    sums = await self.cluster.get(gateway, "/ledger")
+                    return sums if sums.get("inFlight") == 0 else None
+            return None
+
+        sums = await until(at_rest, _REST_S, "nothing to be in flight")
+        assert sums["unaccounted"] == 0, sums
 
 
 @asynccontextmanager

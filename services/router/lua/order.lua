@@ -1,9 +1,11 @@
 -- Give messages their place in their conversations: the checked step that a save takes its seq from.
 -- KEYS 1 lease   2 seqs: conversation → last seq given, until saved   3 assigned: message key → "seq ms", until saved
 --      4 recent, this window: message key → "seq conversation"        5 recent, the window before
+--      6 ledger
 -- ARGV 1 the lease as we hold it   2 '1' to look among the recent (the store is away and cannot be asked)
+--      3 n, then n lines that go into the ledger before those of messages
 --      then for each message: key, conversation, last seq in the store (-1: not known),
---      '1' if it may be given a place or '0' to be told only of the one it has
+--      '1' if it may be given a place or '0' to be told only of the one it has, its line in the ledger ('': none)
 -- Gives nil if the lease is not ours, else for each message {state, seq, conversation, server time in ms}:
 --   'given' it has a place and is not saved yet   'kept' it had that place before
 --   'recent' it was saved not long ago (no time is known)
@@ -15,7 +17,23 @@ end
 local time = redis.call('TIME')
 local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
 local out = {}
-for i = 3, #ARGV, 4 do
+-- Lines are fields of entries, a message's with its seq as value; so many pairs are well within Lua's stack.
+local lines = {}
+local function enter(line, value, bound)
+  if line ~= '' then
+    lines[#lines + 1] = line
+    lines[#lines + 1] = value
+  end
+  if #lines > bound then
+    redis.call('XADD', KEYS[6], '*', unpack(lines))
+    lines = {}
+  end
+end
+local first = 4 + tonumber(ARGV[3])
+for i = 4, first - 1 do
+  enter(ARGV[i], '', 2000)
+end
+for i = first, #ARGV, 5 do
   local key, conversation, saved, may = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), ARGV[i + 3]
   local given, at = string.match(redis.call('HGET', KEYS[3], key) or '0 0', '^(%d+) (%d+)$')
   given = tonumber(given)
@@ -41,7 +59,9 @@ for i = 3, #ARGV, 4 do
       redis.call('HSET', KEYS[2], conversation, seq)
       redis.call('HSET', KEYS[3], key, seq .. ' ' .. now)
       out[#out + 1] = {'given', seq, conversation, now}
+      enter(ARGV[i + 4], seq, 2000)
     end
   end
 end
+enter('', '', 0)
 return out

@@ -11,6 +11,7 @@ from pathlib import Path
 from libs.storage.sqlite import Lane, open_lane
 from services.router.sqlite.broadcasts import Broadcasts
 from services.router.sqlite.keys import Keys
+from services.router.sqlite.ledger import Ledger
 from services.router.sqlite.messages import Messages
 from services.router.sqlite.people import GroupRow, People, UserRow
 from services.router.sqlite.retention import Retention
@@ -21,7 +22,7 @@ from services.router.sqlite.words import check
 __all__ = ["GroupRow", "SqliteStore", "UserRow", "open_store"]
 
 
-class SqliteStore(Messages, Broadcasts, People, Keys, Search, Retention):
+class SqliteStore(Messages, Broadcasts, People, Keys, Search, Retention, Ledger):
     """`store.Store` on one SQLite file, and the writes of operators. `patient` is for what takes its time."""
 
     def __init__(self, writer: Lane, reader: Lane, patient: Lane) -> None:

@@ -30,10 +30,12 @@ from services.presence.announcer import Announcer
 from services.presence.cold import Cold
 from services.presence.metrics import PresenceMetrics
 from services.router.aside import Aside
+from services.router.audit import Audit
 from services.router.broadcasts import Broadcasts
 from services.router.conversations import Conversations
 from services.router.delivery import Delivery
 from services.router.due import DuePages
+from services.router.ledger import Notes
 from services.router.metrics import RouterMetrics
 from services.router.moves import Moves
 from services.router.partition import Partition
@@ -191,6 +193,7 @@ def _worker(broker: Broker, reader: Broker, store: FakeStore) -> Worker:
     delivery = Delivery(store, people, directory, broker, sayings, metrics, rates)
     broadcasts = Broadcasts(store, directory, broker, Tallies(store, broker, metrics), rates, metrics)
     given: dict[str, Any] = {"read_entries": 100, "linger_s": 0.0, "receipt_gather_s": 0.1, "parked_frames_max": 100}
+    given["notes"] = lambda: Notes(100)
     return Worker(broker, reader, delivery, broadcasts, store, metrics, router="r1", partitions=PARTITIONS, **given)
 
 
@@ -219,7 +222,8 @@ async def test_the_services_write_what_is_catalogued_and_nothing_else(tmp_path: 
         assert await cluster.may_give_up(broker, "router", "r2")
         directory = Directory(broker)
         producer = Producer(broker, limit=100, linger_s=0)
-        uplink = Uplink(producer, partitions=PARTITIONS, overload_lag_s=10, overload_entries=1000)
+        counts = GatewayMetrics(CollectorRegistry())
+        uplink = Uplink(producer, partitions=PARTITIONS, overload_lag_s=10, overload_entries=1000, metrics=counts)
         heartbeat = Heartbeat(
             broker,
             directory,
@@ -237,10 +241,15 @@ async def test_the_services_write_what_is_catalogued_and_nothing_else(tmp_path: 
         await heartbeat.beat()
         await directory.touch("g1", ["sita"])
         await directory.settle({"sita": Places(village="v1")})
+        worker = _worker(broker, reader, store)
+        bounds: dict[str, Any] = {"window_s": 60, "max_mb": 16, "partitions": PARTITIONS, "settle_s": 0, "share": 1}
+        silent = RouterMetrics(CollectorRegistry())
+        audit = Audit(store, broker, silent, lambda: worker.partitions, lambda: False, **bounds)
         running = [
             tasks.create_task(work)
             for work in (
-                _worker(broker, reader, store).run(),
+                worker.run(),
+                audit.run(),
                 uplink.run(),
                 heartbeat.run(),
                 Reporter(broker, "presence-1", lambda: PresenceFigures(id="presence-1")).run(),

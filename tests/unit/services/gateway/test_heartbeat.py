@@ -134,7 +134,7 @@ async def test_who_was_told_to_come_back_is_missed_later_than_who_left() -> None
             graces.update({user: grace_ms for user, seat in seats.items() if seat is Seat.DROPPED})
 
     directory = Watchful()
-    given: dict[str, Any] = {"partitions": 1, "linger_s": 0, "presence_grace_s": 0.6}
+    given: dict[str, Any] = {"partitions": 1, "linger_s": 0, "presence_grace_s": 0.6, "fence": Fence()}
     given |= dict.fromkeys(("read_up_to", "reviving", "revived"))
     heartbeat = Heartbeat(None, directory, "g1", Sessions(), None, **given)  # type: ignore[arg-type]
     async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:

@@ -2,15 +2,19 @@
 
 import asyncio
 
+import msgspec
 import pytest
+from prometheus_client import CollectorRegistry
 
 from libs import keys
 from libs.identity import Envelopes
+from libs.streams.producer import Producer
 from libs.wire import names
 from libs.wire.codes import Code, Refusal
 from libs.wire.events import Draft
 from libs.wire.frames import Canary, Join, Origin, SealedFrame, Send, Sender, Tally
-from services.gateway.uplink import Lag
+from services.gateway.metrics import GatewayMetrics
+from services.gateway.uplink import Lag, Uplink
 from tests.unit.services.gateway.fakes import FakeBroker, uplink
 
 _FRAME = Join(Origin("g1", "socket"), "asha", "group:g", "join_group")
@@ -37,6 +41,25 @@ async def test_a_frame_goes_where_its_conversation_its_user_or_its_message_is_ke
             names.partition_of("direct:asha:bala", 16),
         )
     )
+
+
+def test_frames_are_counted_by_what_is_in_them_once_they_are_taken() -> None:
+    """A sealed one as what it is, as the router counts it; one that is refused not at all."""
+    metrics = GatewayMetrics(CollectorRegistry())
+    envelopes = Envelopes(["a-secret-of-the-cluster-thirty-two"])
+    producer = Producer(FakeBroker(), limit=2, linger_s=0)
+    up = Uplink(producer, partitions=16, overload_lag_s=10, overload_entries=1000, metrics=metrics, envelopes=envelopes)
+    hidden = msgspec.structs.replace(_FRAME, conversation_id="direct:anon-0123456789abcdef0123:ravi")
+    for frame in (_FRAME, hidden):
+        up.publish_for_user("asha", frame)
+    with pytest.raises(Refusal):
+        up.publish_for_user("asha", _FRAME)
+    up.publish_alarm(Tally(Origin("g1", "?1"), "b1"))
+    assert [metrics.published_frames.labels(kind)._value.get() for kind in ("join", "tally", "sealedframe")] == [
+        2,
+        1,
+        0,
+    ]
 
 
 def test_a_message_id_that_is_not_ours_is_refused() -> None:

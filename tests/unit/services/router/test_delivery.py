@@ -4,6 +4,7 @@ The scripts run on a real broker; the store is in memory, and away when a test s
 """
 
 import json
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -70,7 +71,7 @@ class Desk:
         self.store = store
         self.broker = broker
         self.router = router
-        metrics = RouterMetrics(CollectorRegistry())
+        self.metrics = metrics = RouterMetrics(CollectorRegistry())
         people = People(store, 0.0)
         conversations = Conversations(store, people, 100)
         pages = DuePages(store, broker, partitions=PARTITIONS, messages=50, bytes_=32_768)
@@ -216,6 +217,19 @@ async def test_a_message_is_saved_answered_delivered_and_acknowledged(desk: Desk
         (other_device,) = emits(at_sender, event)
         assert (other_device.users, other_device.skip_session) == (("rama",), "rama-socket")
     assert await desk.waiting() == 0
+
+
+async def test_frames_to_gateways_are_counted_as_the_gateways_count_them(desk: Desk) -> None:
+    """Each once a gateway; none for a gateway that is gone, which is counted instead."""
+    partition = await desk.open()
+    await desk.deliver(partition, send("a"))
+    heard = [*await desk.heard("g1"), *await desk.heard("g2")]
+    await desk.broker.command("DEL", keys.downlink("g2"))
+    await desk.deliver(partition, send("b"))
+    heard += await desk.heard("g1")
+    series = {kind: desk.metrics.downlink_frames.labels(kind)._value.get() for kind in ("answer", "emit")}
+    assert series == Counter(type(frame).__name__.lower() for frame in heard)
+    assert desk.metrics.gateways_gone._value.get() == 1
 
 
 async def test_messages_of_a_conversation_stand_in_the_order_they_came(desk: Desk) -> None:
