@@ -21,12 +21,21 @@ class Verdict(NamedTuple):
         seen = f"{self.states:,} states, {self.depth} steps deep" + ("" if self.is_whole else ", not all of them")
         if not self.broken:
             return f"{seen}: every promise is kept"
-        return "\n".join((f"{seen}: BROKEN: {self.broken}", *(f"  {n}. {what}" for n, what in enumerate(self.trace, 1))))
+        return "\n".join(
+            (f"{seen}: BROKEN: {self.broken}", *(f"  {n}. {what}" for n, what in enumerate(self.trace, 1)))
+        )
 
 
-def check(bounds: Bounds, without: Without = Without.NOTHING, *, states_max: int = 10_000_000, traps: bool = True) -> Verdict:
+def check(
+    bounds: Bounds,
+    without: Without = Without.NOTHING,
+    *,
+    states_max: int = 10_000_000,
+    traps: bool = True,
+    start: State | None = None,
+) -> Verdict:
     """Every state that can be reached within `bounds`; breadth first, so what is broken is shown by a shortest way."""
-    start = beginning(bounds)
+    start = start or beginning(bounds)
     number = {start: 0}
     came_from: list[tuple[int, str]] = [(-1, "")]
     depths = [0]
@@ -58,6 +67,13 @@ def check(bounds: Bounds, without: Without = Without.NOTHING, *, states_max: int
         why = f"{promises.TRAP}: from here on, it cannot, even if nothing else goes wrong"
         return Verdict(len(number), max(depths), why, _trace(came_from, trapped))
     return Verdict(len(number), max(depths))
+
+
+def follow(state: State, *way: str, without: Without = Without.NOTHING) -> State:
+    """Where a way leads, told as a trace tells it."""
+    for name in way:
+        state = next(following for what, following in steps(state, without) if what == name)
+    return state
 
 
 def _trapped(before: list[list[int]], good: list[int]) -> int | None:

@@ -1,5 +1,5 @@
-"""What may happen next. A step is what one script, one commit or one pipeline does at once; between any two steps anything
-else may happen. Pure.
+"""What may happen next. A step is what one script, one commit or one pipeline does at once; between any two steps
+anything else may happen. Pure. One long file, as it is read beside the code that it is of.
 
 `steps` gives every step of a state with what it is called; a name with a `!` is a fault, or a person's impatience.
 """
@@ -11,6 +11,7 @@ from tests.model.world import (
     DELIVERED,
     NOBODY,
     QUEUED,
+    REFUSED,
     SENT,
     STATUSES,
     UNKNOWN,
@@ -36,7 +37,10 @@ Step = tuple[str, State]
 # One decided and waiting, one decided and not yet put, beside the one that is completed.
 _DECIDED_MAX: Final = 2
 # A person who gets no answer tries again; more often than this tells nothing new.
-_ATTEMPTS_MAX: Final = 5
+_ATTEMPTS_MAX: Final = 4
+# So often a partition changes hands, and so much is written, only where something goes round in a circle.
+_TOKENS_MAX: Final = 8
+_ENTRIES_MAX: Final = 12
 
 T = TypeVar("T")
 
@@ -66,14 +70,14 @@ def _people(state: State) -> Iterator[Step]:
             elif state.left.resends:
                 left = state.left._replace(resends=state.left.resends - 1)
                 yield f"asha sends {_name(message)} again at once!", _send(state, message)._replace(left=left)
-    if not state.left.has_reader:
+    if not (state.left.has_reader and state.left.confirms):
         return
     for emit in people.shown:
-        if not people.confirmed >> emit.seq & 1:
+        if not people.confirmed >> emit.seq & 1 and state.next_entry <= _ENTRIES_MAX:
             confirmed = people._replace(confirmed=people.confirmed | 1 << emit.seq)
             entry = Entry(state.next_entry, is_send=False, what=emit.seq, attempt=0)
             yield f"ravi's phone confirms {emit.seq}", _append(state._replace(people=confirmed), entry)
-    if not state.store.is_away and (due := _due(state)) and (people.must_sync or is_quiet):
+    if not state.store.is_away and (due := _due(state)) and (people.must_sync or (is_quiet and state.was_lost)):
         yield "ravi signs in: a page of what is due", state._replace(people=_shown_page(people, due))
 
 
@@ -83,9 +87,7 @@ def _send(state: State, message: int) -> State:
         attempts=_with(state.people.attempts, message, attempt),
         open_attempts=_with(state.people.open_attempts, message, state.people.open_attempts[message] | 1 << attempt),
     )
-    return _append(
-        state._replace(people=people), Entry(state.next_entry, is_send=True, what=message, attempt=attempt)
-    )
+    return _append(state._replace(people=people), Entry(state.next_entry, is_send=True, what=message, attempt=attempt))
 
 
 def _append(state: State, entry: Entry) -> State:
@@ -124,7 +126,9 @@ def _is_quiet(state: State) -> bool:
 # --- routers ----------------------------------------------------------------------------------
 
 
-def _router(state: State, number: int, router: Router, without: Without) -> Iterator[Step]:
+def _router(  # noqa: C901, PLR0912 - a list of what a router does
+    state: State, number: int, router: Router, without: Without
+) -> Iterator[Step]:
     name = f"r{number + 1}"
     lease = state.broker.lease
     if router.is_cut and Without.START_OVER_WHEN_CUT not in without:
@@ -133,7 +137,7 @@ def _router(state: State, number: int, router: Router, without: Without) -> Iter
             yield from _complete(state, number, router, without)
         return
     if not router.token:
-        if lease[1] in (-1, number):
+        if lease[1] in (-1, number) and state.newest_token < _TOKENS_MAX:
             yield f"{name} takes the lease", _take_lease(state, number, without)
         if router.orphans and not state.store.is_away:
             yield f"{name} saves receipts of a partition it lost", _save_orphans(state, number)
@@ -143,9 +147,13 @@ def _router(state: State, number: int, router: Router, without: Without) -> Iter
     # Paused for longer than a lease lives, it knows by its own clock; of a broker that lost the lease it knows nothing.
     is_current = not router.is_lapsed or Without.READ_WHILE_CURRENT in without
     if is_current and router.reading is None and len(router.decided) <= _DECIDED_MAX:
-        entries = tuple(entry for entry in state.broker.inbound if entry.id > router.position)
-        if entries:
-            yield f"{name} reads {_names(entries)}, and looks for it in the store", _look(state, number, entries)
+        there = tuple(entry for entry in state.broker.inbound if entry.id > router.position)
+        # However many there are, it may have come before the others.
+        for entries in {there[:1], there} - {()}:
+            yield (
+                f"{name} reads {_names(entries)}, and looks for it in the store",
+                _look(state, number, entries, without),
+            )
     if router.reading is not None:
         yield f"{name} orders: order.lua", _order(state, number, without)
     if router.decided and not router.is_unparking:
@@ -210,20 +218,22 @@ def _start_over(state: State, number: int) -> State:
     return _put(state, number, Router(orphans=router.orphans | router.journal | router.unjournaled))
 
 
-def _look(state: State, number: int, entries: tuple[Entry, ...]) -> State:
+def _look(state: State, number: int, entries: tuple[Entry, ...], without: Without) -> State:
     """`Worker._read_batch`, and the first half of `Delivery.decide`: what is on its way, what is in the store."""
     router, store = state.routers[number], state.store
-    unsaved = dict(router.unsaved)
+    at_hand = dict(router.unsaved if Without.SAVED_UNTIL_ACKNOWLEDGED in without else router.saved + router.unsaved)
+    found = dict(router.saved)
     verdicts = []
     last_seq = router.last_seq
     for entry in entries:
         if not entry.is_send:
             continue
         message = entry.what
-        if message in unsaved:
-            verdict = Verdict(message, entry.attempt, unsaved[message], was_placed=True)
+        if message in at_hand:
+            verdict = Verdict(message, entry.attempt, at_hand[message], was_placed=True)
         elif not store.is_away and store.seq_of(message):
             verdict = Verdict(message, entry.attempt, store.seq_of(message), was_placed=True)
+            found[message] = verdict.seq
         else:
             verdict = Verdict(message, entry.attempt, 0)
         verdicts.append(verdict)
@@ -232,7 +242,8 @@ def _look(state: State, number: int, entries: tuple[Entry, ...]) -> State:
     is_replay = entries[0].id <= router.answered_up_to
     away = bool(router.parked) or store.is_away
     batch = Batch(entries, is_replay, "looked", away, tuple(verdicts))
-    return _put(state, number, router._replace(reading=batch, position=batch.last_id, last_seq=last_seq))
+    router = router._replace(reading=batch, position=batch.last_id, last_seq=last_seq, saved=_items(found))
+    return _put(state, number, router)
 
 
 def _order(state: State, number: int, without: Without) -> State:
@@ -257,8 +268,11 @@ def _order(state: State, number: int, without: Without) -> State:
         elif batch.is_store_away and message in recent and Without.RECENT_PLACES not in without:
             verdicts.append(verdict._replace(seq=recent[message], is_recent=True))
             continue
-        elif not last and saved == UNKNOWN:
-            continue  # unknown: refused, and sent again
+        elif (given and batch.is_store_away and Without.REFUSED_WHERE_UNSURE not in without) or (
+            not last and saved == UNKNOWN
+        ):
+            verdicts.append(verdict)  # unknown: refused, and sent again
+            continue
         else:
             floor = 0 if Without.COUNTER_FROM_THE_STORE in without else saved
             is_kept, seq = False, max(last, floor) + 1
@@ -298,6 +312,7 @@ def _saved(
 ) -> tuple[Store, Router, tuple[Batch, ...], bool]:
     """`Messages.save` in one commit, and `Delivery._settle` of each outcome."""
     log, unsaved, last_seq = dict(store.log), dict(router.unsaved), router.last_seq
+    at_hand = dict(router.saved)
     is_taken = False
     settled = []
     for batch in batches:
@@ -313,6 +328,7 @@ def _saved(
             is_free = seq not in log or Without.ONE_PLACE_ONE_MESSAGE in without
             if stands_at in (0, seq) and (is_free or log[seq] == message):  # SAVED
                 log[seq] = message
+                at_hand[message] = seq
             elif not stands_at:
                 is_taken = True
                 continue
@@ -325,10 +341,11 @@ def _saved(
             verdicts.append(verdict)
         settled.append(batch._replace(verdicts=tuple(verdicts)))
     store = store._replace(log=_items(log))
-    return store, router._replace(unsaved=_items(unsaved), last_seq=last_seq), tuple(settled), is_taken
+    router = router._replace(unsaved=_items(unsaved), saved=_items(at_hand), last_seq=last_seq)
+    return store, router, tuple(settled), is_taken
 
 
-def _publish(state: State, number: int, then: str, without: Without) -> State:
+def _publish(state: State, number: int, then: str, without: Without) -> State:  # noqa: C901 - as the code says it
     """`Sayings.of_batch` and the pipeline that says it; then what was saved is owed, what was not is parked."""
     router = state.routers[number]
     batch = router.decided[0]
@@ -339,6 +356,9 @@ def _publish(state: State, number: int, then: str, without: Without) -> State:
     untold = list(router.untold)
     for verdict in batch.verdicts:
         message = verdict.message
+        if not verdict.seq:
+            frames += [Answer(message, verdict.attempt, REFUSED), Status(message, REFUSED, to_all=True)]
+            continue
         status = QUEUED if message in unsaved and not is_saved else SENT
         # An earlier owner may have told more than this: how far it has come is told once the replay is through.
         is_retold = batch.is_replay and verdict.was_placed and Without.STATUSES_ONLY_RISE not in without
@@ -363,7 +383,9 @@ def _publish(state: State, number: int, then: str, without: Without) -> State:
         router = router._replace(decided=rest)
     elif is_saved:
         router = router._replace(decided=rest)
-        router = router._replace(owed=_owing(router, (batch,)), unjournaled=0, journal=router.journal | router.unjournaled)
+        router = router._replace(
+            owed=_owing(router, (batch,)), unjournaled=0, journal=router.journal | router.unjournaled
+        )
     else:
         verdicts = tuple(verdict._replace(is_queued=verdict.is_new) for verdict in batch.verdicts)
         router = router._replace(decided=rest, parked=(*router.parked, batch._replace(verdicts=verdicts)))
@@ -409,7 +431,7 @@ def _publish_parked(state: State, number: int, without: Without) -> State:
 def _owing(router: Router, batches: tuple[Batch, ...]) -> Owed:
     """`Owed.add`: together with what is owed already."""
     owed = router.owed or Owed(0, (), 0)
-    placed = tuple((verdict.message, verdict.seq) for batch in batches for verdict in batch.verdicts)
+    placed = tuple((verdict.message, verdict.seq) for batch in batches for verdict in batch.verdicts if verdict.seq)
     return Owed(batches[-1].last_id, owed.placed + placed, router.unjournaled or owed.receipt)
 
 
@@ -421,11 +443,15 @@ def _acknowledge(state: State, number: int, without: Without) -> State:
     if broker.lease != (router.token, number) and Without.FENCE_IN_ACKNOWLEDGE not in without:
         return _start_over(state, number)
     broker = _settled(broker, owed.placed)
+    state = state._replace(noted=state.noted | owed.receipt)
     if owed.receipt and Without.RECEIPTS_IN_THE_JOURNAL not in without:
         broker = broker._replace(journal=owed.receipt)
     is_too_far = Without.TRIM_UP_TO_WHAT_WAS_READ in without
     newest = state.next_entry if is_too_far else owed.up_to
-    return _put(state._replace(broker=_trimmed(broker, newest)), number, router._replace(owed=None))
+    done = {message for message, _ in owed.placed}
+    saved = tuple((message, seq) for message, seq in router.saved if message not in done)
+    router = router._replace(owed=None, saved=saved)
+    return _put(state._replace(broker=_trimmed(broker, newest)), number, router)
 
 
 def _settled(broker: Broker, placed: Sequence[tuple[int, int]]) -> Broker:
@@ -457,9 +483,7 @@ def _acknowledge_early(state: State, number: int, without: Without) -> State:
     if not state.routers[number].token:
         return state
     router = state.routers[number]
-    return _put(
-        state, number, router._replace(decided=(batch._replace(stage="acknowledged"), *router.decided[1:]))
-    )
+    return _put(state, number, router._replace(decided=(batch._replace(stage="acknowledged"), *router.decided[1:])))
 
 
 def _save_receipts(state: State, number: int) -> State:
@@ -542,11 +566,13 @@ def _taken(state: State, section: Section) -> State:
         match frame:
             case Answer(message, attempt, status):
                 opened = state.people.open_attempts
-                if opened[message] >> attempt & 1:  # a second answer is not read
+                # A second answer is not read. What is sent again is answered by what is known then, which may be less.
+                if opened[message] >> attempt & 1:
                     people = state.people._replace(
                         open_attempts=_with(opened, message, opened[message] & ~(1 << attempt))
                     )
-                    state = _told(state._replace(people=people), message, status, is_other=False)
+                    told = _with(people.told, message, max(people.told[message], status))
+                    state = state._replace(people=people._replace(told=told))
             case Status(message, status, to_all):
                 state = _told(state, message, status, is_other=True)
                 if to_all:
@@ -584,7 +610,7 @@ def _mending(state: State) -> Iterator[Step]:
         yield "the gateway revives", state._replace(broker=state.broker._replace(downlink=()), people=people)
 
 
-def _faults(state: State, without: Without) -> Iterator[Step]:
+def _faults(state: State, without: Without) -> Iterator[Step]:  # noqa: C901 - a list
     left, broker = state.left, state.broker
     token, owner = broker.lease
     if left.crashes:
@@ -602,8 +628,8 @@ def _faults(state: State, without: Without) -> Iterator[Step]:
         yield "the replica has all up to here, and no more!", state._replace(replica=broker)
     if state.replica is not None and state.replica != broker:
         cut = tuple(router._replace(is_cut=bool(router.token)) for router in state.routers)
-        after = left._replace(failovers=left.failovers - 1)
-        yield "a failover!", _lost(state._replace(routers=cut), state.replica, after)
+        spent = left._replace(failovers=left.failovers - 1)
+        yield "a failover!", _lost(state._replace(routers=cut), state.replica, spent)
     if left.outages and not state.store.is_away:
         store = state.store._replace(is_away=True)
         yield (

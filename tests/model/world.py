@@ -1,7 +1,7 @@
 """What there is: one partition with one conversation in it, its routers, a broker, a store, a gateway, two people.
 
-Asha writes on one phone and has another; Ravi reads. Messages are numbered from 0, tokens, entries and seqs from 1. Sets
-of seqs are bits. Names are those of the code that is modelled.
+Asha writes on one phone and has another; Ravi reads. Messages are numbered from 0; tokens, entries and seqs from 1.
+Sets of seqs are bits. Names are those of the code that is modelled.
 """
 
 from enum import Flag, auto
@@ -12,8 +12,8 @@ UNKNOWN: Final = -1
 # What the store has at a place that was left void.
 VOID: Final = -1
 # How far a device was told that a message has come.
-QUEUED, SENT, DELIVERED = 1, 2, 3
-STATUSES: Final = {0: "nothing", QUEUED: "queued", SENT: "sent", DELIVERED: "delivered"}
+REFUSED, QUEUED, SENT, DELIVERED = 0, 1, 2, 3
+STATUSES: Final = {REFUSED: "refused", QUEUED: "queued", SENT: "sent", DELIVERED: "delivered"}
 
 
 class Without(Flag):
@@ -35,6 +35,8 @@ class Without(Flag):
     ONE_PLACE_ONE_MESSAGE = auto()
     VOID_PLACES = auto()
     RECENT_PLACES = auto()
+    SAVED_UNTIL_ACKNOWLEDGED = auto()
+    REFUSED_WHERE_UNSURE = auto()
     TOKENS_FROM_THE_CLOCK = auto()
     RECEIPTS_IN_THE_JOURNAL = auto()
     PARKED_STAYS_ON_THE_STREAM = auto()
@@ -56,7 +58,8 @@ class Bounds(NamedTuple):
     outages: int = 0  # of the store
     replacements: int = 0  # of the gateway, which was killed
     forgets: int = 0  # of the places that the broker remembers for a while after the save
-    has_reader: bool = True
+    has_reader: bool = True  # else nothing is shown to anybody
+    confirms: bool = True  # else Ravi only looks
 
 
 class Entry(NamedTuple):
@@ -108,6 +111,7 @@ class Router(NamedTuple):
     answered_up_to: int = 0
     last_seq: int = UNKNOWN
     unsaved: tuple[tuple[int, int], ...] = ()
+    saved: tuple[tuple[int, int], ...] = ()
     reading: Batch | None = None
     # The first is being completed.
     decided: tuple[Batch, ...] = ()
@@ -198,6 +202,7 @@ class State(NamedTuple):
     next_entry: int = 1
     newest_token: int = 0  # ever given: the clock's part in a token
     replica: Broker | None = None  # the broker as it was, for a failover that loses what came after
+    noted: int = 0  # Ravi's confirmations that were acknowledged
     took_back: str = ""  # a device was told less than before
     took_sent_back: str = ""  # it was told that something is queued, after it was told that it is sent
     # Whether these have ever happened.
@@ -216,4 +221,17 @@ def beginning(bounds: Bounds) -> State:
         people=People(none, none, none, none),
         gateway_token=0,
         left=bounds,
+    )
+
+
+def delivered(bounds: Bounds) -> State:
+    """Everything was sent, saved, answered and shown; what is to come is Ravi's confirmations."""
+    state = beginning(bounds)
+    places = range(1, bounds.messages + 1)
+    all_sent = (SENT,) * bounds.messages
+    people = People((1,) * bounds.messages, (0,) * bounds.messages, all_sent, all_sent)
+    return state._replace(
+        store=Store(log=tuple((seq, seq - 1) for seq in places)),
+        people=people._replace(shown=tuple(Emit(seq - 1, seq, is_saved=True) for seq in places)),
+        next_entry=1,
     )
