@@ -16,6 +16,8 @@ PROFILE ?=
 WORKERS ?= 2
 SPAWN ?=
 URL ?=
+# How long `make fuzz` looks, all targets together.
+SECONDS ?= 60
 # More for the command at hand: `make test ARGS="-k broker -x"`, `make lock ARGS=--upgrade`.
 ARGS ?=
 
@@ -31,7 +33,7 @@ NODE := $(CLIENTS)/node_modules/.installed
 SERVERS := loadtests/compare/node/node_modules/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help up test bench load scale microbench check fmt docs lock clean pip need-node
+.PHONY: help up test model fuzz bench load scale microbench check fmt docs lock clean pip need-node
 
 help: ## list these commands
 	@awk 'BEGIN {FS = ":[^#]*## "} /^[a-z-]+:[^#]*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +43,12 @@ up: $(LOCAL) ## run the whole cluster on this machine, until Ctrl-C
 
 test: $(DEV) $(NODE) ## run all tests
 	@exec $(BIN)/pytest $(ARGS)
+
+model: $(DEV) ## larger worlds of the model than `make test` looks at (minutes; ARGS="--messages 2 --crashes 1")
+	@exec $(BIN)/python -m tests.model $(ARGS)
+
+fuzz: $(DEV) ## look for input that breaks a reader of what comes from outside: make fuzz SECONDS=60
+	@exec $(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(ARGS)
 
 bench: $(LOCAL) $(SERVERS) ## compare with Socket.IO on Node and python-socketio (15 minutes; ARGS=--quick: three)
 	@exec $(BIN)/python -m loadtests.compare $(ARGS)
