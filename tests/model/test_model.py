@@ -122,6 +122,14 @@ FAILED_OVER: Final = after(
     "r1 acknowledges: acknowledge.lua",
     "a failover!",
 )
+WIPED_IN_MID_SAVE: Final = after(
+    "asha sends a",
+    "r1 takes the lease",
+    "r1 reads a (1), and looks for it in the store",
+    "r1 orders: order.lua",
+    "the broker is wiped!",
+    "asha sends b",
+)
 CONFIRMED: Final = after(
     "ravi's phone confirms 1",
     "r1 takes the lease",
@@ -146,7 +154,7 @@ GUARDS: Final[dict[Without, tuple[Bounds, str, Callable[[Bounds], State]]]] = {
     W.PLACES_ABOVE_THE_STORE: (Bounds(messages=2, failovers=1, has_reader=False), "end well", FAILED_OVER_IN_MID_SAVE),
     W.COUNTER_FROM_THE_STORE: (Bounds(messages=2, outages=1, confirms=False), "one place", beginning),
     W.ONE_KEY_ONE_PLACE: (Bounds(messages=2, outages=1, has_reader=False), "in the store once", long_ago),
-    W.ONE_PLACE_ONE_MESSAGE: (Bounds(messages=2, wipes=1, has_reader=False), "sent is in the store", beginning),
+    W.ONE_PLACE_ONE_MESSAGE: (Bounds(messages=2, wipes=1, has_reader=False), "sent is in the store", WIPED_IN_MID_SAVE),
     W.VOID_PLACES: (Bounds(messages=2, outages=1, has_reader=False), "seqs are 1, 2, 3", long_ago),
     W.RECENT_PLACES: (Bounds(resends=1, outages=1, confirms=False), "one place", beginning),
     W.SAVED_UNTIL_ACKNOWLEDGED: (Bounds(resends=1, outages=1, confirms=False), "no status goes back", beginning),
