@@ -173,3 +173,27 @@ def test_the_checker_notices_when_a_guard_is_gone(guard: Without) -> None:
     bounds, promise, start = GUARDS[guard]
     verdict = check(bounds, guard, start=start(bounds))
     assert promise in verdict.broken, str(verdict)
+
+
+REFUSED_FIRST: Final = after(
+    "asha sends a",
+    "asha sends b",
+    "r1 takes the lease",
+    "the store is away!",
+    "r1 reads a (1), and looks for it in the store",
+    "r1 orders: order.lua",
+    "the store is back",
+    "r1 reads b (1), and looks for it in the store",
+    "r1 orders: order.lua",
+    "r1 is killed!",
+    "r1 takes the lease",
+    "r1 reads a (1), and looks for it in the store",
+)
+
+
+@pytest.mark.xfail(strict=True, reason="known, and left: docs/adr/0020")
+def test_a_message_that_was_refused_before_one_that_was_placed_leaves_no_gap() -> None:
+    """Its next owner reads it first, and by itself: what was placed then stands below what the store holds."""
+    bounds = Bounds(messages=2, crashes=1, outages=1, has_reader=False)
+    verdict = check(bounds, start=REFUSED_FIRST(bounds))
+    assert not verdict.broken, str(verdict)
