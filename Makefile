@@ -19,6 +19,8 @@ URL ?=
 # A part of `make topologies`, several by commas: valkey, redis8, redis7 · alone, sentinel, cluster.
 BROKER ?=
 TOPOLOGY ?=
+# How long `make fuzz` looks, all targets together.
+SECONDS ?= 60
 # More for the command at hand: `make test ARGS="-k broker -x"`, `make lock ARGS=--upgrade`.
 ARGS ?=
 
@@ -34,7 +36,7 @@ NODE := $(CLIENTS)/node_modules/.installed
 SERVERS := loadtests/compare/node/node_modules/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help up test topologies bench load scale microbench check fmt docs lock clean pip need-node
+.PHONY: help up test topologies model fuzz bench load scale microbench check fmt docs lock clean pip need-node
 
 help: ## list these commands
 	@awk 'BEGIN {FS = ":[^#]*## "} /^[a-z-]+:[^#]*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +49,12 @@ test: $(DEV) $(NODE) ## run all tests
 
 topologies: $(DEV) $(NODE) ## the cluster suite on Valkey, Redis 8, Redis 7: alone, Sentinel, cluster (BROKER= TOPOLOGY= ARGS=)
 	@BROKER=$(BROKER) TOPOLOGY=$(TOPOLOGY) $(BIN)/python -m tests.support.matrix $(ARGS)
+
+model: $(DEV) ## larger worlds of the model than `make test` looks at (minutes; ARGS="--messages 2 --crashes 1")
+	@exec $(BIN)/python -m tests.model $(ARGS)
+
+fuzz: $(DEV) ## look for input that breaks a reader of what comes from outside: make fuzz SECONDS=60
+	@exec $(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(ARGS)
 
 bench: $(LOCAL) $(SERVERS) ## compare with Socket.IO on Node and python-socketio (15 minutes; ARGS=--quick: three)
 	@exec $(BIN)/python -m loadtests.compare $(ARGS)

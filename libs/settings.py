@@ -85,9 +85,12 @@ def load(kind: type[S], environ: Mapping[str, str] | None = None) -> S:
                 problems.append(f"{variable} is not set. {purpose(field)}")
             continue
         try:
+            text.encode()  # what is not UTF-8, Python hands on as half characters
             values[field.name] = msgspec.convert(text, field.type, strict=False, dec_hook=_from_text)
         except msgspec.ValidationError as error:
             problems.append(f"{variable}={_shown(field.name, text)}: {_words(error)}. {purpose(field)}")
+        except UnicodeEncodeError:
+            problems.append(f"{variable}={_shown(field.name, text)}: It is not UTF-8. {purpose(field)}")
     if problems:
         raise SettingsError("\n".join(problems))
     settings = kind(**values)

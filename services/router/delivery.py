@@ -98,7 +98,10 @@ class Delivery:
         await self._load_people(frame for _, frame in sends)
         keyed = [(work, send, self._key(send)) for work, send in sends]
         keys = {key for _, _, key in keyed if key is not None}
-        waiting = {key: message for work in works for key, message in work.partition.unsaved.items() if key in keys}
+        waiting: dict[str, Message] = {}
+        for work in works:
+            for at_hand in (work.partition.saved, work.partition.unsaved):
+                waiting.update((key, at_hand[key]) for key in keys & at_hand.keys())
         for work, send, key in keyed:
             work.verdicts.append(self._judge(Verdict(send, key), waiting))
         verdicts = [verdict for work in works for verdict in work.verdicts]
@@ -109,8 +112,9 @@ class Delivery:
             self._look_up([(work, send) for work, send, key in keyed if key is not None], keys - waiting.keys()),
             self._rates.count(list(counted.values())),
         )
-        for verdict in verdicts:
-            _recognise(verdict, found, over)
+        for work in works:
+            for verdict in work.verdicts:
+                _recognise(work.partition, verdict, found, over)
         await self._order(works, is_store_away=is_store_away or not is_found_out)
         given = {v.key for v in verdicts if v.is_new and not v.was_placed}
         repeats = {v.key for v in verdicts if v.key is not None and (v.was_placed or v.is_recent)} - given
@@ -383,6 +387,7 @@ class Delivery:
         match outcome:
             case Saved.SAVED:
                 work.partition.unsaved.pop(message.key, None)
+                work.partition.saved[message.key] = message
                 work.partition.note_last_seq(message.conversation_id, message.seq)
             case Saved.TAKEN:
                 log.warning(
@@ -438,12 +443,15 @@ def _counted(send: Send, key: str) -> Counted:
     return Counted(send.sender.user_id, send.draft.type, key)
 
 
-def _recognise(verdict: Verdict, found: Mapping[str, Message], over: Mapping[str, Refusal]) -> None:
+def _recognise(
+    partition: Partition, verdict: Verdict, found: Mapping[str, Message], over: Mapping[str, Refusal]
+) -> None:
     """What is in the store already is answered as it was; what is new may be too much."""
     if verdict.message is not None or verdict.key is None:
         return
     verdict.message = found.get(verdict.key)
     if verdict.message is not None:
         verdict.was_placed, verdict.refusal, verdict.forwarded = True, None, None
+        partition.saved[verdict.key] = verdict.message
     elif verdict.forwarded is None:
         verdict.refusal = verdict.refusal or over.get(verdict.key)

@@ -76,6 +76,8 @@ class Owed:
                 raise
             for (partition, due), reply in zip(owed.items(), replies[len(behind) :], strict=True):
                 partition.under_way -= due.batches
+                for message in due.placed:
+                    partition.saved.pop(message.key, None)
                 if reply is None:
                     partition.is_lost = True
             return replies[: len(behind)]

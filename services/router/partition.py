@@ -58,6 +58,8 @@ class Partition:
         self.heard_at: float | None = None
         # Messages that have a place and are not in the store yet, by key.
         self.unsaved: dict[str, Message] = {}
+        # Messages that are in the store, until the broker knows it too: sent again meanwhile, they need no question.
+        self.saved: dict[str, Message] = {}
         self.receipts = ReceiptBook()
         self.notes = notes
         self._lease = f"{token} {router}"

@@ -220,7 +220,8 @@ class Worker:
 
     async def _read_batch(self, line: Line, reads: consumer.Reads) -> list[Work]:
         ready = {keys.inbound(p.number): p for p in self._owned(line) if p.leaving_since is None}
-        if not ready or self._is_draining or line.stages.parked >= self._parked_frames_max:
+        is_full = line.stages.parked >= self._parked_frames_max
+        if not ready or self._is_draining or is_full or not self._leases.is_current:
             await asyncio.sleep(BLOCK_MS / 1000 / 5)
             return []
         # Under load one read brings what ten would have brought, and each would have woken broker and router.
@@ -233,6 +234,10 @@ class Worker:
             block_ms=BLOCK_MS,
             under=hash(frozenset((partition.number, partition.token) for partition in ready.values())),
         )
+        if self.problem:
+            # Paused for longer than a lease lives. Whoever owns these partitions now begins with what was there when it
+            # came: what came later is its own to tell.
+            return []
         works = [self._work(ready[stream], of_stream) for stream, of_stream in entries.items()]
         works = [work for work in works if not work.partition.is_lost]
         for work in works:

@@ -303,6 +303,17 @@ async def test_without_the_store_a_conversation_under_way_goes_on(broker: Broker
     ) == [("given", 8, RAMA_SITA), ("kept", 7, RAMA_SITA)]
 
 
+async def test_without_the_store_nobody_can_say_what_became_of_a_place_it_has(broker: Broker) -> None:
+    """`unknown`: it may be in the store there, and must not stand at two places; or another message may be."""
+    owner = await owned(broker)
+    owner.note_last_seq(RAMA_SITA, 0)
+    await places(broker, owner, ("a", RAMA_SITA))
+    owner.note_last_seq(RAMA_SITA, 1)
+    asked = Candidate("a", RAMA_SITA, may=True)
+    assert await order(broker, owner, asked, is_store_away=True) == [("unknown", 0, RAMA_SITA)]
+    assert await order(broker, owner, asked) == [("given", 2, RAMA_SITA)]
+
+
 @pytest.mark.parametrize("may", [True, False])
 async def test_without_the_store_a_message_saved_lately_is_known(broker: Broker, may: bool) -> None:
     """`recent`: it is told the place it has, in the conversation it stands in, and takes no other."""

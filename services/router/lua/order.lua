@@ -9,7 +9,8 @@
 -- Gives nil if the lease is not ours, else for each message {state, seq, conversation, server time in ms}:
 --   'given' it has a place and is not saved yet   'kept' it had that place before
 --   'recent' it was saved not long ago (no time is known)
---   'none' it has no place and may not have one   'unknown' where its conversation stands is not known
+--   'none' it has no place and may not have one
+--   'unknown' where its conversation stands is not known, or what became of the place it had
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return nil
 end
@@ -50,6 +51,9 @@ for i = first, #ARGV, 5 do
     out[#out + 1] = {'recent', tonumber(seq), where, '0'}
   elseif may == '0' then
     out[#out + 1] = {'none', 0, conversation, '0'}
+  elseif given > 0 and ARGV[2] == '1' then
+    -- Nobody can say now whether it is in the store at that place, or another message is.
+    out[#out + 1] = {'unknown', 0, conversation, '0'}
   else
     local last = tonumber(redis.call('HGET', KEYS[2], conversation) or '-1')
     if last < 0 and saved < 0 then

@@ -109,6 +109,18 @@ def test_any_bytes_are_read_or_counted(entry: bytes) -> None:
         return
 
 
+@pytest.mark.parametrize("entry", [b"\x91" * 5000, b"\x91\x92\xa4send\xa1\xff"])
+def test_what_is_nested_without_end_or_no_text_is_counted_like_all_else(entry: bytes) -> None:
+    """It stops no reader."""
+    assert codec.unpack_inbound(entry) == ([], 1)
+    with pytest.raises(codec.Unreadable):
+        codec.unpack_downlink(entry)
+    with pytest.raises(codec.Unreadable):
+        codec.unpack_inbound_frame(entry)
+    with pytest.raises(codec.Unreadable):
+        codec.unpack_downlink_frame(entry)
+
+
 def test_a_downlink_entry_that_cannot_be_read_says_so() -> None:
     """With the one exception that its reader counts."""
     with pytest.raises(codec.Unreadable):

@@ -427,6 +427,66 @@ async def test_a_message_saved_lately_is_known_while_the_store_is_away(desk: Des
     assert (answers[3]["status"], answers[3]["seq"]) == ("queued", 2)
 
 
+@pytest.mark.parametrize("is_found", [False, True])
+async def test_a_message_that_is_saved_and_not_acknowledged_is_known_while_the_store_is_away(
+    desk: Desk, is_found: bool
+) -> None:
+    """The broker does not know yet that it is saved: the owner does, and gives it no other place."""
+    partition = await desk.open()
+    if is_found:
+        await desk.delivery.decide([await desk.take(partition, send("a", ack=0))])
+        desk.store.put(message(1, client_id="a"))
+        partition = await desk.own()
+        work = await desk.read(partition)
+    else:
+        work = await desk.take(partition, send("a", ack=1))
+    await desk.delivery.decide([work])
+    await desk.delivery.complete([work], is_more=True)
+    assert await desk.waiting() > 0
+    desk.store.away = set(EVERYTHING)
+    await desk.deliver(partition, send("a", ack=2))
+    answers = await desk.answers()
+    assert (answers[2]["status"], answers[2]["seq"]) == ("sent", 1)
+    await desk.delivery.settle()
+    assert partition.saved == {}
+
+
+async def test_no_status_goes_back_when_a_successor_cannot_ask_the_store(desk: Desk) -> None:
+    """The owner before said `delivered` and died: other devices hear no `queued`, but `delivered` again."""
+    dying = await desk.open()
+    for frame in (send("a", ack=1), Confirm(Origin("g2", "s2"), "sita", RAMA_SITA, (1,))):
+        work = await desk.take(dying, frame)
+        await desk.delivery.decide([work])
+        await desk.delivery.complete([work], is_more=True)
+    assert told(await desk.heard("g1")) == [("sent", 1), ("delivered", 1)]
+    successor = Desk(desk.store, desk.broker)
+    desk.store.away = set(EVERYTHING)
+    work = await successor.read(await successor.own())
+    await successor.delivery.decide([work])
+    await successor.delivery.complete([work])
+    assert told(await successor.heard("g1")) == []
+    successor.come_back()
+    await successor.delivery.unpark()
+    assert told(await successor.heard("g1")) == [("delivered", 1)]
+
+
+async def test_no_status_goes_back_when_the_store_returns_in_mid_replay(desk: Desk) -> None:
+    """It could not be asked, and could then save: how far the message has come is said once the replay is through."""
+    dying = await desk.open()
+    for frame in (send("a", ack=1), Confirm(Origin("g2", "s2"), "sita", RAMA_SITA, (1,))):
+        work = await desk.take(dying, frame)
+        await desk.delivery.decide([work])
+        await desk.delivery.complete([work], is_more=True)
+    await desk.heard("g1")
+    successor = Desk(desk.store, desk.broker)
+    desk.store.away = set(EVERYTHING)
+    work = await successor.read(await successor.own())
+    await successor.delivery.decide([work])
+    desk.store.away = set()
+    await successor.delivery.complete([work])
+    assert set(told(await successor.heard("g1"))) == {("delivered", 1)}
+
+
 async def test_what_is_queued_survives_its_router(desk: Desk) -> None:
     """The successor, with the store still away, finds every place; with the store back, saves it."""
     partition = await desk.open()

@@ -3,12 +3,15 @@
 import asyncio
 from collections.abc import Sequence
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from prometheus_client import CollectorRegistry
 
+from libs import keys
 from libs.broker import Broker
-from libs.streams import producer
+from libs.streams import consumer, producer
+from libs.streams.leases import LEASE_TTL_MS
 from libs.wire.frames import Canary, Origin, Tally
 from services.router.batch import Work
 from services.router.line import Line, frames
@@ -115,6 +118,29 @@ async def test_a_store_that_is_away_does_not_hold_up_reading(line: int) -> None:
     lose(made, 0, "rama")
     async with asyncio.timeout(5):
         await made._arrive(made._lines[line])
+
+
+async def test_who_was_paused_for_longer_than_a_lease_lives_takes_nothing_it_reads() -> None:
+    """Whoever owns the partition by now began with what was there when it came: the rest is its own to tell."""
+
+    class Paused(SlowBroker):
+        is_cluster = False
+
+        async def command(self, *command: Any) -> Any:
+            if command[0] == "XREAD":
+                made._leases._renewed_at -= LEASE_TTL_MS / 1000
+                return {keys.inbound(0): [("1-1", {b"f": b"\x90"})]}
+            return await super().command(*command)
+
+    broker = Paused()
+    broker.gate.set()
+    made = worker(FakeStore(), broker)
+    made._lines[0].stages = Mock(parked=0)
+    made.gain(0, 1)
+    await made._arrive(made._lines[0])
+    async with consumer.reading(made._reader) as reads:
+        assert await made._read_batch(made._lines[0], reads) == []
+    assert made._partitions[0].position == consumer.BEGINNING
 
 
 async def test_a_partition_that_is_lost_and_gained_while_it_arrives_is_worked_on() -> None:
