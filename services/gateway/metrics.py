@@ -61,6 +61,12 @@ class GatewayMetrics:
         self.outbox_overflows = Counter(
             "talowa_gateway_outbox_overflows_total", "Sockets closed because they did not read.", registry=registry
         )
+        self.waited_in_vain = Counter(
+            "talowa_gateway_http_closed_total",
+            "HTTP connections closed for what did not come: head, body, answer (not read); crowd: too many idle ones.",
+            ["why"],
+            registry=registry,
+        )
         self.relayed = Counter(
             "talowa_gateway_relayed_total",
             "Requests for another gateway's socket: poll, post, upgrade passed on; its gateway unknown or unreachable.",
