@@ -67,6 +67,8 @@ class GatewayMetrics:
             ["why"],
             registry=registry,
         )
+        for why in ("head", "body", "answer", "crowd"):
+            self.waited_in_vain.labels(why)  # so that it is 0 before it is 1
         self.relayed = Counter(
             "talowa_gateway_relayed_total",
             "Requests for another gateway's socket: poll, post, upgrade passed on; its gateway unknown or unreachable.",

@@ -325,7 +325,7 @@ async def test_a_client_that_is_cut_off_is_gone(open_: Callable[..., Any]) -> No
 # --- what is malformed ----------------------------------------------------------------------------------------
 
 
-_MALFORMED: Final[dict[str, tuple[bytes, int]]] = {
+MALFORMED: Final[dict[str, tuple[bytes, int]]] = {
     "too large": (frame(TEXT, b"4" + b"x" * FRAME_MAX_BYTES), 1009),
     "said to be too large": (b"\x81\xff" + (1 << 62).to_bytes(8, "big") + b"mask", 1009),
     "said to be larger than any": (b"\x81\xff" + b"\xff" * 8 + b"mask", 1009),
@@ -355,7 +355,7 @@ _MALFORMED: Final[dict[str, tuple[bytes, int]]] = {
 
 
 @pytest.mark.usefixtures("quiet", "impatient")
-@pytest.mark.parametrize(("said", "code"), _MALFORMED.values(), ids=_MALFORMED)
+@pytest.mark.parametrize(("said", "code"), MALFORMED.values(), ids=MALFORMED)
 async def test_what_is_malformed_closes_with_its_code(said: bytes, code: int) -> None:
     """It is the client's mistake: nothing is logged, and nothing that follows is taken."""
     async with serving() as place, joined(place) as wire:
