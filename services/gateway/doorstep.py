@@ -43,6 +43,22 @@ def waited_for(http: RequestHandler) -> Wait | None:
     return Wait.NEXT_HEAD if http._request_count else Wait.FIRST_HEAD  # noqa: SLF001
 
 
+class Http(RequestHandler):
+    """aiohttp's, but for what is answered to what is no HTTP: not its own words, which may be somebody's token."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """The answer to what aiohttp could not read, or we could not answer."""
+        return super().handle_error(request, status, exc, message and "This is no request.")
+
+
 class Doorstep:
     """Of the socket port. `closed` is told why, for each connection that is closed here.
 
@@ -82,10 +98,11 @@ class Doorstep:
     def watch(self, server: web.Server) -> Callable[[], asyncio.BaseProtocol]:
         """Watch a server's connections; makes the protocol of each."""
         self._server = server
+        loop = asyncio.get_running_loop()
 
-        def arrive() -> RequestHandler:
+        def arrive() -> Http:
             self.arrived += 1
-            return server()
+            return Http(server, loop=loop, **server._kwargs)  # noqa: SLF001 - as the server would make its own
 
         return arrive
 

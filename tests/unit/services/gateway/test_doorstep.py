@@ -127,6 +127,15 @@ async def test_who_is_waited_for_too_long_is_cut_off(said: bytes, patience_s: fl
         assert await _is_cut_off(reader)
 
 
+async def test_what_is_no_request_is_not_told_its_own_words() -> None:
+    """They may be somebody's token, and who keeps answers on the way would keep it."""
+    async with watched() as served:
+        reader, _ = await served.dial(b"GET /quince HTTP/9.9\r\n\r\n")
+        told = await reader.read()
+        assert told.startswith(b"HTTP/1.0 400 ")
+        assert told.endswith(b"\r\n\r\nThis is no request.")
+
+
 async def test_who_polls_or_is_between_requests_is_left_alone() -> None:
     """A poll is our work; aiohttp's own timer is for who is idle."""
     async with watched() as served:
