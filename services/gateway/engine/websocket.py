@@ -30,6 +30,9 @@ _OUT_BYTES: Final = 65_536
 _UPGRADE_TIMEOUT_S: Final = 10.0
 # What may come at once, in seconds of what may come in the long run.
 _BURST_S: Final = 8.0
+# So much of one socket is taken in a turn of the loop, which reads 256 KB at a time: a flood of small frames would hold
+# up everybody else for as long as it takes to refuse 6,000 of them.
+_A_TURN_BYTES: Final = 8_192
 # Of a frame's second byte.
 _MASKED: Final = 0x80
 
@@ -68,6 +71,10 @@ class Writes:
             self._loop.call_soon(self._write_now)
         self._now.append(websocket)
 
+    def then(self, work: Callable[[], None]) -> None:
+        """Something is to be done in the next turn, when others have had theirs."""
+        self._loop.call_soon(work)
+
     def soon(self, websocket: "WebSocket") -> None:
         """Something is to be written within the patience."""
         if not self._soon:
@@ -99,6 +106,7 @@ class WebSocket(WebSocketDataQueue):
         "_out",
         "_out_bytes",
         "_paid_until",
+        "_rest",
         "_taker",
         "_transport",
         "_wheel",
@@ -140,6 +148,8 @@ class WebSocket(WebSocketDataQueue):
         # What has come is worth the time up to then, by the monotonic clock.
         self._bytes_per_s = bytes_per_s
         self._paid_until = 0.0
+        # What was read, and is taken in the next turns.
+        self._rest = b""
         self.is_writable = True
         # aiohttp refuses what is as large as its bound.
         reader = WebSocketReader(self, frame_max_bytes + 1, compress=window_bits > 0, decode_text=True)
@@ -201,14 +211,12 @@ class WebSocket(WebSocketDataQueue):
     def pause_reading(self) -> None:
         """Take nothing more for now, but what has been read."""
         self._is_held = True
-        if not self._transport.is_closing():
-            self._transport.pause_reading()
+        self._stop_reading()
 
     def resume_reading(self) -> None:
         """Take what comes again."""
         self._is_held = False
-        if not self._transport.is_closing():
-            self._transport.resume_reading()
+        self._read_on()
 
     # --- the reader's queue --------------------------------------------------------------------
 
@@ -252,18 +260,47 @@ class WebSocket(WebSocketDataQueue):
 
     def data_received(self, data: bytes) -> None:
         """What came. Who sends faster than may be is read later: his own TCP holds him up, and nothing waits here."""
-        self._feed(data)
+        if self._rest:
+            self._rest += data
+        elif len(data) > _A_TURN_BYTES:
+            self._rest = data
+            self._stop_reading()
+            self._take_some()
+        else:
+            self._feed(data)
         if self._bytes_per_s:
             now = time.monotonic()
             self._paid_until = max(self._paid_until, now) + len(data) / self._bytes_per_s
-            over_s = self._paid_until - now - _BURST_S
-            if over_s > 0 and not self._transport.is_closing():
-                self._transport.pause_reading()
-                self._wheel.after(over_s, self._read_on)
+            if self._paid_until - now > _BURST_S:
+                self._stop_reading()
+                self._read_on()
+
+    def _take_some(self) -> None:
+        data, self._rest = self._rest[:_A_TURN_BYTES], self._rest[_A_TURN_BYTES:]
+        self._feed(data)
+        if self._rest:
+            self._writes.then(self._take_some)
+        else:
+            self._read_on()
+
+    def _stop_reading(self) -> None:
+        if not self._transport.is_closing():
+            self._transport.pause_reading()
 
     def _read_on(self) -> None:
-        if not self._is_held:
-            self.resume_reading()
+        """Read again, unless whoever takes from here, a rest or the rate forbids it; the last two look again."""
+        if self._is_held or self._rest or self._transport.is_closing():
+            return
+        over_s = self._paid_until - time.monotonic() - _BURST_S if self._bytes_per_s else 0.0
+        if over_s > 0:
+            self._wheel.after(over_s, self._go_on)
+        else:
+            self._transport.resume_reading()
+
+    def _go_on(self) -> None:
+        """The time that was over has passed."""
+        self._paid_until = min(self._paid_until, time.monotonic() + _BURST_S)
+        self._read_on()
 
     def _feed_first(self, feed: Feed, before: bytes, data: bytes) -> tuple[bool, bytes]:
         """A client masks its frames (RFC 6455, 5.1), which aiohttp does not ask: who does not mask the first is none.
@@ -301,6 +338,7 @@ class WebSocket(WebSocketDataQueue):
         self._is_closing = True
         self._out = None
         taker, self._taker = self._taker, None
+        self._rest = b""
         self._feed = _ignore  # the reader and this hold each other
         if taker is not None:
             taker.carrier_lost()

@@ -395,6 +395,21 @@ async def test_pings_and_pongs_of_the_websocket_are_counted(kind: int) -> None:
 
 
 @pytest.mark.usefixtures("quiet")
+async def test_a_flood_on_one_socket_lets_others_have_their_turns() -> None:
+    """Twenty thousand events at once: another socket's is answered before the last of them, which come in order."""
+    async with serving() as place, joined(place) as flood, joined(place) as other:
+        flood.write(b"".join(text(f'42["n{number}",1]') for number in range(20_000)))
+        await until(lambda: ("n0", None) in place.application.seen, _SOON_S, "it to begin")
+        other.write(text('421["other",1]'))
+        assert await other.text() == "431[1]"
+        await until(lambda: ("n19999", None) in place.application.seen, _SOON_S, "all to be taken")
+        names = [seen[0] for seen in place.application.seen if isinstance(seen, tuple) and seen[0] != "handshake"]
+        assert names.index("other") < 19_999
+        names.remove("other")
+        assert names == [f"n{number}" for number in range(20_000)]
+
+
+@pytest.mark.usefixtures("quiet")
 async def test_who_sends_faster_than_may_be_is_read_later() -> None:
     """A burst is taken at once; what follows waits on the client's side, and is taken in its turn."""
     wheel, rate = FakeWheel(), 10_000
