@@ -46,6 +46,7 @@ _REST_S: Final = 0.5
 _PATIENCE_S: Final = 30.0
 # Other work on this machine is not to be taken for the attack: this is what is measured, where it may be said.
 _NICE: Final = -10
+_LOWEST: Final = 19
 _A_BASELINE: Final = 2
 # What the comparison raises for its own ends, as it is by default; and an origin that is the app's.
 _LIMITS: Final = {
@@ -61,6 +62,9 @@ class Site:
     """A cluster, others' phones, and the attackers' tokens."""
 
     def __init__(self, cluster: Cluster, fleet: Fleet, people: list[Person], tokens: list[str]) -> None:
+        # Of all but attackers; and theirs, which is lower.
+        self.nice = max(set_nice(pid, _NICE) for pid in _own(cluster))
+        self.attacker_nice = self.nice - _NICE if self.nice < 0 else _LOWEST
         self._cluster = cluster
         self._fleet = fleet
         self._letters = pairs(people)
@@ -82,6 +86,7 @@ class Site:
         attacker = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "loadtests.hostile.attacks", name, ",".join(self._urls)),
             f"{_LEAD_S + _SECONDS + _REST_S:g}",
+            str(self.attacker_nice),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
         )
@@ -91,8 +96,12 @@ class Site:
         before = {gateway: _begin_peak(pid) for gateway, pid in self._gateways.items()}
         await asyncio.sleep(_LEAD_S)
         row = await self._measure(name, what, attacker.pid)
-        async with asyncio.timeout(_PATIENCE_S):
-            did, _ = await attacker.communicate()
+        try:
+            async with asyncio.timeout(_PATIENCE_S):
+                did, _ = await attacker.communicate()
+        except TimeoutError:
+            attacker.kill()
+            did = b'{"given up on": 1}'
         grown = max(_peak_kb(pid) - before[gateway] for gateway, pid in self._gateways.items())
         await asyncio.sleep(_REST_S)
         return msgspec.structs.replace(row, did=json.loads(did), grown_kb=grown)
@@ -128,8 +137,8 @@ def _peak_kb(pid: int) -> int:
     return int(status.partition("VmHWM:")[2].split()[0])
 
 
-async def measure(chosen: Sequence[str], home: Path) -> tuple[list[Row], int]:
-    """Each of these attacks, and the same messages alone before every few; and the priority that the cluster had."""
+async def measure(chosen: Sequence[str], home: Path) -> tuple[list[Row], tuple[int, int]]:
+    """Each of these attacks, and the same messages alone before every few; the cluster's priority, and attackers'."""
     rows: list[Row] = []
     os.environ.update(_LIMITS)
     population = sitters(_OTHERS)
@@ -142,7 +151,6 @@ async def measure(chosen: Sequence[str], home: Path) -> tuple[list[Row], int]:
         for each in cluster.names:
             await cluster.wait_ready(each, _READY_S)
         async with open_fleet(1) as fleet:
-            nice = max(set_nice(pid, _NICE) for pid in _own(cluster))
             others = system.people[:_OTHERS]
             _say((await fleet.connect(others)).summary)
             site = Site(cluster, fleet, others, [tokens.of(name) for name in _ATTACKERS])
@@ -153,7 +161,7 @@ async def measure(chosen: Sequence[str], home: Path) -> tuple[list[Row], int]:
                     _tell(rows[-1])
                 rows.append(await site.beside(name))
                 _tell(rows[-1])
-    return rows, nice
+    return rows, (site.nice, site.attacker_nice)
 
 
 def _own(cluster: Cluster) -> list[int]:

@@ -1,9 +1,9 @@
 """What an attacker does, until he is stopped; he counts what he managed, and what he was refused with.
 
-    python -m loadtests.hostile.attacks NAME URL,URL SECONDS < tokens, a line each
+    python -m loadtests.hostile.attacks NAME URL,URL SECONDS NICE < tokens, a line each
 
-Tokens are those of people who are registered, for attacks from within. He comes from addresses of his own, with the
-lowest priority (nice 19): on a machine that he shares with those he attacks his own CPU must not be the attack.
+Tokens are those of people who are registered, for attacks from within. He comes from addresses of his own, with a
+lower priority than those he attacks: on a machine that he shares with them his own CPU must not be the attack.
 """
 
 import asyncio
@@ -39,6 +39,7 @@ _PAUSE_S: Final = 0.2
 # Sockets at the same time, where it matters little how many.
 _FEW: Final = 8
 _BURST: Final = 100
+_BOMB: Final = 16 << 20
 _LONG: Final = b'42["%b",{}]' % (b"n" * 60_000)
 _EVENT: Final = b'42["heartbeat",{"clientTime":1}]'
 
@@ -208,8 +209,8 @@ class Attacker:
         await self.many(4 * _FEW, say)
 
     async def bombs(self) -> None:
-        """60 MB that are 60 KB on their way: in a frame, and in a post."""
-        bomb, zipped = masked(_deflated(b"4" + bytes(60 << 20)), _COMPRESSED), gzip.compress(b"4" + bytes(60 << 20))
+        """16 MB that are 16 KB on their way: in a frame, and in a post."""
+        bomb, zipped = masked(_deflated(b"4" + bytes(_BOMB)), _COMPRESSED), gzip.compress(b"4" + bytes(_BOMB))
 
         async def drop(address: str) -> None:
             async with Line.dial(self.urls[0], address) as line:
@@ -398,8 +399,8 @@ async def attack(name: str, urls: Sequence[str], seconds: float, tokens: Sequenc
 
 if __name__ == "__main__":
     os.setsid()
-    set_nice(os.getpid(), 19)
+    _, _name, _urls, _seconds, _nice = sys.argv
+    set_nice(os.getpid(), int(_nice))
     raise_file_limit()
-    _, _name, _urls, _seconds = sys.argv
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as _runner:
         _runner.run(attack(_name, _urls.split(","), float(_seconds), sys.stdin.read().split()))

@@ -70,10 +70,10 @@ def misses(rows: Sequence[Row]) -> list[str]:
 _INTRODUCTION: Final = """\
 Two gateways, two routers, presence, Valkey, SQLite with fsync. 200 people write {rate:g} messages a second to each
 other, each to somebody on the other gateway. Limits of addresses, sockets and frames are the defaults. Each attack
-comes from a process of its own with the lowest priority (nice 19), for the machine's cores are the attacker's as well:
-what he managed is in the last column, and is not what a botnet would. Before every second attack the same messages are
-measured with nobody attacking. The cluster and its phones ran at nice {nice}, beside other work: the machine's load was
-{load} when it began.
+comes from a process of its own with a lower priority (cluster and phones at nice {nice}, attackers at {attackers}), for
+the machine's cores are the attacker's as well: what he managed is in the last column, and is not what a botnet would.
+Before every second attack the same messages are measured with nobody attacking. The machine had other work: its load
+was {load} when this began.
 """
 _HEAD: Final = (
     "| attack | p50 ms | p99 ms | to before | missing | refused | gateways' CPU % | attacker's CPU % | gateway grew KB "
@@ -89,7 +89,7 @@ def markdown(
     machine: dict[str, str],
     versions: dict[str, str],
     rate: float,
-    nice: int,
+    nice: tuple[int, int],
     load: float,
 ) -> str:
     """The page."""
@@ -99,7 +99,7 @@ def markdown(
         "",
         f"`{command}`, on {machine['CPU']}, {machine['cores']} cores, Linux {machine['kernel']}; {found}.",
         "",
-        _INTRODUCTION.format(rate=rate, nice=nice, load=round(load, 1)),
+        _INTRODUCTION.format(rate=rate, nice=nice[0], attackers=nice[1], load=round(load, 1)),
         *_outcome(misses(rows)),
         "",
         _HEAD,
