@@ -26,6 +26,8 @@ from loadtests.hostile.line import Line, Turned
 from loadtests.processes import set_nice
 from loadtests.websocket import masked
 
+# An attack has so many.
+_ADDRESSES: Final = 4_000
 # Bad sign-ins a second, all sockets together.
 _SIGN_INS: Final = 5_000
 _HALF_A_HEAD: Final = b"GET /socket.io/?EIO=4&transport=polling HTTP/1.1\r\nHost: x\r\nX-Slow: "
@@ -71,16 +73,16 @@ _MALFORMED: Final = (
 class Attacker:
     """One attacker. `tokens` are of people who are registered; `did` is what he managed, by what came of it."""
 
-    def __init__(self, urls: Sequence[str], tokens: Sequence[str]) -> None:
+    def __init__(self, name: str, urls: Sequence[str], tokens: Sequence[str]) -> None:
         self.urls = urls
         self.auths = [json.dumps({"token": token}) for token in tokens]
         self.did: Counter[str] = Counter()
-        self._numbers = count(1)
+        self._numbers = count(list(ATTACKS).index(name) * _ADDRESSES)
 
     def address(self) -> str:
-        """One that he has not come from."""
+        """One that neither he nor another attacker has come from: limits are a minute's."""
         number = next(self._numbers)
-        return f"127.0.{66 + number // 250}.{number % 250 + 1}"
+        return f"127.{66 + number // 62_500}.{number // 250 % 250}.{number % 250 + 1}"
 
     async def many(self, number: int, work: Callable[[str], Awaitable[None]]) -> None:
         """So many at the same time, each from an address of its own, each again and again."""
@@ -167,7 +169,7 @@ class Attacker:
                 try:
                     while not reading.done():
                         await line.send(frames)
-                        self.did["frames"] += number_of
+                        self.did["frames written"] += number_of
                 except ConnectionError:
                     pass
                 raise Turned(await reading)
@@ -330,8 +332,8 @@ class Attacker:
             while True:
                 try:
                     await work(number)
-                except Turned as turned:
-                    self.did[f"a deaf one {turned}"] += work is listen
+                except* Turned as group:
+                    self.did[f"a deaf one {group.exceptions[0]}"] += work is listen
 
         async with asyncio.TaskGroup() as tasks:
             for number in range(3):
@@ -386,7 +388,7 @@ ATTACKS: Final[dict[str, Callable[[Attacker], Awaitable[None]]]] = {
 
 async def attack(name: str, urls: Sequence[str], seconds: float, tokens: Sequence[str]) -> None:
     """Attack for so long, tell what came of it, and be gone: what is cancelled in a thousand places may not end."""
-    attacker = Attacker(urls, tokens)
+    attacker = Attacker(name, urls, tokens)
 
     def end() -> None:
         json.dump(attacker.did, sys.stdout)
