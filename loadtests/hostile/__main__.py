@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -94,14 +95,16 @@ class Site:
         attacker.stdin.write("\n".join(self._tokens).encode())
         attacker.stdin.close()
         before = {gateway: _begin_peak(pid) for gateway, pid in self._gateways.items()}
-        await asyncio.sleep(_LEAD_S)
-        row = await self._measure(name, what, attacker.pid)
+        did = b'{"given up on": 1}'
         try:
-            async with asyncio.timeout(_PATIENCE_S):
-                did, _ = await attacker.communicate()
-        except TimeoutError:
-            attacker.kill()
-            did = b'{"given up on": 1}'
+            await asyncio.sleep(_LEAD_S)
+            row = await self._measure(name, what, attacker.pid)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_PATIENCE_S):
+                    did, _ = await attacker.communicate()
+        finally:
+            with suppress(ProcessLookupError):
+                attacker.kill()
         grown = max(_peak_kb(pid) - before[gateway] for gateway, pid in self._gateways.items())
         await asyncio.sleep(_REST_S)
         return msgspec.structs.replace(row, did=json.loads(did), grown_kb=grown)

@@ -10,6 +10,7 @@ import asyncio
 import gzip
 import json
 import os
+import signal
 import sys
 import time
 import zlib
@@ -26,6 +27,8 @@ from loadtests.hostile.line import Line, Turned
 from loadtests.processes import set_nice
 from loadtests.websocket import masked
 
+# Who gets no CPU to stop by himself is stopped then.
+_OVERTIME_S: Final = 20
 # An attack has so many.
 _ADDRESSES: Final = 4_000
 # Bad sign-ins a second, all sockets together.
@@ -403,6 +406,7 @@ if __name__ == "__main__":
     os.setsid()
     _, _name, _urls, _seconds, _nice = sys.argv
     set_nice(os.getpid(), int(_nice))
+    signal.alarm(int(float(_seconds)) + _OVERTIME_S)
     raise_file_limit()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as _runner:
         _runner.run(attack(_name, _urls.split(","), float(_seconds), sys.stdin.read().split()))
