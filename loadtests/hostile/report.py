@@ -120,7 +120,7 @@ def _outcome(missed: Sequence[str]) -> list[str]:
     goal = f"Goal: p99 within {GOAL:g} times that before, nothing missing."
     if not missed:
         return [f"{goal} Met by all."]
-    return [f"{goal} **Missed {len(missed)} times:**", "", *(f"- {each}" for each in missed)]
+    return [f"{goal} **Missed by {len(missed)}:**", "", *(f"- {each}" for each in missed)]
 
 
 def _line(rows: Sequence[Row], number: int) -> str:

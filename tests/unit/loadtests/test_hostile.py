@@ -50,7 +50,7 @@ def test_misses_are_told_and_the_worst_first() -> None:
     assert report.misses(_ROWS[:2]) == []
 
 
-@pytest.mark.parametrize(("rows", "outcome"), [(_ROWS, "**Missed 3 times:**"), (_ROWS[:2], "Met by all.")])
+@pytest.mark.parametrize(("rows", "outcome"), [(_ROWS, "**Missed by 3:**"), (_ROWS[:2], "Met by all.")])
 def test_the_page_says_what_was_met_what_was_done_and_how(rows: list[Row], outcome: str) -> None:
     """Each attack with what it is, what it managed, and what others noticed."""
     machine = {"CPU": "a CPU", "cores": "2", "kernel": "6"}
