@@ -36,7 +36,7 @@ NODE := $(CLIENTS)/node_modules/.installed
 SERVERS := loadtests/compare/node/node_modules/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help up test topologies model fuzz bench load scale microbench check fmt docs lock clean pip need-node
+.PHONY: help up test topologies model fuzz bench load scale hostile microbench check fmt docs lock clean pip need-node
 
 help: ## list these commands
 	@awk 'BEGIN {FS = ":[^#]*## "} /^[a-z-]+:[^#]*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,6 +68,9 @@ microbench: $(DEV) ## what the hot paths cost, each by itself (tests/bench)
 
 scale: $(LOCAL) ## as many sockets as fit, growth, a killed gateway (20 minutes; ARGS="endure --minutes 10": a part)
 	@exec $(BIN)/python -m loadtests.scale $(ARGS)
+
+hostile: $(LOCAL) ## others' messages while somebody attacks, in every way (4 minutes; ARGS="events pings": some of them)
+	@exec $(BIN)/python -m loadtests.hostile $(ARGS)
 
 check: $(DEV) ## what CI runs first: format, lint, types, import contracts, dead code
 	$(BIN)/ruff format --check .

@@ -27,6 +27,7 @@ from services.gateway.catchup import CatchUp
 from services.gateway.compression import Compression
 from services.gateway.confirmations import Confirmations
 from services.gateway.door import Door
+from services.gateway.doorstep import Doorstep
 from services.gateway.downlink import DownlinkReader
 from services.gateway.drain import Drain
 from services.gateway.fence import Fence
@@ -192,6 +193,15 @@ async def main(stop: asyncio.Event) -> None:
             def came_from(request: web.Request) -> str:
                 return addresses.client(request.remote, request.headers.getall("X-Forwarded-For", ()), proxies)
 
+            poll_max_s = s.ping_interval_s + s.ping_timeout_s + s.answer_timeout_s
+            doorstep = Doorstep(
+                proxies,
+                lambda why: metrics.waited_in_vain.labels(why).inc(),
+                request_timeout_s=s.request_timeout_s,
+                keep_alive_s=s.keep_alive_s,
+                answer_timeout_s=poll_max_s,
+                idle_per_address=s.idle_per_address,
+            )
             compression = Compression(s.compress_min_bytes, metrics.compressed.inc)
             elsewhere = Relay(
                 gateway,
@@ -200,7 +210,7 @@ async def main(stop: asyncio.Event) -> None:
                 metrics,
                 compression,
                 secret=s.ticket_secret,
-                poll_max_s=s.ping_interval_s + s.ping_timeout_s + s.answer_timeout_s,
+                poll_max_s=poll_max_s,
                 frame_max_bytes=s.frame_max_bytes,
                 client_address=came_from,
             )
@@ -213,6 +223,7 @@ async def main(stop: asyncio.Event) -> None:
                 ping_timeout_s=s.ping_timeout_s,
                 frame_max_bytes=s.frame_max_bytes,
                 outbox_max_bytes=s.outbox_max_bytes,
+                bytes_per_s=s.socket_bytes_per_s,
                 allowed_origins=s.allowed_origins,
                 connect_timeout_s=s.sign_in_timeout_s,
                 turns=turns,
@@ -287,7 +298,7 @@ async def main(stop: asyncio.Event) -> None:
             reporter = Reporter(commands, gateway, own_figures)
             async with (
                 health.serve(internal, s.internal_host, s.internal_port, "INTERNAL_PORT") as internal_port,
-                health.serve(public, s.websocket_host, s.websocket_port, "WEBSOCKET_PORT") as port,
+                health.serve(public, s.websocket_host, s.websocket_port, "WEBSOCKET_PORT", doorstep) as port,
             ):
                 relay_address = s.relay_address or neighbours.address(s.internal_host, internal_port)
                 working = (
@@ -301,7 +312,8 @@ async def main(stop: asyncio.Event) -> None:
                     reporter,
                     canaries,
                     rebalance,
-                    Moderation(s.beat_ms / 1000, lambda: server.engine.requests),
+                    doorstep,
+                    Moderation(s.beat_ms / 1000, lambda: doorstep.arrived + server.engine.requests),
                 )
                 running = [tasks.create_task(work.run()) for work in working]
                 lifecycle.settle_memory()

@@ -92,6 +92,14 @@ class GatewayMetrics:
         self.outbox_overflows = Counter(
             "talowa_gateway_outbox_overflows_total", "Sockets closed because they did not read.", registry=registry
         )
+        self.waited_in_vain = Counter(
+            "talowa_gateway_http_closed_total",
+            "HTTP connections closed for what did not come: head, body, answer (not read); crowd: too many idle ones.",
+            ["why"],
+            registry=registry,
+        )
+        for why in ("head", "body", "answer", "crowd"):
+            self.waited_in_vain.labels(why)  # so that it is 0 before it is 1
         self.relayed = Counter(
             "talowa_gateway_relayed_total",
             "Requests for another gateway's socket: poll, post, upgrade passed on; its gateway unknown or unreachable.",

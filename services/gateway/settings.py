@@ -46,6 +46,22 @@ class GatewaySettings(settings.PartitionedSettings, frozen=True, kw_only=True):
     sign_in_timeout_s: Annotated[
         float, Meta(gt=0, le=300, description="A socket that has not signed in by then is closed.")
     ] = 30.0
+    request_timeout_s: Annotated[
+        float,
+        Meta(
+            gt=0, le=300, description="A connection's first request, and any body, that has not come by then: closed."
+        ),
+    ] = 30.0
+    keep_alive_s: Annotated[
+        float,
+        Meta(gt=0, le=3600, description="An idle HTTP connection is closed; longer than a proxy in front keeps one."),
+    ] = 75.0
+    idle_per_address: Annotated[
+        int,
+        Meta(
+            ge=0, le=100_000, description="Idle HTTP connections of an address, but a trusted proxy's; 0: any number."
+        ),
+    ] = 500
     answer_timeout_s: Annotated[
         float, Meta(gt=0, le=60, description="A router that has not answered a sign-in by then counts as away.")
     ] = 10.0
@@ -104,6 +120,10 @@ class GatewaySettings(settings.PartitionedSettings, frozen=True, kw_only=True):
         int, Meta(ge=0, le=100_000, description="Events a socket may send a second, in the long run; 0: any number.")
     ] = 50
     frames_burst: Annotated[int, Meta(ge=1, le=100_000, description="Events a socket may send at once.")] = 200
+    socket_bytes_per_s: Annotated[
+        int,
+        Meta(ge=0, le=1 << 30, description="A WebSocket is read this fast in the long run, 8 s worth at once; 0: any."),
+    ] = 131_072
     trusted_proxies: Annotated[
         str,
         Meta(

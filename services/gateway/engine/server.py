@@ -220,6 +220,7 @@ class Engine(Generic[T]):
             self._lose,
             window_bits=handshake.window_bits,
             frame_max_bytes=self._rules.frame_max_bytes,
+            bytes_per_s=self._rules.bytes_per_s,
         )
         self._websockets.add(websocket)
         return handshake, websocket, early
