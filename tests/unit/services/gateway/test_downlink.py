@@ -169,3 +169,27 @@ async def test_what_is_read_while_the_streams_are_made_anew_is_read_again_and_ta
             await lifecycle.cancel([running])
     assert taken == ["0-0", "0-0", "5-1"]
     assert len(socket.emitted) == 1
+
+
+async def test_who_reads_anew_takes_nothing_twice() -> None:
+    """After a failover the streams are read from their beginning: a status that was told is not told after a later one."""
+    down, socket = reader()
+    stream = list(down.positions)[1]
+    packed = codec.pack_downlink([Section(1, 1, (STATUS,))])
+    batches = [["5-1", "5-2"], ["5-1", "5-2", "5-3"]]
+    reached = asyncio.Event()
+
+    async def read(*_: Any, **__: Any) -> dict[str, list[consumer.Entry]]:
+        if batches:
+            return {stream: [consumer.Entry(one, packed) for one in batches.pop(0)]}
+        reached.set()
+        await asyncio.Event().wait()
+        return {}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(consumer.Reads, "read", read)
+        async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(down.run())
+            await reached.wait()
+            await lifecycle.cancel([running])
+    assert len(socket.emitted) == 3
