@@ -172,7 +172,7 @@ async def test_what_is_read_while_the_streams_are_made_anew_is_read_again_and_ta
 
 
 async def test_who_reads_anew_takes_nothing_twice() -> None:
-    """After a failover the streams are read from their beginning: a status that was told is not told after a later one."""
+    """Streams are read from their beginning after a failover: a status that was told is not told after a later one."""
     down, socket = reader()
     stream = list(down.positions)[1]
     packed = codec.pack_downlink([Section(1, 1, (STATUS,))])
