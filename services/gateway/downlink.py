@@ -47,6 +47,8 @@ log = structlog.get_logger(__name__)
 BLOCK_MS: Final = 1000
 _READ_ENTRIES: Final = 200
 _BACKOFF_S: Final = 0.25
+# Far more entries than come between one trim and the next.
+_TAKEN_MAX: Final = 4096
 # Ticks on a message that was sent a while ago go with what comes next.
 _PATIENT: Final = frozenset({"message_delivery_status", "message_read"})
 
@@ -91,6 +93,8 @@ class DownlinkReader:
         self._succeeded = succeeded
         # How many servers had taken another's place when it was last read.
         self._successions = 0
+        # The ids of what was taken last: who begins anew meets some of it again.
+        self._taken: dict[tuple[str, str], None] = {}
         # What was taken of each stream, in the order they are taken in.
         self.positions = {keys.alarms(gateway): consumer.BEGINNING, keys.downlink(gateway): consumer.BEGINNING}
 
@@ -118,8 +122,18 @@ class DownlinkReader:
                     continue  # rewound meanwhile: it is read again, from the beginning
                 for stream in positions:
                     for entry in read.get(stream, ()):
-                        self._take_entry(entry)
+                        if self._is_new(stream, entry.id):
+                            self._take_entry(entry)
                         positions[stream] = entry.id
+
+    def _is_new(self, stream: str, entry_id: str) -> bool:
+        """Else it was taken before a rewind, and its statuses are old by now."""
+        if (stream, entry_id) in self._taken:
+            return False
+        self._taken[stream, entry_id] = None
+        if len(self._taken) > _TAKEN_MAX:
+            del self._taken[next(iter(self._taken))]
+        return True
 
     def _take_entry(self, entry: consumer.Entry) -> None:
         if entry.frames is None:

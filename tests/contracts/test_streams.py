@@ -221,6 +221,8 @@ async def test_a_flush_that_failed_halfway_is_repeated_in_order(
 
 async def test_a_broker_without_memory_is_away_until_it_has_some(broker: Broker) -> None:
     """With `noeviction` a full broker refuses writes: they wait, as for one that is down."""
+    if broker.is_cluster:
+        pytest.skip("a test of one server's own settings")
     async with producing(broker) as made:
         await broker.command("CONFIG", "RESETSTAT")
         await broker.command("CONFIG", "SET", "maxmemory", "1")
@@ -270,6 +272,35 @@ async def test_one_read_serves_several_streams(broker: Broker) -> None:
     assert len(news[keys.inbound(1)]) == 1
 
 
+async def test_what_one_stream_brings_does_not_wait_for_the_others(broker: Broker, empty_server: RunningBroker) -> None:
+    """In a cluster each partition is read apart: the first that has news ends the read, and the others go on."""
+    streams = [keys.inbound(partition) for partition in range(4)]
+    positions = dict.fromkeys(streams, consumer.BEGINNING)
+    async with (
+        connect(empty_server.url, blocking_s=30) as reader,
+        consumer.reading(reader) as reads,
+        asyncio.timeout(SOON_S),
+        asyncio.TaskGroup() as tasks,
+    ):
+        for partition in (2, 0, 2):
+            waiting = tasks.create_task(reads.read(positions, count=10, block_ms=30_000))
+            await asyncio.sleep(0)
+            await publish(broker, partition, partition)
+            ((stream, (entry,)),) = (await waiting).items()
+            assert stream == streams[partition]
+            positions = positions | {stream: entry.id}
+
+
+async def test_what_was_read_under_another_lease_is_dropped(broker: Broker, empty_server: RunningBroker) -> None:
+    """Its entries may have been dealt with by another owner meanwhile."""
+    positions = {keys.inbound(0): consumer.BEGINNING}
+    async with connect(empty_server.url, blocking_s=30) as reader, consumer.reading(reader) as reads:
+        assert await reads.read(positions, count=10, block_ms=1, under=1) == {}
+        await publish(broker, 0, 1)
+        (entry,) = (await reads.read(positions, count=10, block_ms=5000, under=2))[keys.inbound(0)]
+        assert entry.frames is not None
+
+
 async def test_a_read_takes_so_many_entries_of_each_stream(broker: Broker) -> None:
     """`count` bounds a batch by stream, so that a busy partition does not starve the others."""
     for number in range(10):
@@ -288,6 +319,8 @@ async def test_a_read_without_news_ends_empty(broker: Broker) -> None:
 
 async def test_a_blocked_read_ends_with_the_first_entry(broker: Broker, empty_server: RunningBroker) -> None:
     """News are not kept waiting for the end of the block."""
+    if broker.is_cluster:
+        pytest.skip("only one server tells who is blocked on it")
     async with connect(empty_server.url, blocking_s=60) as reader, asyncio.TaskGroup() as tasks:
         waiting = tasks.create_task(
             consumer.read(reader, {keys.inbound(0): consumer.BEGINNING}, count=1, block_ms=60_000)

@@ -179,3 +179,27 @@ def test_a_canary_that_came_back_is_noted() -> None:
     down._take(CanaryReply(3, 5))
     assert heard == [CanaryReply(3, 5)]
     assert socket.emitted == []
+
+
+async def test_who_reads_anew_takes_nothing_twice() -> None:
+    """Streams are read from their beginning after a failover: a status that was told is not told after a later one."""
+    down, socket = reader()
+    stream = list(down.positions)[1]
+    packed = codec.pack_downlink([Section(1, 1, (STATUS,))])
+    batches = [["5-1", "5-2"], ["5-1", "5-2", "5-3"]]
+    reached = asyncio.Event()
+
+    async def read(*_: Any, **__: Any) -> dict[str, list[consumer.Entry]]:
+        if batches:
+            return {stream: [consumer.Entry(one, packed) for one in batches.pop(0)]}
+        reached.set()
+        await asyncio.Event().wait()
+        return {}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(consumer.Reads, "read", read)
+        async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(down.run())
+            await reached.wait()
+            await lifecycle.cancel([running])
+    assert len(socket.emitted) == 3
