@@ -24,6 +24,7 @@ class Sent:
     at_ms: int
     answer: dict[str, Any] | None = None
     answered_index: int | None = None
+    answered_ms: int | None = None
 
     @property
     def accepted(self) -> bool:
@@ -68,6 +69,7 @@ class Status:
     client_id: str
     status: str
     index: int
+    at_ms: int
 
 
 @dataclass
@@ -109,7 +111,7 @@ class History:
             except (KeyError, TypeError) as error:
                 self.malformed.append(f"{sent.device}: answer to {sent.client_id!r}: {error}: {answer!r}")
                 return
-        sent.answer, sent.answered_index = answer, index
+        sent.answer, sent.answered_index, sent.answered_ms = answer, index, _now_ms()
 
     def record_event(self, device: str, event: str, payload: object) -> None:
         """`device` received `event`. Those that say nothing about messages are not kept."""
@@ -165,6 +167,7 @@ class History:
                 payload["clientId"],
                 payload["status"],
                 self._next_index(),
+                _now_ms(),
             )
         )
 
