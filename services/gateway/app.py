@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+from collections.abc import Mapping
 
 import structlog
 from aiohttp import web
@@ -99,7 +100,7 @@ async def main(stop: asyncio.Event) -> None:
                 linger_s=linger_s,
                 presence_grace_s=s.presence_grace_s,
                 read_up_to=lambda: frames.positions,
-                reviving=lambda: prepare(frames, catchup),
+                reviving=lambda tokens: prepare(frames, catchup, tokens),
                 revived=lambda: revive(catchup, door, alarms, watching, metrics),
             )
             questions = Questions(gateway)
@@ -253,9 +254,9 @@ async def main(stop: asyncio.Event) -> None:
         log.info("stopped")
 
 
-def prepare(frames: DownlinkReader, catchup: CatchUp) -> None:
+def prepare(frames: DownlinkReader, catchup: CatchUp, tokens: Mapping[int, int]) -> None:
     """Before anything is said to this gateway again: what is said from then on is read once, and waits its turn."""
-    frames.rewind()
+    frames.rewind(tokens)
     catchup.hold_all()
 
 

@@ -92,7 +92,7 @@ async def run(
         doing = Faults(world)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(all_.run())
-            began = time.monotonic()
+            began, began_ms = time.monotonic(), int(time.time() * 1000)
             await doing.run(list(faults))
             await asyncio.sleep(max(0.0, began + seconds - time.monotonic()))
             all_.stop()
@@ -102,13 +102,15 @@ async def run(
                     lambda: all(letter.answered_ms is not None for letter in all_.letters), _ANSWERED_S, "all answers"
                 )
             all_.be_quiet()
-        stuck = await _stuck(world, all_, history, doing)
+        stuck = await _stuck(world, all_, history)
         unaccounted = await _unaccounted(world)
+        (home / "story.txt").write_text("\n".join([*doing.story(began_ms), *all_.story(began_ms)]))
         return verdict.judge(
             history,
             all_.letters,
             doing.happened,
             expected=expected(),
+            losses=world.brokers.losses_ms,
             stuck=stuck,
             turned_away=all_.turned_away,
             unaccounted=unaccounted,
@@ -116,9 +118,9 @@ async def run(
         )
 
 
-async def _stuck(world: World, all_: People, history: History, doing: Faults) -> list[str]:
+async def _stuck(world: World, all_: People, history: History) -> list[str]:
     """What has not reached a device, though all are back and nothing goes on; then everyone signs in once more."""
-    losses = verdict.losses_ms(doing.happened)
+    losses = world.brokers.losses_ms
 
     async def are_here() -> bool:
         for phone in all_.phones.values():

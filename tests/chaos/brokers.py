@@ -1,6 +1,7 @@
 """A primary, its replica, and three who watch over them (Sentinel): what production runs, each process ours to harm."""
 
 import asyncio
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -30,6 +31,8 @@ class Brokers:
         self.ports = ports[: len(_DATA) + len(_SENTINELS)]
         self._environment = environment
         self._primary = self.ports[0]
+        self.losses_ms: list[int] = []
+        """When a server that may hold less was in charge, or there was nothing any more."""
         self._sentinels = self.ports[len(_DATA) :]
 
     @property
@@ -96,13 +99,21 @@ class Brokers:
                 except (exceptions.RedisError, OSError, TimeoutError):
                     continue
                 if told:
+                    if int(told[1]) != self._primary:
+                        self.note_loss()
                     self._primary = int(told[1])
                     break
             await asyncio.sleep(_LOOK_S)
 
+    def note_loss(self) -> None:
+        """What was queued before now may be gone."""
+        self.losses_ms.append(int(time.time() * 1000))
+
     async def wipe(self) -> None:
         """Forget everything, scripts too. Raises redis-py's errors, `OSError`, `TimeoutError`."""
+        self.note_loss()
         await self.ask(self._primary, "FLUSHALL")
+        self.note_loss()
         await self.ask(self._primary, "SCRIPT", "FLUSH")
 
     async def ask(self, port: int, *command: str) -> Any:

@@ -46,6 +46,13 @@ class Faults:
                 await asyncio.sleep(max(0.0, began + fault.at_s - time.monotonic()))
                 tasks.create_task(self._happen(fault))
 
+    def story(self, began_ms: int) -> list[str]:
+        """What was done, by the seconds since the run began."""
+        return [
+            f"{(one.began_ms - began_ms) / 1000:8.2f} to {((one.over_ms or 0) - began_ms) / 1000:.2f} {one.fault}"
+            for one in self.happened
+        ]
+
     async def _happen(self, fault: Fault) -> None:
         happening = Happening(fault, _now_ms())
         self.happened.append(happening)
@@ -85,6 +92,8 @@ class Faults:
                         await brokers.wipe()
                 case "broker lost its disk":
                     await undone.enter_async_context(world.down(*brokers.data))
+                    brokers.note_loss()
+                    undone.callback(brokers.note_loss)
                     for name in brokers.data:
                         shutil.rmtree(brokers.folder(name) / "appendonlydir", ignore_errors=True)
                 case "replica promoted":

@@ -32,6 +32,7 @@ _MOOD_S: Final = (4.0, 16.0)
 _AWAY_S: Final = (1.0, 8.0)
 _LOOK_S: Final = 0.2
 _COME_BACK_S: Final = 1.0
+_TURNS: Final = frozenset({"connect", "connect_error", "disconnect", "auth_success", "auth_failed"})
 _OPTIONS: Final = {"reconnectionDelay": 300, "reconnectionDelayMax": 1500, "timeout": 5000}
 _PY_OPTIONS: Final = {"reconnection_delay": 0.3, "reconnection_delay_max": 1.5}
 
@@ -60,6 +61,7 @@ class Phone:
         self._js = js
         self._luck = luck
         self._lives = 0
+        self.lives: list[Client] = []
         self._ticket: str | None = None
         self._seen = 0
 
@@ -75,6 +77,8 @@ class Phone:
             self.client = await self._js.open(
                 name, urls, self._auth(), device=self.device, user=self.person, options=dict(_OPTIONS), wait=False
             )
+        if self.client is not None:
+            self.lives.append(self.client)
 
     async def go(self) -> None:
         """Be switched off."""
@@ -205,6 +209,22 @@ class People:
         """All that was written."""
         return [letter for lane in self.lanes for letter in lane.letters]
 
+    def story(self, began_ms: int, slow_s: float = 8.0) -> list[str]:
+        """What became of connections and of slow letters, by the seconds since the run began."""
+        told = [
+            (event.at_ms, f"{life.name} {event.name} {str(event.data)[:150]}")
+            for phone in self.phones.values()
+            for life in phone.lives
+            for event in life.events()
+            if event.name in _TURNS
+        ]
+        told += [
+            (one.written_ms, f"{one.client_id} written, answered {_since(began_ms, one.answered_ms)}")
+            for one in self.letters
+            if one.answered_ms is None or one.answered_ms - one.written_ms > slow_s * 1000
+        ]
+        return [f"{(at_ms - began_ms) / 1000:8.2f} {what}" for at_ms, what in sorted(told)]
+
     @property
     def turned_away(self) -> list[str]:
         """Who was told for good that a good token is none."""
@@ -280,6 +300,10 @@ async def people(cluster: LiveCluster, history: History, seed: int, every_s: flo
             for phone in phones.values():
                 leaving.push_async_callback(phone.go)
             yield People(phones, every_s)
+
+
+def _since(began_ms: int, at_ms: int | None) -> str:
+    return "never" if at_ms is None else f"at {(at_ms - began_ms) / 1000:.2f}"
 
 
 def _now_ms() -> int:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final
 
@@ -13,9 +13,6 @@ from tests.support.history import History, Report, check, promised
 
 # After a fault it takes a while until what it did is over: leases lapse, phones come back.
 _AFTERMATH_MS: Final = 10_000
-_LOSES_MEMORY: Final = frozenset({"broker wiped", "broker lost its disk", "replica promoted"})
-# Under Sentinel a server that is away for long is replaced by its replica, which may lack the newest.
-_MAY_FAIL_OVER: Final = frozenset({"broker stopped", "broker paused", "broker killed", "broker restarted"})
 _SHOWN: Final = 12
 
 
@@ -110,15 +107,18 @@ def judge(
     happened: Sequence[Happening],
     *,
     expected: Mapping[str, Collection[str]],
+    losses: Sequence[int],
     stuck: Sequence[str],
     turned_away: Sequence[str],
     unaccounted: float | None,
     notes: Sequence[str] = (),
 ) -> Verdict:
-    """What all of it comes to."""
-    kept, outside = promised(history, losses_ms(happened))
+    """What all of it comes to. `losses`: when (ms) the broker had lost what it held, at the latest."""
+    kept, outside = promised(history, losses)
+    # A place that was only queued, and not given again, is no gap.
+    report = replace(check(kept, expected), gaps=check(history, expected).gaps)
     return Verdict(
-        report=check(kept, expected),
+        report=report,
         faults=Counter(happening.fault.kind for happening in happened),
         waits=waits(letters, happened),
         letters=len(letters),
@@ -133,15 +133,6 @@ def judge(
     )
 
 
-def losses_ms(happened: Iterable[Happening]) -> list[int]:
-    """When the broker may have lost what it had, at the latest."""
-    return [
-        (one.over_ms or one.began_ms) + _AFTERMATH_MS
-        for one in happened
-        if one.fault.kind in _LOSES_MEMORY | _MAY_FAIL_OVER
-    ]
-
-
 def waits(letters: Sequence[Letter], happened: Sequence[Happening]) -> dict[str, Wait]:
     """For each kind of fault the longest waits that it had a part in; `none` for when nothing went on.
 
@@ -154,9 +145,13 @@ def waits(letters: Sequence[Letter], happened: Sequence[Happening]) -> dict[str,
 
 
 def _silences(answered: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """From one answer to the next, of anybody."""
-    answers = sorted(answer for _, answer in answered)
-    return list(pairwise(answers))
+    """From one answer to the next, of anybody, as far as somebody waited for one."""
+    silences = []
+    for before, after in pairwise(sorted(answer for _, answer in answered)):
+        waiting = [written for written, answer in answered if written < after <= answer]
+        if waiting:
+            silences.append((max(before, min(waiting)), after))
+    return silences
 
 
 def _longest(spans: Iterable[tuple[int, int]], happened: Sequence[Happening]) -> dict[str, int]:
