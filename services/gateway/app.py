@@ -2,7 +2,6 @@
 
 import asyncio
 import secrets
-from collections.abc import Mapping
 
 import structlog
 from aiohttp import web
@@ -100,7 +99,7 @@ async def main(stop: asyncio.Event) -> None:
                 linger_s=linger_s,
                 presence_grace_s=s.presence_grace_s,
                 read_up_to=lambda: frames.positions,
-                reviving=lambda tokens: prepare(frames, catchup, tokens),
+                reviving=lambda: prepare(frames, catchup),
                 revived=lambda: revive(catchup, door, alarms, watching, metrics),
             )
             questions = Questions(gateway)
@@ -254,9 +253,9 @@ async def main(stop: asyncio.Event) -> None:
         log.info("stopped")
 
 
-def prepare(frames: DownlinkReader, catchup: CatchUp, tokens: Mapping[int, int]) -> None:
+def prepare(frames: DownlinkReader, catchup: CatchUp) -> None:
     """Before anything is said to this gateway again: what is said from then on is read once, and waits its turn."""
-    frames.rewind(tokens)
+    frames.rewind()
     catchup.hold_all()
 
 

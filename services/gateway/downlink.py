@@ -8,7 +8,7 @@ it now says everything again.
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final, get_args
 
 import structlog
@@ -85,12 +85,8 @@ class DownlinkReader:
         # What was taken of each stream, in the order they are taken in.
         self.positions = {keys.alarms(gateway): consumer.BEGINNING, keys.downlink(gateway): consumer.BEGINNING}
 
-    def rewind(self, tokens: Mapping[int, int]) -> None:
-        """The streams were made anew: nothing in them has been read. `tokens` are the last that the broker gave.
-
-        A broker that was wiped, and whose clock is behind, gives lower ones than before: they count from here on.
-        """
-        self._tokens = {partition: min(seen, tokens.get(partition, 0)) for partition, seen in self._tokens.items()}
+    def rewind(self) -> None:
+        """The streams were made anew: nothing in them has been read."""
         self.positions = dict.fromkeys(self.positions, consumer.BEGINNING)
 
     async def run(self) -> None:

@@ -49,7 +49,7 @@ class Heartbeat:
         linger_s: float,
         presence_grace_s: float,
         read_up_to: Callable[[], Mapping[str, str]],
-        reviving: Callable[[Mapping[int, int]], None],
+        reviving: Callable[[], None],
         revived: Callable[[], None],
     ) -> None:
         self._broker = broker
@@ -118,7 +118,7 @@ class Heartbeat:
         self._must_revive = self._must_revive or not was_known or exist != len(read_up_to)
         await self._check_seats()
         if self._must_revive:
-            await self._revive(read_up_to, await self._tokens())
+            await self._revive(read_up_to)
         self._uplink.note_lags(await lags(self._broker, self._partitions))
         self._beat_at = time.monotonic()
 
@@ -126,9 +126,9 @@ class Heartbeat:
         """Nobody is here any more. Raises `AWAY`."""
         await self._directory.reap(self._gateway, _LEAVING_GRACE_MS)
 
-    async def _revive(self, streams: Iterable[str], tokens: Mapping[int, int]) -> None:
+    async def _revive(self, streams: Iterable[str]) -> None:
         """Make our streams, seat everyone, and let them fetch what was said meanwhile."""
-        self._reviving(tokens)
+        self._reviving()
         for stream in streams:
             await self._broker.command("XADD", stream, "*", "hello", "")
         for user in self._sessions.users:
@@ -136,15 +136,6 @@ class Heartbeat:
         await self.wait_seated()
         self._must_revive = False
         self._revived()
-
-    async def _tokens(self) -> dict[int, int]:
-        """The last fencing token of each partition, as far as the broker knows."""
-        partitions = range(names.alarm_partition(self._partitions) + 1)
-        given = await self._broker.batch([("GET", keys.lease_token(partition)) for partition in partitions])
-        for token in given:
-            if isinstance(token, Exception):
-                raise token
-        return {partition: int(token or 0) for partition, token in zip(partitions, given, strict=True)}
 
     async def _check_seats(self) -> None:
         """A broker that fails over loses its newest writes, and keeps our name: nothing else would tell."""

@@ -212,7 +212,7 @@ async def test_the_services_write_what_is_catalogued_and_nothing_else(tmp_path: 
             linger_s=0,
             presence_grace_s=0.6,
             read_up_to=lambda: dict.fromkeys((keys.alarms("g1"), keys.downlink("g1")), "0-0"),
-            reviving=lambda _: None,
+            reviving=lambda: None,
             revived=lambda: None,
         )
         await heartbeat.beat()

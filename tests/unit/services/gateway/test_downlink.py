@@ -139,7 +139,7 @@ async def test_what_is_read_while_the_streams_are_made_anew_is_read_again_and_ta
         taken.append(positions[stream])
         match len(taken):
             case 1:
-                down.rewind({})
+                down.rewind()
                 return {stream: [entry]}
             case 2:
                 return {stream: [entry]}
@@ -155,15 +155,3 @@ async def test_what_is_read_while_the_streams_are_made_anew_is_read_again_and_ta
             await lifecycle.cancel([running])
     assert taken == ["0-0", "0-0", "5-1"]
     assert len(socket.emitted) == 1
-
-
-def test_a_broker_that_forgot_its_tokens_is_believed_once_the_streams_are_made_anew() -> None:
-    """Wiped, and its clock behind, it gives lower tokens than before: without this nothing would pass for minutes."""
-    down, _ = reader()
-    assert down._passes(Section(1, 50, ()))
-    assert down._passes(Section(2, 50, ()))
-    assert not down._passes(Section(1, 40, ()))
-    down.rewind({1: 30, 2: 60})
-    assert not down._passes(Section(1, 20, ()))
-    assert down._passes(Section(1, 40, ()))
-    assert not down._passes(Section(2, 40, ()))

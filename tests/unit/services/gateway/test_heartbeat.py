@@ -67,7 +67,7 @@ async def test_seats_that_a_failover_lost_are_taken_again_and_those_it_brought_b
     """Only once the difference has lasted: then the gateway revives, and who has not been let in is not shown."""
     directory, sessions, revivals = FakeDirectory(), Sessions(), []
     given: dict[str, Any] = {"partitions": 1, "linger_s": 0, "presence_grace_s": 0.6, "read_up_to": None}
-    given |= {"reviving": lambda _: None, "revived": lambda: revivals.append(dict(directory.seats))}
+    given |= {"reviving": lambda: None, "revived": lambda: revivals.append(dict(directory.seats))}
     heartbeat = Heartbeat(None, directory, "g1", sessions, None, **given)  # type: ignore[arg-type]
     heartbeat._must_revive = False
     for user, state in (("rama", State.LIVE), ("sita", State.LIVE), ("lata", State.JOINING)):
@@ -80,7 +80,7 @@ async def test_seats_that_a_failover_lost_are_taken_again_and_those_it_brought_b
         for is_amiss in (False, False, True):
             await heartbeat._check_seats()
             assert heartbeat._must_revive is is_amiss
-        await heartbeat._revive((), {})
+        await heartbeat._revive(())
         await heartbeat._check_seats()
         await lifecycle.cancel([writing])
     assert revivals == [{"rama": Seat.SHOWN, "sita": Seat.SHOWN, "lata": Seat.TAKEN, "ravana": Seat.DROPPED}]
