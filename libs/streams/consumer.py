@@ -5,11 +5,14 @@ paused and wakes up, its lease long gone, steals nothing from the one that took 
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any, Final, NamedTuple
 
-from libs.broker import Broker
+from libs.broker import AWAY, Broker, Call, Script
 from libs.streams.producer import FIELD
+
+_trim: Final = Script("libs.streams", "trim.lua")
 
 BEGINNING: Final = "0-0"
 
@@ -21,19 +24,74 @@ class Entry(NamedTuple):
     frames: bytes | None
 
 
+_Found = dict[str, list[Entry]] | Exception
+
+
 async def read(reader: Broker, positions: Mapping[str, str], *, count: int, block_ms: int) -> dict[str, list[Entry]]:
     """New entries of each stream after its position; empty after `block_ms` without any. Raises `AWAY`.
 
     A cluster refuses one read over several slots: there, the streams of each hash tag have a blocking read of their
-    own.
+    own, and all are waited for (`reading` does not).
     """
     if reader.is_cluster:
-        slots: dict[str, dict[str, str]] = {}
-        for stream, position in positions.items():
-            slots.setdefault(_tag(stream), {})[stream] = position
-        replies = await asyncio.gather(*(_read(reader, of_slot, count, block_ms) for of_slot in slots.values()))
-        return {stream: entries for reply in replies for stream, entries in reply.items()}
+        reads = (_read(reader, of_tag, count, block_ms) for of_tag in _by_tag(positions).values())
+        return {stream: entries for found in await asyncio.gather(*reads) for stream, entries in found.items()}
     return await _read(reader, positions, count, block_ms)
+
+
+class Reads:
+    """Reads one after another. Made by `reading`."""
+
+    def __init__(self, reader: Broker, tasks: asyncio.TaskGroup) -> None:
+        self._reader = reader
+        self._tasks = tasks
+        # In a cluster: by hash tag, the read that waits there, and from where.
+        self.waiting: dict[str, tuple[Mapping[str, str], asyncio.Task[_Found]]] = {}
+
+    async def read(self, positions: Mapping[str, str], *, count: int, block_ms: int) -> dict[str, list[Entry]]:
+        """As `read`; in a cluster, what one hash tag brings is given at once, and the reads of the others go on."""
+        if not self._reader.is_cluster:
+            return await _read(self._reader, positions, count, block_ms)
+        tags = _by_tag(positions)
+        for tag, of_tag in tags.items():
+            if tag not in self.waiting:
+                self.waiting[tag] = of_tag, self._tasks.create_task(self._settled(of_tag, count, block_ms))
+        asked = [self.waiting[tag][1] for tag in tags]
+        await asyncio.wait(asked, timeout=block_ms / 1000, return_when=asyncio.FIRST_COMPLETED)
+        found: dict[str, list[Entry]] = {}
+        for tag, (since, task) in list(self.waiting.items()):
+            if task.done():
+                del self.waiting[tag]
+                # Whoever has left since, or begun anew, has no use for it.
+                if since == tags.get(tag):
+                    found |= _told(task.result())
+        return found
+
+    async def _settled(self, positions: Mapping[str, str], count: int, block_ms: int) -> "_Found":
+        try:
+            return await _read(self._reader, positions, count, block_ms)
+        except AWAY as error:
+            return error  # whoever reads next is told
+
+
+@asynccontextmanager
+async def reading(reader: Broker) -> AsyncIterator[Reads]:
+    """Reads, some of which go on while what others brought is worked on. They end with the block."""
+    async with asyncio.TaskGroup() as tasks:
+        reads = Reads(reader, tasks)
+        try:
+            yield reads
+        finally:
+            for _, task in reads.waiting.values():
+                task.cancel()
+
+
+def trim(positions: Mapping[str, str]) -> Call:
+    """The script that takes what was read off streams of one hash tag.
+
+    Gives for each 1, 0 if it is gone, or -1 if it never came so far: it is another server's, and to be read anew.
+    """
+    return _trim.call(list(positions), *positions.values())
 
 
 def after(entry_id: str) -> str:
@@ -47,8 +105,17 @@ def is_up_to(entry_id: str, last: str) -> bool:
     return _parts(entry_id) <= _parts(last)
 
 
-def _tag(stream: str) -> str:
-    return stream.partition("{")[2].partition("}")[0]
+def _by_tag(positions: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    tags: dict[str, dict[str, str]] = {}
+    for stream, position in positions.items():
+        tags.setdefault(stream.partition("{")[2].partition("}")[0], {})[stream] = position
+    return tags
+
+
+def _told(found: "_Found") -> dict[str, list[Entry]]:
+    if isinstance(found, Exception):
+        raise found
+    return found
 
 
 def _parts(entry_id: str) -> tuple[int, int]:

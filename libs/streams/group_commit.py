@@ -93,8 +93,8 @@ class GroupCommit(Generic[T]):
             self._in_flight = len(items)
             self._pace.note(len(items))
             await self._write_until_done(items)
+            self._written += self._in_flight  # `items` may hold less by now: what is not to be written again
             self._in_flight = 0
-            self._written += len(items)
             self._release()
 
     async def _write_until_done(self, items: list[T]) -> None:

@@ -5,6 +5,7 @@ or is checked against. A router that lost its lease without noticing can read, a
 """
 
 import asyncio
+import random
 import time
 from collections.abc import Collection
 from hashlib import blake2b
@@ -13,7 +14,7 @@ from typing import Final, Protocol
 import structlog
 
 from libs import keys, membership
-from libs.broker import AWAY, Broker, Script
+from libs.broker import AWAY, Broker, Call, Script
 
 log = structlog.get_logger(__name__)
 
@@ -25,6 +26,10 @@ _LEAVING_S: Final = 0.05
 
 _lease: Final = Script("libs.streams", "lease.lua")
 _release: Final = Script("libs.streams", "release.lua")
+_surpass: Final = Script("libs.streams", "surpass.lua")
+# By chance two routers are given the same token twice only if the broker has forgotten one, its clock is behind, and
+# they draw the same step.
+_STEPS: Final = 1000
 
 
 class Owner(Protocol):
@@ -100,7 +105,11 @@ class Leases:
         replies = await self._broker.scripts(
             [
                 _lease.call(
-                    [keys.lease(p), keys.lease_token(p)], self._router, LEASE_TTL_MS, str(self._tokens.get(p, 0))
+                    [keys.lease(p), keys.lease_token(p)],
+                    self._router,
+                    LEASE_TTL_MS,
+                    str(self._tokens.get(p, 0)),
+                    random.randint(1, _STEPS),  # noqa: S311 - told apart, not kept secret
                 )
                 for p in asked
             ]
@@ -138,6 +147,14 @@ class Leases:
                 token = self._tokens.pop(partition)
                 await self._broker.script(_release.call([keys.lease(partition)], self._router, str(token)))
                 log.info("partition handed over", partition=partition)
+
+
+def surpass(partition: int, token: int) -> Call:
+    """The script that has all tokens of a partition from now on be above one that was seen.
+
+    Gives 1 if its owner had a lower one: it has to take the lease anew.
+    """
+    return _surpass.call([keys.lease(partition), keys.lease_token(partition)], str(token))
 
 
 def rightful_owner(partition: int, routers: Collection[str]) -> str | None:

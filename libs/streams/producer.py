@@ -14,8 +14,8 @@ _MAX_FRAMES_AN_ENTRY = 500
 class Producer:
     """A bounded queue of frames on their way to the routers. Order within a partition is kept.
 
-    A flush that failed half-way is repeated whole: the reader may see a frame twice, never out of
-    order, and derived ids make a repeat harmless.
+    What failed of a flush is repeated: the reader may see a frame twice, never out of order, and derived
+    ids make a repeat harmless.
     """
 
     def __init__(self, broker: Broker, *, limit: int, linger_s: float) -> None:
@@ -53,12 +53,17 @@ class Producer:
         by_partition: dict[int, list[Inbound]] = {}
         for partition, frame in items:
             by_partition.setdefault(partition, []).append(frame)
-        results = await self._broker.batch(
-            [command for partition, frames in by_partition.items() for command in entries(partition, frames)]
-        )
-        for result in results:
-            if isinstance(result, Exception):
-                raise result
+        commands = {partition: entries(partition, frames) for partition, frames in by_partition.items()}
+        results = iter(await self._broker.attempt([command for of_one in commands.values() for command in of_one]))
+        failed: dict[int, Exception] = {}
+        for partition, of_one in commands.items():
+            for result in [next(results) for _ in of_one]:
+                if isinstance(result, Exception):
+                    failed[partition] = result
+        if failed:
+            # Where one node of a cluster is away, what went to the others is not to go again and again meanwhile.
+            items[:] = [item for item in items if item[0] in failed]
+            raise next(iter(failed.values()))
 
 
 def entries(partition: int, frames: list[Inbound]) -> list[type_of_command]:

@@ -26,6 +26,7 @@ from services.gateway.confirmations import Confirmations
 from services.gateway.door import Door
 from services.gateway.downlink import DownlinkReader
 from services.gateway.drain import Drain
+from services.gateway.fence import Fence
 from services.gateway.figures import OwnFigures
 from services.gateway.heartbeat import Heartbeat
 from services.gateway.keystrokes import Keystrokes
@@ -78,7 +79,7 @@ async def main(stop: asyncio.Event) -> None:
             overload_entries=s.overload_entries,
             envelopes=envelopes,
         )
-        wheel, acks = Wheel(), Acks()
+        wheel, acks, fence = Wheel(), Acks(), Fence()
         # When a gateway has died, thousands sign in here at once: all of them together would be late for everything.
         turns = asyncio.Semaphore(s.sign_ins_at_once)
         catchup = CatchUp(gateway, sessions, uplink, acks, wheel, page_timeout_s=s.page_timeout_s)
@@ -98,6 +99,7 @@ async def main(stop: asyncio.Event) -> None:
                 partitions=s.partitions,
                 linger_s=linger_s,
                 presence_grace_s=s.presence_grace_s,
+                fence=fence,
                 read_up_to=lambda: frames.positions,
                 reviving=lambda: prepare(frames, catchup),
                 revived=lambda: revive(catchup, door, alarms, watching, metrics),
@@ -141,6 +143,7 @@ async def main(stop: asyncio.Event) -> None:
                 watching,
                 alarms,
                 acks,
+                fence,
                 metrics,
                 envelopes,
             )

@@ -1,9 +1,8 @@
 """This gateway's streams → sessions.
 
 One reader, which starts at the beginning of both streams; the heartbeat trims what it has taken. Broadcasts have a
-stream of their own, which comes first. Sections under an
-older fencing token than one seen before are refused: their router lost its partition, and whoever owns
-it now says everything again.
+stream of their own, which comes first. Sections under an older fencing token than one seen before are refused
+(`fence`).
 """
 
 import asyncio
@@ -27,7 +26,6 @@ from libs.wire.frames import (
     Moved,
     PresenceChanges,
     SealedReply,
-    Section,
     SignedIn,
     SignedOut,
     TypingNotice,
@@ -36,6 +34,7 @@ from services.gateway import packets
 from services.gateway.alarms import Alarms
 from services.gateway.catchup import CatchUp
 from services.gateway.door import Door
+from services.gateway.fence import Fence
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.questions import Questions
 from services.gateway.sessions import Acks, Session, Sessions, State
@@ -66,6 +65,7 @@ class DownlinkReader:
         watching: Watching,
         alarms: Alarms,
         acks: Acks,
+        fence: Fence,
         metrics: GatewayMetrics,
         envelopes: Envelopes | None = None,
     ) -> None:
@@ -81,30 +81,31 @@ class DownlinkReader:
         self._metrics = metrics
         self._envelopes = envelopes
         self._counts = {kind: metrics.downlink_frames.labels(kind.__name__.lower()) for kind in get_args(Downlink)}
-        self._tokens: dict[int, int] = {}
+        self._fence = fence
         # What was taken of each stream, in the order they are taken in.
         self.positions = {keys.alarms(gateway): consumer.BEGINNING, keys.downlink(gateway): consumer.BEGINNING}
 
     def rewind(self) -> None:
-        """The streams were made anew: nothing in them has been read."""
+        """The streams were made anew, or are another server's: nothing in them has been read."""
         self.positions = dict.fromkeys(self.positions, consumer.BEGINNING)
 
     async def run(self) -> None:
         """Read until cancelled."""
-        while True:
-            positions = self.positions
-            try:
-                read = await consumer.read(self._reader, positions, count=_READ_ENTRIES, block_ms=BLOCK_MS)
-            except AWAY as error:
-                log.warning("downlink: the broker is away", error=type(error).__name__)
-                await asyncio.sleep(_BACKOFF_S)
-                continue
-            if positions is not self.positions:
-                continue  # rewound meanwhile: it is read again, from the beginning
-            for stream in positions:
-                for entry in read.get(stream, ()):
-                    self._take_entry(entry)
-                    positions[stream] = entry.id
+        async with consumer.reading(self._reader) as reads:
+            while True:
+                positions = self.positions
+                try:
+                    read = await reads.read(positions, count=_READ_ENTRIES, block_ms=BLOCK_MS)
+                except AWAY as error:
+                    log.warning("downlink: the broker is away", error=type(error).__name__)
+                    await asyncio.sleep(_BACKOFF_S)
+                    continue
+                if positions is not self.positions:
+                    continue  # rewound meanwhile: it is read again, from the beginning
+                for stream in positions:
+                    for entry in read.get(stream, ()):
+                        self._take_entry(entry)
+                        positions[stream] = entry.id
 
     def _take_entry(self, entry: consumer.Entry) -> None:
         if entry.frames is None:
@@ -116,16 +117,11 @@ class DownlinkReader:
             self._metrics.unreadable.inc()
             return
         for section in sections:
-            if self._passes(section):
+            if self._fence.passes(section):
                 for frame in section.frames:
                     self._take(frame)
             else:
                 self._metrics.fenced.inc()
-
-    def _passes(self, section: Section) -> bool:
-        newest = self._tokens.get(section.partition, 0)
-        self._tokens[section.partition] = max(newest, section.token)
-        return section.token >= newest
 
     def _take(self, frame: Downlink) -> None:  # noqa: C901 - an arm a frame, each a line or two
         match frame:

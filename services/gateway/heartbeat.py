@@ -1,8 +1,9 @@
 """Stay alive for the others: this gateway's name and the seats of its users, in batches.
 
 Every two seconds it renews its name, trims what it has read, and looks how far behind the routers are. A
-gateway that was given up for dead (it was paused, or the broker was wiped) finds its name gone: it seats
-its users again and has every session fetch what it missed.
+gateway that was given up for dead (it was paused, or the broker was wiped) finds its name gone, and one whose broker
+failed over finds another server than before, which may have lost what was said last: it seats its users again and
+has every session fetch what it missed.
 """
 
 import asyncio
@@ -18,6 +19,7 @@ from libs.directory import Directory, Seat
 from libs.streams import consumer
 from libs.streams.group_commit import Full, GroupCommit
 from libs.wire import names
+from services.gateway.fence import Fence
 from services.gateway.sessions import Sessions, State
 from services.gateway.uplink import Lag, Uplink
 
@@ -48,6 +50,7 @@ class Heartbeat:
         partitions: int,
         linger_s: float,
         presence_grace_s: float,
+        fence: Fence,
         read_up_to: Callable[[], Mapping[str, str]],
         reviving: Callable[[], None],
         revived: Callable[[], None],
@@ -58,10 +61,13 @@ class Heartbeat:
         self._sessions = sessions
         self._uplink = uplink
         self._partitions = partitions
+        self._fence = fence
         self._read_up_to = read_up_to
         self._reviving = reviving
         self._revived = revived
         self._must_revive = True
+        # How many servers had taken another's place at the last beat.
+        self._successions = 0
         self._presence_grace_ms = round(presence_grace_s * 1000)
         # While draining, who goes comes back: their absence is noticed later.
         self.is_draining = False
@@ -108,14 +114,12 @@ class Heartbeat:
         """One beat. Raises `AWAY`."""
         was_known = await self._broker.script(self._directory.beat(self._gateway))
         read_up_to = self._read_up_to()
-        exist, *_ = await self._broker.batch(
-            [
-                ("EXISTS", *read_up_to),
-                *(("XTRIM", stream, "MINID", "=", consumer.after(entry)) for stream, entry in read_up_to.items()),
-            ]
-        )
+        is_whole = all(taken > 0 for taken in await self._broker.script(consumer.trim(read_up_to)))
+        is_heard = not await self._fence.check(self._broker)
+        is_another = self._broker.successions != self._successions
+        self._successions = self._broker.successions
         # Remembered until it is done: a broker that goes away half-way has the name and the streams already.
-        self._must_revive = self._must_revive or not was_known or exist != len(read_up_to)
+        self._must_revive = self._must_revive or is_another or not (was_known and is_whole and is_heard)
         await self._check_seats()
         if self._must_revive:
             await self._revive(read_up_to)
@@ -128,6 +132,7 @@ class Heartbeat:
 
     async def _revive(self, streams: Iterable[str]) -> None:
         """Make our streams, seat everyone, and let them fetch what was said meanwhile."""
+        await self._fence.hold(self._broker)
         self._reviving()
         for stream in streams:
             await self._broker.command("XADD", stream, "*", "hello", "")

@@ -62,6 +62,8 @@ class _Line:
         self.partitions = partitions
         self.pace = Pace(linger_s)
         self.decided: asyncio.Queue[list[Work]] = asyncio.Queue(maxsize=1)
+        # How many servers had taken another's place when it was last looked.
+        self.successions = 0
 
     def nudge(self) -> None:
         """Have whoever completes look around, if there is nothing to complete."""
@@ -181,20 +183,29 @@ class Worker:
             log.warning("leases are left to lapse: the broker is away")
 
     async def _read(self, line: _Line) -> None:
-        while True:
-            try:
-                await self._arrive(line)
-                works = await self._read_batch(line)
-                if works:
-                    began = time.monotonic()
-                    await line.stages.decide(works)
-                    self._decide_s.observe(time.monotonic() - began)
-                    await line.decided.put(works)
-            except AWAY as error:
-                # The policy for a broker that is away: everything starts over once it is back.
-                log.warning("broker is away", error=type(error).__name__)
-                self._start_over(self._owned(line))
-                await asyncio.sleep(_BACKOFF_S)
+        async with consumer.reading(self._reader) as reads:
+            while True:
+                try:
+                    self._look_for_heirs(line)
+                    await self._arrive(line)
+                    works = await self._read_batch(line, reads)
+                    if works:
+                        began = time.monotonic()
+                        await line.stages.decide(works)
+                        self._decide_s.observe(time.monotonic() - began)
+                        await line.decided.put(works)
+                except AWAY as error:
+                    # The policy for a broker that is away: everything starts over once it is back.
+                    log.warning("broker is away", error=type(error).__name__)
+                    self._start_over(self._owned(line))
+                    await asyncio.sleep(_BACKOFF_S)
+
+    def _look_for_heirs(self, line: _Line) -> None:
+        """A server that took the place of another may know less of a stream than was read of it: start over."""
+        if line.successions != self._broker.successions:
+            line.successions = self._broker.successions
+            log.warning("another broker than before: its partitions start over")
+            self._start_over(self._owned(line))
 
     def _owned(self, line: _Line) -> list[Partition]:
         return [partition for partition in self._partitions.values() if partition.number in line.partitions]
@@ -215,7 +226,7 @@ class Worker:
                 del self._arriving[number]
                 self._partitions[number] = partition
 
-    async def _read_batch(self, line: _Line) -> list[Work]:
+    async def _read_batch(self, line: _Line, reads: consumer.Reads) -> list[Work]:
         ready = {keys.inbound(p.number): p for p in self._owned(line) if p.leaving_since is None}
         if not ready or self._is_draining or line.stages.parked >= self._parked_frames_max:
             await asyncio.sleep(BLOCK_MS / 1000 / 5)
@@ -224,8 +235,7 @@ class Worker:
         pause_s = line.pace.pause_s()
         if pause_s > 0:
             await asyncio.sleep(pause_s)
-        entries = await consumer.read(
-            self._reader,
+        entries = await reads.read(
             {stream: partition.position for stream, partition in ready.items()},
             count=self._read_entries,
             block_ms=BLOCK_MS,

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 import msgspec
 
@@ -26,6 +26,7 @@ from tests.chaos.brokers import Brokers
 from tests.chaos.network import Network
 from tests.chaos.plan import BROKER, GATEWAYS, PRESENCES, ROUTERS, SERVICES
 from tests.support.cluster import IMPATIENT, UNLIMITED, LiveCluster, mutated, owned
+from tests.support.topologies import Topology
 from tests.support.waiting import until
 
 _READY_S: Final = 60.0
@@ -205,7 +206,9 @@ async def open_world(
         for name in processes.names:
             await processes.start(name)
         watching = tasks.create_task(brokers.watch())
-        cluster = LiveCluster(processes, msgspec.structs.replace(plan, processes=services), settings, commands)
+        # What is done to the broker, `Brokers` does.
+        placed = msgspec.structs.replace(plan, processes=services)
+        cluster = LiveCluster(processes, placed, settings, commands, cast(Topology, brokers))
         cluster.urls = [
             socket_url(network.door(gateway), port)
             for gateway, port in zip(GATEWAYS, settings.websocket_ports, strict=True)

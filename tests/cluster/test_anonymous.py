@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager, closing
 from itertools import count
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import msgspec
 import pytest
@@ -21,6 +20,7 @@ from services.router.sqlite import UserRow
 from tests.support.clients import Client, JsClient, JsClients, PythonClient
 from tests.support.cluster import LiveCluster, lasting_cluster
 from tests.support.history import History, check
+from tests.support.topologies import HOST
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -323,22 +323,26 @@ def _rows(cluster: LiveCluster, table: str) -> list[tuple[Any, ...]]:
 @asynccontextmanager
 async def _monitor(cluster: LiveCluster) -> AsyncIterator[list[str]]:
     """Every command that the broker is given while the block runs, as `MONITOR` writes it."""
-    url = urlsplit(cluster.redis_url)
-    reader, writer = await asyncio.open_connection(url.hostname, url.port, limit=1 << 24)
     lines: list[str] = []
 
-    async def read() -> None:
+    async def read(reader: asyncio.StreamReader) -> None:
         while line := await reader.readline():
             lines.append(line.decode().rstrip())
 
-    writer.write(b"MONITOR\r\n")
-    assert await reader.readline() == b"+OK\r\n"
+    writers, reading = [], []
     async with asyncio.TaskGroup() as tasks:
-        reading = tasks.create_task(read())
+        for server in await cluster.servers.primaries():
+            reader, writer = await asyncio.open_connection(HOST, cluster.servers.port(server), limit=1 << 24)
+            writer.write(b"MONITOR\r\n")
+            assert await reader.readline() == b"+OK\r\n"
+            writers.append(writer)
+            reading.append(tasks.create_task(read(reader)))
         yield lines
         await until(lambda: len(lines) > 0, 5, "a command")
-        reading.cancel()
-    writer.close()
+        for task in reading:
+            task.cancel()
+    for writer in writers:
+        writer.close()
 
 
 def _frames(line: str) -> Iterator[Any]:

@@ -196,12 +196,12 @@ async def test_a_broker_that_comes_back_has_lost_nothing(tmp_path: Path, number:
         asha = scene.clients["asha"]
         async with steady_traffic(scene.lanes) as traffic:
             began = time.monotonic()
-            await _restart(cluster, "broker", number)
+            await cluster.servers.restart(number)
             await traffic.wait_flows()
             tell(f"traffic flows {time.monotonic() - began:.1f} s after the broker died")
             with _store_away(cluster):
                 queued = await _queued(asha, "bala", "q1")
-                await _restart(cluster, "broker", number)
+                await cluster.servers.restart(number)
                 again = await asha.send_message(_to("bala", "q1"))
                 assert (again["messageId"], again["seq"]) == (queued["messageId"], queued["seq"])
             await _told(asha, queued["messageId"], "sent")
@@ -215,7 +215,7 @@ async def test_a_broker_that_was_wiped_gives_no_place_twice_and_loses_nothing_se
         async with steady_traffic(scene.lanes) as traffic:
             for _ in range(2):
                 began = time.monotonic()
-                await scene.cluster.broker.command("FLUSHALL")
+                await scene.cluster.servers.wipe()
                 await traffic.wait_flows(100)
                 tell(f"100 messages answered within {time.monotonic() - began:.1f} s of the wipe")
         await scene.judge()

@@ -257,7 +257,7 @@ async def test_a_reaping_that_was_cut_short_is_finished_by_the_next(seats: Direc
     await seats.touch("g1", USERS)
     await broker.command("XADD", keys.downlink("g1"), "*", "hello", "")
     with pytest.raises(ConnectionError):
-        await Directory(Dying(broker._client)).reap("g1")
+        await Directory(Dying(broker._servers, 5.0)).reap("g1")
     assert await seats.lapsed() == {"g1"}
     assert await seats.reap("g1") == 0
     assert await keys_there(broker) == set()
@@ -279,7 +279,7 @@ async def test_a_gateway_that_comes_back_to_a_reaping_that_was_cut_short_is_told
     await lapse(broker)
     await seats.touch("g1", USERS)
     with pytest.raises(ConnectionError):
-        await Directory(Dying(broker._client)).reap("g1")
+        await Directory(Dying(broker._servers, 5.0)).reap("g1")
     assert await seats.locate(USERS) == {}
     assert await broker.script(seats.beat("g1")) == 0
     assert await broker.script(seats.beat("g1")) == 1

@@ -268,7 +268,7 @@ class Dying(Broker):
     """A broker for a presence that dies before it has published, or after it: before it noted that."""
 
     def __init__(self, broker: Broker, *, publishes: bool) -> None:
-        super().__init__(broker._client)
+        super().__init__(broker._servers, 5.0)
         self._publishes = publishes
 
     async def batch(self, commands: Collection[tuple[str | bytes | int | float, ...]]) -> list[object]:

@@ -26,7 +26,7 @@ _release: Final = Script("libs.streams", "release.lua")
 
 async def take(broker: Broker, router: str = "r1", ttl_ms: int = LEASE_TTL_MS, *, held: int = 0) -> int:
     """Take the lease of P, or keep it under the token `held`; the token, 0 if refused."""
-    call = _lease.call([keys.lease(P), keys.lease_token(P)], router, ttl_ms, str(held))
+    call = _lease.call([keys.lease(P), keys.lease_token(P)], router, ttl_ms, str(held), 1)
     return int(await broker.script(call))
 
 

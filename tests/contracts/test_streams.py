@@ -182,16 +182,16 @@ async def test_a_flush_that_failed_halfway_is_repeated_in_order(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The answer was lost, the entries were not: a reader sees frames twice, and never one before its time."""
-    batch = broker.batch
+    attempt = broker.attempt
     failures = count(1)
 
     async def losing(commands: Sequence[tuple[str | bytes | int | float, ...]]) -> list[object]:
-        found = await batch(commands)
+        found = await attempt(commands)
         if next(failures) < 3:
             raise ConnectionResetError
         return found
 
-    monkeypatch.setattr(broker, "batch", losing)
+    monkeypatch.setattr(broker, "attempt", losing)
     async with producing(broker) as made:
         for number in range(20):
             made.publish_nowait(0, frame(number))

@@ -20,6 +20,8 @@ from services.local.ports import free
 from services.local.process import Process
 from services.local.settings import LocalSettings
 from services.router.sqlite import GroupRow, UserRow, open_store
+from tests.support import topologies
+from tests.support.topologies import Topology
 from tests.support.waiting import until
 
 _READY_S: Final = 30.0
@@ -36,9 +38,13 @@ IMPATIENT: Final = {"DRAIN_WINDOW_S": "0.3", "STORE_PATIENCE_S": "0.5", "PEOPLE_
 class LiveCluster:
     """A running cluster, and what a test needs of it."""
 
-    def __init__(self, processes: Cluster, plan: Plan, settings: LocalSettings, commands: Broker) -> None:
+    def __init__(
+        self, processes: Cluster, plan: Plan, settings: LocalSettings, commands: Broker, servers: Topology
+    ) -> None:
         self.processes = processes
         self.broker = commands
+        # What a test does to the broker, it does through this: then it means the same for every kind of broker.
+        self.servers = servers
         self.database = settings.database
         self.home = settings.home
         self.urls = [socket_url(_HOST, port) for port in settings.websocket_ports]
@@ -113,25 +119,35 @@ async def live_cluster(
     presences: int = 1,
     environment: Mapping[str, str] | None = None,
     mutants: Mapping[str, str] | None = None,
+    topology: str | None = None,
+    **servers: Any,
 ) -> AsyncIterator[LiveCluster]:
     """A cluster that is ready; `environment` overrides settings of the services.
 
-    `mutants` names processes that run broken, and how (`tests.support.mutants`).
+    `mutants` names processes that run broken, and how (`tests.support.mutants`). Its broker is what the environment
+    asks for (`tests.support.topologies`), or of the kind `topology`, made with the options `servers`.
     """
     inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     port = free(gateways, _HOST, taken=(), start=_first_port())[0]
-    settings = LocalSettings(
-        gateways=gateways, routers=routers, presences=presences, data_dir=str(home), websocket_port=port
-    )
     environment = {**inherited, **IMPATIENT, **UNLIMITED, **(environment or {})}
-    plan = make_plan(settings, environment, first_port=_first_port() + gateways)
+    made = topologies.chosen(home, _first_port() + gateways, environment, topology, **servers)
+    settings = LocalSettings(
+        gateways=gateways,
+        routers=routers,
+        presences=presences,
+        data_dir=str(home),
+        websocket_port=port,
+        redis_url=made.url,
+    )
+    plan = make_plan(settings, environment, first_port=max(made.taken) + 1)
     said: list[str] = []
     planned = [mutated(process, (mutants or {}).get(process.name)) for process in plan.processes]
-    async with open_cluster(home, planned, said.append) as processes:
-        for name in processes.names:
-            await processes.start(name)
+    async with open_cluster(home, [*made.processes, *planned], said.append) as processes:
+        await made.start(processes)
+        for process in planned:
+            await processes.start(process.name)
         async with broker.connect(plan.redis_url) as commands:
-            cluster = LiveCluster(processes, plan, settings, commands)
+            cluster = LiveCluster(processes, plan, settings, commands, made)
             await cluster.wait_ready()
             await owned(cluster)
             yield cluster

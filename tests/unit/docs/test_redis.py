@@ -19,6 +19,7 @@ from libs.limits import Limiter
 from libs.streams.producer import Producer
 from libs.wire.events import Draft
 from libs.wire.frames import Confirm, Origin, Places, Send, Sender
+from services.gateway.fence import Fence
 from services.gateway.heartbeat import Heartbeat
 from services.gateway.sessions import Sessions
 from services.gateway.uplink import Uplink
@@ -211,6 +212,7 @@ async def test_the_services_write_what_is_catalogued_and_nothing_else(tmp_path: 
             partitions=PARTITIONS,
             linger_s=0,
             presence_grace_s=0.6,
+            fence=Fence(),
             read_up_to=lambda: dict.fromkeys((keys.alarms("g1"), keys.downlink("g1")), "0-0"),
             reviving=lambda: None,
             revived=lambda: None,

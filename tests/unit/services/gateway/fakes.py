@@ -216,7 +216,7 @@ class FakeBroker(Broker):
         self.is_cluster = False
         self.frames: list[tuple[str, Inbound]] = []
 
-    async def batch(self, commands: Sequence[type_of_command]) -> list[Any]:
+    async def attempt(self, commands: Sequence[type_of_command]) -> list[Any]:
         """Commands."""
         for name, stream, _, _, entry in commands:
             assert (name, type(entry)) == ("XADD", bytes)

@@ -17,6 +17,7 @@ from libs.wire.frames import Answer, Emit, Origin, SealedFrame, SealedReply, Sec
 from services.gateway.alarms import Alarms
 from services.gateway.catchup import CatchUp
 from services.gateway.downlink import DownlinkReader
+from services.gateway.fence import Fence
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.questions import Questions
 from services.gateway.sessions import Acks, Session, Sessions, State
@@ -45,7 +46,19 @@ def reader(envelopes: Envelopes | None = OURS) -> tuple[DownlinkReader, FakeSock
     watching = Watching(Watchers(broker), "g1", metrics, linger_s=0, watches_max=10)
     door: Any = None
     down = DownlinkReader(
-        broker, "g1", sessions, catchup, door, Questions("g1"), typists, watching, alarms, acks, metrics, envelopes
+        broker,
+        "g1",
+        sessions,
+        catchup,
+        door,
+        Questions("g1"),
+        typists,
+        watching,
+        alarms,
+        acks,
+        Fence(),
+        metrics,
+        envelopes,
     )
     return down, socket
 
@@ -148,7 +161,7 @@ async def test_what_is_read_while_the_streams_are_made_anew_is_read_again_and_ta
         return {}
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(consumer, "read", read)
+        patch.setattr(consumer.Reads, "read", read)
         async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
             running = tasks.create_task(down.run())
             await reached.wait()

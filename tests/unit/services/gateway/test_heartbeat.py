@@ -8,6 +8,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from libs import lifecycle
 from libs.directory import Seat
+from services.gateway.fence import Fence
 from services.gateway.heartbeat import Heartbeat
 from services.gateway.sessions import Sessions, State
 from tests.unit.services.gateway.fakes import session
@@ -40,7 +41,7 @@ class FakeDirectory:
 async def test_a_seat_is_dropped_however_many_came_and_went_in_an_outage() -> None:
     """A queue of changes would fill up, and forget that somebody left: they would be here for ever."""
     directory = FakeDirectory()
-    given: dict[str, Any] = {"partitions": 1, "linger_s": 0, "presence_grace_s": 0.6}
+    given: dict[str, Any] = {"partitions": 1, "linger_s": 0, "presence_grace_s": 0.6, "fence": Fence()}
     given |= dict.fromkeys(("read_up_to", "reviving", "revived"))
     heartbeat = Heartbeat(None, directory, "g1", Sessions(), None, **given)  # type: ignore[arg-type]
     async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
@@ -66,7 +67,13 @@ async def test_a_seat_is_dropped_however_many_came_and_went_in_an_outage() -> No
 async def test_seats_that_a_failover_lost_are_taken_again_and_those_it_brought_back_are_dropped() -> None:
     """Only once the difference has lasted: then the gateway revives, and who has not been let in is not shown."""
     directory, sessions, revivals = FakeDirectory(), Sessions(), []
-    given: dict[str, Any] = {"partitions": 1, "linger_s": 0, "presence_grace_s": 0.6, "read_up_to": None}
+    given: dict[str, Any] = {
+        "partitions": 1,
+        "linger_s": 0,
+        "presence_grace_s": 0.6,
+        "fence": Fence(),
+        "read_up_to": None,
+    }
     given |= {"reviving": lambda: None, "revived": lambda: revivals.append(dict(directory.seats))}
     heartbeat = Heartbeat(None, directory, "g1", sessions, None, **given)  # type: ignore[arg-type]
     heartbeat._must_revive = False
@@ -104,7 +111,7 @@ async def test_who_comes_or_goes_while_the_broker_tells_is_not_amiss() -> None:
             return 5 + len(self.seats)
 
     directory = Busy()
-    given: dict[str, Any] = {"partitions": 1, "linger_s": 0, "presence_grace_s": 0.6}
+    given: dict[str, Any] = {"partitions": 1, "linger_s": 0, "presence_grace_s": 0.6, "fence": Fence()}
     given |= dict.fromkeys(("read_up_to", "reviving", "revived"))
     heartbeat = Heartbeat(None, directory, "g1", sessions, None, **given)  # type: ignore[arg-type]
     heartbeat._must_revive = False
