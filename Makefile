@@ -16,6 +16,11 @@ PROFILE ?=
 WORKERS ?= 2
 SPAWN ?=
 URL ?=
+# Settings of `make chaos`, as in `make chaos SECONDS=600 SEED=1`: how long faults come · which, and when · a file for the
+# table.
+SECONDS ?= 60
+SEED ?= 1
+OUT ?=
 # More for the command at hand: `make test ARGS="-k broker -x"`, `make lock ARGS=--upgrade`.
 ARGS ?=
 
@@ -31,7 +36,7 @@ NODE := $(CLIENTS)/node_modules/.installed
 SERVERS := loadtests/compare/node/node_modules/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help up test bench load scale microbench check fmt docs lock clean pip need-node
+.PHONY: help up test bench load scale chaos microbench check fmt docs lock clean pip need-node
 
 help: ## list these commands
 	@awk 'BEGIN {FS = ":[^#]*## "} /^[a-z-]+:[^#]*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +59,9 @@ microbench: $(DEV) ## what the hot paths cost, each by itself (tests/bench)
 
 scale: $(LOCAL) ## as many sockets as fit, growth, a killed gateway (20 minutes; ARGS="endure --minutes 10": a part)
 	@exec $(BIN)/python -m loadtests.scale $(ARGS)
+
+chaos: $(DEV) $(NODE) ## people under fire, a fault every few seconds, and one table: make chaos SECONDS=600 SEED=1
+	@exec $(BIN)/python -m tests.chaos --seconds $(SECONDS) --seed $(SEED) $(if $(OUT),--out $(OUT)) $(ARGS)
 
 check: $(DEV) ## what CI runs first: format, lint, types, import contracts, dead code
 	$(BIN)/ruff format --check .

@@ -84,11 +84,16 @@ async def run(
     seed: int,
     every_s: float,
     mutants: dict[str, str],
-    notes: Sequence[str],
+    notes: Sequence[str] = (),
+    *,
+    are_calm: bool = False,
 ) -> Verdict:
     """Everything, from a cluster that is whole to one that is whole again."""
     history = History()
-    async with open_world(home, links, mutants=mutants) as world, people(world.cluster, history, seed, every_s) as all_:
+    async with (
+        open_world(home, links, mutants=mutants) as world,
+        people(world.cluster, history, seed, every_s, are_calm=are_calm) as all_,
+    ):
         doing = Faults(world)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(all_.run())
@@ -135,9 +140,9 @@ async def _stuck(world: World, all_: People, history: History) -> list[str]:
     with suppress(AssertionError):
         await until(lambda: not missing(), _ARRIVED_S, "everything to arrive")
     stuck = [f"not there until the next sign-in: {one}" for one in missing()]
-    for person, phone in all_.phones.items():
+    for device, phone in all_.phones.items():
         if not phone.is_here:
-            stuck.append(f"{person} does not get in")
+            stuck.append(f"{device} does not get in")
     owed: list[str] = []
 
     async def is_nothing_owed() -> bool:

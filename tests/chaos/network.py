@@ -11,7 +11,6 @@ import random
 import shutil
 import subprocess
 import sys
-from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -37,40 +36,45 @@ _TOOLS: Final = ("unshare", "mount", "ip", "iptables")
 _TRY: Final = ("/usr/bin/env", "unshare", "--net", "--mount", "iptables", "-L", "-n")
 
 
-class Network(ABC):
-    """Who is where, and what becomes of the links."""
+class Network:
+    """Who is where, and what becomes of the links. This one leaves them alone: everybody is on loopback."""
 
-    here: str
+    here = "127.0.0.1"
     """The address of brokers."""
+    is_private = False
+    """Whether what is mounted and routed here is gone with this process."""
 
-    @abstractmethod
-    def host(self, service: str) -> str:
+    def host(self, service: str) -> str:  # noqa: ARG002
         """Where a service is reached by the operator."""
+        return "127.0.0.1"
 
-    @abstractmethod
     def door(self, gateway: str) -> str:
         """Where phones reach a gateway."""
+        return self.host(gateway)
 
-    @abstractmethod
-    def broker(self, service: str, url: str, port: int) -> str:
+    def broker(self, service: str, url: str, port: int) -> str:  # noqa: ARG002
         """The REDIS_URL of a service, if the broker's is `url`, and `port` one that is free everywhere."""
+        return url
 
-    @abstractmethod
     def place(self, process: Process) -> Process:
         """The process, behind its link."""
+        return process
 
-    @abstractmethod
     @asynccontextmanager
-    def open(
-        self, processes: Sequence[Process], broker_ports: Sequence[int], primary: Callable[[], Address], port: int
+    async def open(
+        self,
+        processes: Sequence[Process],  # noqa: ARG002
+        broker_ports: Sequence[int],  # noqa: ARG002
+        primary: Callable[[], Address],  # noqa: ARG002
+        port: int,  # noqa: ARG002
     ) -> AsyncIterator[None]:
         """Links that work. `primary` tells where the broker is now."""
+        yield
 
-    @abstractmethod
     async def harm(self, near: str, far: str, how: Harm) -> None:
         """Do this to the link between a service and the broker, or a gateway and phones."""
+        raise NotImplementedError(f"{how}: the links of {near} and {far} are nobody's")
 
-    @abstractmethod
     async def mend(self, near: str, far: str, how: Harm) -> None:
         """Undo it."""
 
@@ -93,6 +97,7 @@ class Namespaces(Network):
     """A network namespace a service, all on one bridge."""
 
     here = _HERE
+    is_private = True
 
     def __init__(self) -> None:
         self._rules: dict[tuple[str, str, Harm], list[tuple[str, ...]]] = {}
@@ -101,12 +106,6 @@ class Namespaces(Network):
 
     def host(self, service: str) -> str:
         return f"{_SUBNET}.{SERVICES.index(service) + 2}"
-
-    def door(self, gateway: str) -> str:
-        return self.host(gateway)
-
-    def broker(self, service: str, url: str, port: int) -> str:  # noqa: ARG002 - all find it where it is
-        return url
 
     def place(self, process: Process) -> Process:
         ip = shutil.which("ip") or "ip"
@@ -127,31 +126,31 @@ class Namespaces(Network):
         self._ports = {process.name: process.ports["socket"] for process in processes if "socket" in process.ports}
         self._broker_ports = ",".join(map(str, broker_ports))
         names = "/run/netns"
-        _run("mkdir", "-p", names)
-        _run("mount", "-t", "tmpfs", "none", names)
-        _run("ip", "link", "set", "lo", "up")
-        _run("ip", "link", "add", "chaos", "type", "bridge")
-        _run("ip", "addr", "add", f"{_HERE}/24", "dev", "chaos")
-        _run("ip", "link", "set", "chaos", "up")
+        run("mkdir", "-p", names)
+        run("mount", "-t", "tmpfs", "none", names)
+        run("ip", "link", "set", "lo", "up")
+        run("ip", "link", "add", "chaos", "type", "bridge")
+        run("ip", "addr", "add", f"{_HERE}/24", "dev", "chaos")
+        run("ip", "link", "set", "chaos", "up")
         for number, service in enumerate(SERVICES):
-            _run("ip", "netns", "add", service)
-            _run("ip", "link", "add", f"c{number}", "type", "veth", "peer", "name", "eth0", "netns", service)
-            _run("ip", "link", "set", f"c{number}", "master", "chaos", "up")
-            _run("ip", "-n", service, "addr", "add", f"{self.host(service)}/24", "dev", "eth0")
+            run("ip", "netns", "add", service)
+            run("ip", "link", "add", f"c{number}", "type", "veth", "peer", "name", "eth0", "netns", service)
+            run("ip", "link", "set", f"c{number}", "master", "chaos", "up")
+            run("ip", "-n", service, "addr", "add", f"{self.host(service)}/24", "dev", "eth0")
             for device in ("eth0", "lo"):
-                _run("ip", "-n", service, "link", "set", device, "up")
-            _run("ip", "-n", service, "route", "add", "default", "via", _HERE)
+                run("ip", "-n", service, "link", "set", device, "up")
+            run("ip", "-n", service, "route", "add", "default", "via", _HERE)
         yield
 
     async def harm(self, near: str, far: str, how: Harm) -> None:
         rules = self._rules_of(near, far, how)
         self._rules[near, far, how] = rules
         for rule in rules:
-            await asyncio.to_thread(_run, "ip", "netns", "exec", near, "iptables", "-A", *rule)
+            await asyncio.to_thread(run, "ip", "netns", "exec", near, "iptables", "-A", *rule)
 
     async def mend(self, near: str, far: str, how: Harm) -> None:
         for rule in self._rules.pop((near, far, how), ()):
-            await asyncio.to_thread(_run, "ip", "netns", "exec", near, "iptables", "-D", *rule)
+            await asyncio.to_thread(run, "ip", "netns", "exec", near, "iptables", "-D", *rule)
 
     def _rules_of(self, near: str, far: str, how: Harm) -> list[tuple[str, ...]]:
         if far == BROKER:
@@ -179,22 +178,14 @@ class Proxies(Network):
     Its harm is gentler than a wire's: TCP loses no bytes, so what is lost or cut only comes late.
     """
 
-    here = "127.0.0.1"
-
     def __init__(self) -> None:
         self._links: dict[tuple[str, str], _Link] = {}
-
-    def host(self, service: str) -> str:  # noqa: ARG002
-        return "127.0.0.1"
 
     def door(self, gateway: str) -> str:
         return f"127.2.0.{SERVICES.index(gateway) + 2}"
 
     def broker(self, service: str, url: str, port: int) -> str:  # noqa: ARG002 - by way of the proxy
         return f"redis://{self._way(service)}:{port}"
-
-    def place(self, process: Process) -> Process:
-        return process
 
     @asynccontextmanager
     async def open(
@@ -280,5 +271,6 @@ def _address(host: str, port: int) -> Address:
     return host, port
 
 
-def _run(*command: str) -> None:
+def run(*command: str) -> None:
+    """A command that must succeed."""
     subprocess.run(command, check=True, capture_output=True)

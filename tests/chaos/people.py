@@ -21,7 +21,8 @@ from tests.support.history import History
 
 PEOPLE: Final = ("asha", "bala", "chitra", "devi", "esha", "farid", "gita", "hari")
 # Whose phones run the other library.
-_PYTHON: Final = frozenset({"devi", "hari"})
+_PYTHON: Final = frozenset({"devi1", "hari1", "chitra2"})
+DEVICES: Final = (*(f"{person}1" for person in PEOPLE), "asha2", "bala2", "chitra2")
 GROUPS: Final[dict[str, tuple[str, ...]]] = {"sangham": PEOPLE, "panchayat": PEOPLE[:5]}
 _WRITERS: Final = {"sangham": ("asha", "devi", "gita"), "panchayat": ("bala", "chitra")}
 _TRY_S: Final = 3.0
@@ -39,11 +40,12 @@ _PY_OPTIONS: Final = {"reconnection_delay": 0.3, "reconnection_delay_max": 1.5}
 
 @dataclass
 class Letter:
-    """One message of somebody: when it was first sent, and when it had its final answer."""
+    """One message of somebody: when it was written, since when its phone is switched on, when it had its answer."""
 
     lane: str
     client_id: str
     written_ms: int
+    since_ms: int
     answered_ms: int | None = None
     refusal: str | None = None
 
@@ -51,15 +53,16 @@ class Letter:
 class Phone:
     """One device of one person."""
 
-    def __init__(self, person: str, cluster: LiveCluster, history: History, js: JsClients, luck: random.Random) -> None:
-        self.person = person
-        self.device = f"{person}1"
+    def __init__(self, device: str, cluster: LiveCluster, history: History, js: JsClients, seed: int, *, is_calm: bool):
+        self.device = device
+        self.person = device[:-1]
         self.client: Client | None = None
         self.turned_away: list[str] = []
         self._cluster = cluster
         self._history = history
         self._js = js
-        self._luck = luck
+        self._luck = random.Random(f"{seed} {device}")
+        self._is_calm = is_calm
         self._lives = 0
         self.lives: list[Client] = []
         self._ticket: str | None = None
@@ -68,10 +71,10 @@ class Phone:
     async def come(self) -> None:
         """Connect at some gateway; the others follow if it is not there."""
         self._lives += 1
-        name = f"{self.person}-{self._lives}"
+        name = f"{self.device}-{self._lives}"
         urls = self._luck.sample(self._cluster.urls, len(self._cluster.urls))
         self._seen = 0
-        if self.person in _PYTHON:
+        if self.device in _PYTHON:
             await self._come_python(name, urls)
         else:
             self.client = await self._js.open(
@@ -93,7 +96,7 @@ class Phone:
         next_mood = time.monotonic() + self._luck.uniform(*_MOOD_S)
         while not stopping.is_set():
             await self.mind()
-            if time.monotonic() > next_mood:
+            if not self._is_calm and self.is_here and time.monotonic() > next_mood:
                 await self._have_a_mood()
                 next_mood = time.monotonic() + self._luck.uniform(*_MOOD_S)
             await asyncio.sleep(_LOOK_S)
@@ -195,9 +198,9 @@ class People:
         self.phones = phones
         self._every_s = every_s
         ring = list(zip(PEOPLE, (*PEOPLE[1:], PEOPLE[0]), strict=True))
-        self.lanes = [Lane(f"{a}→{b}", phones[a], {"recipientId": b}) for a, b in ring]
+        self.lanes = [Lane(f"{a}→{b}", phones[f"{a}1"], {"recipientId": b}) for a, b in ring]
         self.lanes += [
-            Lane(f"{writer}→{group}", phones[writer], {"groupId": group})
+            Lane(f"{writer}→{group}", phones[f"{writer}1"], {"groupId": group})
             for group, writers in _WRITERS.items()
             for writer in writers
         ]
@@ -250,7 +253,7 @@ class People:
     async def _write(self, lane: Lane, tasks: asyncio.TaskGroup) -> None:
         while not self._over.is_set():
             if lane.phone.client is not None and lane.pending < _PENDING_MAX:
-                letter = Letter(lane.name, f"{lane.name}-{len(lane.letters)}", _now_ms())
+                letter = Letter(lane.name, f"{lane.name}-{len(lane.letters)}", _now_ms(), _now_ms())
                 lane.letters.append(letter)
                 tasks.create_task(self._send(lane, letter))
             with suppress(TimeoutError):
@@ -263,6 +266,8 @@ class People:
         while not self._quiet.is_set():
             client = lane.phone.client
             if client is None or not client.connected:
+                if client is None:
+                    letter.since_ms = _now_ms()
                 await asyncio.sleep(_AGAIN_S)
                 continue
             try:
@@ -283,19 +288,24 @@ class People:
 
 def expected() -> dict[str, tuple[str, ...]]:
     """Whose devices should see what is said in each conversation."""
-    found: dict[str, tuple[str, ...]] = {
-        names.direct(a, b): (f"{a}1", f"{b}1") for a, b in zip(PEOPLE, (*PEOPLE[1:], PEOPLE[0]), strict=True)
-    }
-    found |= {names.group(group): tuple(f"{one}1" for one in members) for group, members in GROUPS.items()}
+    pairs = zip(PEOPLE, (*PEOPLE[1:], PEOPLE[0]), strict=True)
+    found = {names.direct(a, b): _devices_of(a, b) for a, b in pairs}
+    found |= {names.group(group): _devices_of(*members) for group, members in GROUPS.items()}
     return found
 
 
+def _devices_of(*people: str) -> tuple[str, ...]:
+    return tuple(device for device in DEVICES if device[:-1] in people)
+
+
 @asynccontextmanager
-async def people(cluster: LiveCluster, history: History, seed: int, every_s: float) -> AsyncIterator[People]:
-    """Everyone has an account and a phone that is switched off."""
+async def people(
+    cluster: LiveCluster, history: History, seed: int, every_s: float, *, are_calm: bool = False
+) -> AsyncIterator[People]:
+    """Everyone has an account and phones that are switched off; who is calm never switches one off again."""
     await cluster.people(PEOPLE, GROUPS)
     async with JsClients(history) as js:
-        phones = {person: Phone(person, cluster, history, js, random.Random(f"{seed} {person}")) for person in PEOPLE}
+        phones = {device: Phone(device, cluster, history, js, seed, is_calm=are_calm) for device in DEVICES}
         async with AsyncExitStack() as leaving:
             for phone in phones.values():
                 leaving.push_async_callback(phone.go)

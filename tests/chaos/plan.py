@@ -66,7 +66,9 @@ _ALONE: Final[tuple[frozenset[Kind], ...]] = (
     frozenset({"store full", "store slow"}),
     frozenset({"rolling restart"}),
 )
-_WEIGHTS: Final[dict[Kind, float]] = {"kill": 3, "pause": 3, "drain": 2, "cut": 2, "rolling restart": 0.5}
+
+# In each round that has every kind once, these come more often.
+_OFTEN: Final[dict[Kind, int]] = {"kill": 3, "pause": 3, "drain": 2, "cut": 2}
 
 
 @dataclass(frozen=True)
@@ -119,13 +121,7 @@ def draw(seed: int, seconds: float, kinds: Collection[Kind] = KINDS) -> list[Fau
 
 def _hand(luck: random.Random, kinds: Collection[Kind]) -> list[Kind]:
     """Every kind at least once, the frequent ones more often, shuffled."""
-    hand: list[Kind] = []
-    for kind in KINDS:
-        if kind in kinds:
-            weight = _WEIGHTS.get(kind, 1.0)
-            hand += [kind] * int(weight)
-            if luck.random() < weight % 1:
-                hand.append(kind)
+    hand = [kind for kind in KINDS if kind in kinds for _ in range(_OFTEN.get(kind, 1))]
     luck.shuffle(hand)
     return hand
 

@@ -138,7 +138,7 @@ def waits(letters: Sequence[Letter], happened: Sequence[Happening]) -> dict[str,
 
     Faults overlap by design: a wait is put down to all that went on meanwhile, or shortly before.
     """
-    answered = sorted((one.written_ms, one.answered_ms) for one in letters if one.answered_ms is not None)
+    answered = sorted((one.since_ms, one.answered_ms) for one in letters if one.answered_ms is not None)
     somebody = _longest(answered, happened)
     nobody = _longest(_silences(answered), happened)
     return {kind: Wait(nobody.get(kind, 0) / 1000, somebody.get(kind, 0) / 1000) for kind in {*somebody, *nobody}}

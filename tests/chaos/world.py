@@ -6,12 +6,11 @@ Sentinel; a store on a small disk; a clock for each process.
 
 import asyncio
 import os
-import shutil
 import signal
-import sys
+import sqlite3
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 from typing import Final, cast
 
@@ -22,6 +21,7 @@ from services.local import ports
 from services.local.cluster import open_cluster
 from services.local.plan import make_plan, socket_url
 from services.local.settings import LocalSettings
+from tests.chaos import network
 from tests.chaos.brokers import Brokers
 from tests.chaos.network import Network
 from tests.chaos.plan import BROKER, GATEWAYS, PRESENCES, ROUTERS, SERVICES
@@ -108,20 +108,11 @@ class World:
 
     @asynccontextmanager
     async def store_full(self) -> AsyncIterator[None]:
-        """No byte more fits on the store's disk; without a disk of its own, routers may write no larger files."""
+        """No byte more fits on the store's disk. Without a disk of its own, somebody holds its lock meanwhile."""
         if not self._has_disk:
-            limit = str(1 << 12)
-            for name in ROUTERS:
-                pid = self.processes.pid(name)
-                if pid is not None:
-                    await _prlimit(pid, limit)
-            try:
+            with closing(sqlite3.connect(self.cluster.database, isolation_level=None, timeout=10.0)) as db:
+                db.execute("BEGIN EXCLUSIVE")
                 yield
-            finally:
-                for name in ROUTERS:
-                    pid = self.processes.pid(name)
-                    if pid is not None:
-                        await _prlimit(pid, "unlimited")
             return
         balloon = self._home / "disk" / "balloon"
         try:
@@ -162,20 +153,20 @@ def clock_file(home: Path, name: str) -> Path:
 @asynccontextmanager
 async def open_world(
     home: Path,
-    network: Network,
+    links: Network,
     *,
     mutants: Mapping[str, str] | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> AsyncIterator[World]:
     """A cluster that is ready, its files below `home`."""
-    has_disk = _lay_out(home)
+    _lay_out(home, is_private=links.is_private)
     inherited = {name: os.environ[name] for name in ("PATH", "HOME", "PYTHONPATH") if name in os.environ}
     shared = {**inherited, **IMPATIENT, **UNLIMITED, **_BRISK, **(environment or {})}
     clocks = {name: _clock(home, name) for name in _ALL}
     first = 20_000 + os.getpid() % 120 * 100
     taken = ports.free(6 + len(GATEWAYS), "127.0.0.1", start=first)
     way, sockets = taken[0], taken[-1] - len(GATEWAYS) + 1
-    brokers = Brokers(home, network.here, taken[1:6], {name: {**inherited, **clocks[name]} for name in _ALL})
+    brokers = Brokers(home, links.here, taken[1:6], {name: {**inherited, **clocks[name]} for name in _ALL})
     settings = LocalSettings(
         gateways=len(GATEWAYS),
         routers=len(ROUTERS),
@@ -189,17 +180,17 @@ async def open_world(
     services = []
     for process in plan.processes:
         own = {
-            "REDIS_URL": network.broker(process.name, brokers.url, way),
+            "REDIS_URL": links.broker(process.name, brokers.url, way),
             "INTERNAL_HOST": _EVERYWHERE,
-            "RELAY_ADDRESS": f"{network.host(process.name)}:{process.ports['internal']}",
+            "RELAY_ADDRESS": f"{links.host(process.name)}:{process.ports['internal']}",
             **clocks[process.name],
         }
         broken = mutated(process, (mutants or {}).get(process.name))
-        services.append(network.place(msgspec.structs.replace(broken, environment=process.environment | own)))
+        services.append(links.place(msgspec.structs.replace(broken, environment=process.environment | own)))
     said: list[str] = []
     async with (
         open_cluster(home, [*brokers.processes(), *services], said.append) as processes,
-        network.open(services, brokers.ports, brokers.address, way),
+        links.open(services, brokers.ports, brokers.address, way),
         broker.connect(brokers.url) as commands,
         asyncio.TaskGroup() as tasks,
     ):
@@ -210,28 +201,26 @@ async def open_world(
         placed = msgspec.structs.replace(plan, processes=services)
         cluster = LiveCluster(processes, placed, settings, commands, cast(Topology, brokers))
         cluster.urls = [
-            socket_url(network.door(gateway), port)
+            socket_url(links.door(gateway), port)
             for gateway, port in zip(GATEWAYS, settings.websocket_ports, strict=True)
         ]
         for name in processes.names:
             await processes.wait_ready(name, _READY_S)
         await owned(cluster)
-        yield World(cluster, brokers, network, home, has_disk=has_disk)
+        yield World(cluster, brokers, links, home, has_disk=links.is_private)
         watching.cancel()
 
 
-def _lay_out(home: Path) -> bool:
-    """The folders, and the store on a small disk; False where no disk can be mounted."""
+def _lay_out(home: Path, *, is_private: bool) -> None:
+    """The folders, and the store on a small disk, where what is mounted is our own matter."""
     disk = home / "disk"
     for folder in (disk, home / "clocks"):
         folder.mkdir(parents=True, exist_ok=True)
     for name in _ALL:
         _write(clock_file(home, name), "+0")
     (home / "talowa.db").symlink_to(disk / "talowa.db")
-    if sys.platform != "linux" or os.geteuid() != 0:
-        return False
-    mounted = shutil.which("mount")
-    return mounted is not None and os.system(f"mount -t tmpfs -o size={_DISK_MB}m chaos '{disk}'") == 0  # noqa: S605
+    if is_private:
+        network.run("mount", "-t", "tmpfs", "-o", f"size={_DISK_MB}m", "chaos", str(disk))
 
 
 def _clock(home: Path, name: str) -> dict[str, str]:
@@ -264,8 +253,3 @@ def _blow_up(balloon: Path) -> None:
                 file.write(b"\0" * size)
             except OSError:
                 size //= 2
-
-
-async def _prlimit(pid: int, limit: str) -> None:
-    process = await asyncio.create_subprocess_exec("prlimit", "--pid", str(pid), f"--fsize={limit}:")
-    await process.wait()
