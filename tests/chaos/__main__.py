@@ -7,7 +7,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +20,7 @@ from tests.chaos.people import PEOPLE, People, expected, people
 from tests.chaos.plan import KINDS, Fault, draw
 from tests.chaos.verdict import Verdict
 from tests.chaos.world import World, open_world
-from tests.support.history import History, check, promised
+from tests.support.history import Expected, History, check, promised
 from tests.support.waiting import until
 
 _EVERY_S: Final = 0.7
@@ -87,14 +87,18 @@ async def run(
     notes: Sequence[str] = (),
     *,
     are_calm: bool = False,
+    environment: Mapping[str, str] | None = None,
+    patience_s: float = _ARRIVED_S,
 ) -> Verdict:
     """Everything, from a cluster that is whole to one that is whole again."""
     history = History()
+    has_clocks = any(fault.kind == "clock stepped" for fault in faults)
     async with (
-        open_world(home, links, mutants=mutants) as world,
+        open_world(home, links, mutants=mutants, environment=environment, has_clocks=has_clocks) as world,
         people(world.cluster, history, seed, every_s, are_calm=are_calm) as all_,
     ):
         doing = Faults(world)
+        await all_.come()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(all_.run())
             began, began_ms = time.monotonic(), int(time.time() * 1000)
@@ -107,14 +111,15 @@ async def run(
                     lambda: all(letter.answered_ms is not None for letter in all_.letters), _ANSWERED_S, "all answers"
                 )
             all_.be_quiet()
-        stuck = await _stuck(world, all_, history)
+        owed_to = expected(are_calm=are_calm)
+        stuck = await _stuck(world, all_, history, owed_to, patience_s)
         unaccounted = await _unaccounted(world)
         (home / "story.txt").write_text("\n".join([*doing.story(began_ms), *all_.story(began_ms)]))
         return verdict.judge(
             history,
             all_.letters,
             doing.happened,
-            expected=expected(),
+            expected=owed_to,
             losses=world.brokers.losses_ms,
             stuck=stuck,
             turned_away=all_.turned_away,
@@ -123,7 +128,7 @@ async def run(
         )
 
 
-async def _stuck(world: World, all_: People, history: History) -> list[str]:
+async def _stuck(world: World, all_: People, history: History, owed_to: Expected, patience_s: float) -> list[str]:
     """What has not reached a device, though all are back and nothing goes on; then everyone signs in once more."""
     losses = world.brokers.losses_ms
 
@@ -133,12 +138,12 @@ async def _stuck(world: World, all_: People, history: History) -> list[str]:
         return all(phone.is_here for phone in all_.phones.values())
 
     def missing() -> tuple[str, ...]:
-        return check(promised(history, losses)[0], expected()).lost
+        return check(promised(history, losses)[0], owed_to).lost
 
     with suppress(AssertionError):
         await until(are_here, _HERE_S, "everyone to be signed in")
     with suppress(AssertionError):
-        await until(lambda: not missing(), _ARRIVED_S, "everything to arrive")
+        await until(lambda: not missing(), patience_s, "everything to arrive")
     stuck = [f"not there until the next sign-in: {one}" for one in missing()]
     for device, phone in all_.phones.items():
         if not phone.is_here:
@@ -150,14 +155,14 @@ async def _stuck(world: World, all_: People, history: History) -> list[str]:
         return not owed
 
     with suppress(AssertionError):
-        await until(is_nothing_owed, _ARRIVED_S, "nothing to be due")
+        await until(is_nothing_owed, patience_s, "nothing to be due")
     stuck += [f"due in the store: {one}" for one in owed]
     if stuck:
         for phone in all_.phones.values():
             await phone.go()
         with suppress(AssertionError):
             await until(are_here, _HERE_S, "everyone to be signed in anew")
-            await until(lambda: not missing(), _ARRIVED_S, "everything to arrive")
+            await until(lambda: not missing(), patience_s, "everything to arrive")
     return stuck
 
 

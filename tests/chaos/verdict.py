@@ -1,7 +1,7 @@
 """Verdict: from what everyone sent and saw to one table. Pure, but for the clock of its date."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final
@@ -9,7 +9,7 @@ from typing import Final
 from tests.chaos.faults import Happening
 from tests.chaos.people import Letter
 from tests.chaos.plan import KINDS
-from tests.support.history import History, Report, check, promised
+from tests.support.history import Expected, History, Report, check, promised
 
 # After a fault it takes a while until what it did is over: leases lapse, phones come back.
 _AFTERMATH_MS: Final = 10_000
@@ -106,7 +106,7 @@ def judge(
     letters: Sequence[Letter],
     happened: Sequence[Happening],
     *,
-    expected: Mapping[str, Collection[str]],
+    expected: Expected,
     losses: Sequence[int],
     stuck: Sequence[str],
     turned_away: Sequence[str],

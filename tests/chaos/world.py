@@ -157,12 +157,13 @@ async def open_world(
     *,
     mutants: Mapping[str, str] | None = None,
     environment: Mapping[str, str] | None = None,
+    has_clocks: bool = False,
 ) -> AsyncIterator[World]:
-    """A cluster that is ready, its files below `home`."""
+    """A cluster that is ready, its files below `home`. With `has_clocks` its processes' clocks can be stepped."""
     _lay_out(home, is_private=links.is_private)
     inherited = {name: os.environ[name] for name in ("PATH", "HOME", "PYTHONPATH") if name in os.environ}
     shared = {**inherited, **IMPATIENT, **UNLIMITED, **_BRISK, **(environment or {})}
-    clocks = {name: _clock(home, name) for name in _ALL}
+    clocks = {name: _clock(home, name) if has_clocks else {} for name in _ALL}
     first = 20_000 + os.getpid() % 120 * 100
     taken = ports.free(6 + len(GATEWAYS), "127.0.0.1", start=first)
     way, sockets = taken[0], taken[-1] - len(GATEWAYS) + 1
