@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import logging
 import platform
 import shutil
 import sys
@@ -17,7 +18,7 @@ from services.router.sqlite import open_store
 from tests.chaos import network, verdict
 from tests.chaos.faults import Faults, left_out
 from tests.chaos.people import PEOPLE, People, expected, people
-from tests.chaos.plan import KINDS, Fault, draw
+from tests.chaos.plan import KINDS, ROUTERS, Fault, draw
 from tests.chaos.verdict import Verdict
 from tests.chaos.world import World, open_world
 from tests.support.history import Expected, History, check, promised
@@ -45,6 +46,8 @@ def main() -> None:
     parser.add_argument("--mutant", nargs="+", default=[], metavar="NAME=MUTANT", help="processes that run broken")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
+    # python-socketio leaves HTTP sessions open where it is closed as it connects, and aiohttp tells of each.
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     missing = left_out()
     faults = draw(given.seed, given.seconds, [kind for kind in given.only or KINDS if kind not in missing])
     if given.plan:
@@ -177,12 +180,24 @@ async def _owed(world: World) -> list[str]:
 
 
 async def _unaccounted(world: World) -> float | None:
-    """What the routers' own ledgers cannot account for; None while they have none."""
-    found = []
-    for name in ("r1", "r2", "r3"):
-        text = str(await world.cluster.get(name, "/metrics"))
-        found += [float(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith(_GAUGE)]
-    return sum(found) if found else None
+    """What the routers' own ledgers cannot account for, once they have had time to; None while they have none."""
+
+    async def counted() -> list[float]:
+        found = []
+        for name in ROUTERS:
+            text = str(await world.cluster.get(name, "/metrics"))
+            found += [float(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith(_GAUGE)]
+        return found
+
+    if not await counted():
+        return None
+
+    async def is_zero() -> bool:
+        return sum(await counted()) == 0
+
+    with suppress(AssertionError):
+        await until(is_zero, _ARRIVED_S, "the ledgers to come out at zero")
+    return sum(await counted())
 
 
 def _page(found: Verdict, again: str, seed: int) -> str:
