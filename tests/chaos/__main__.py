@@ -29,6 +29,8 @@ _EVERY_S: Final = 0.7
 _ANSWERED_S: Final = 90.0
 _HERE_S: Final = 60.0
 _ARRIVED_S: Final = 30.0
+# What was said last is in the ledgers, and was looked at.
+_SETTLED_S: Final = 4.0
 _GAUGE: Final = "talowa_unaccounted_messages"
 
 
@@ -191,6 +193,8 @@ async def _unaccounted(world: World) -> float | None:
 
     if not await counted():
         return None
+
+    await asyncio.sleep(_SETTLED_S)
 
     async def is_zero() -> bool:
         return sum(await counted()) == 0

@@ -34,8 +34,8 @@ _BACK_S: Final = 30.0
 _EVERYWHERE: Final = "0.0.0.0"  # noqa: S104 - in namespaces of our own
 _DISK_MB: Final = 64
 _BALLOON_BYTES: Final = 1 << 20
-# Phones notice a dead link sooner than in production, for ten minutes are short.
-_BRISK: Final = {"PING_INTERVAL_S": "4", "PING_TIMEOUT_S": "8"}
+# Phones notice a dead link sooner than in production, and ledgers what is missing, for ten minutes are short.
+_BRISK: Final = {"PING_INTERVAL_S": "4", "PING_TIMEOUT_S": "8", "LEDGER_SETTLE_S": "1"}
 _FAKETIME: Final = ("/usr/lib/*/faketime/libfaketimeMT.so.1", "/usr/lib/faketime/libfaketimeMT.so.1")
 _CLOCKWORK: Final = Path(__file__).parent / "clockwork"
 _ALL: Final = (*SERVICES, "broker", "broker2", "sentinel1", "sentinel2", "sentinel3")
