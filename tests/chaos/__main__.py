@@ -97,9 +97,9 @@ async def run(
 ) -> Verdict:
     """Everything, from a cluster that is whole to one that is whole again."""
     history = History()
-    has_clocks = any(fault.kind == "clock stepped" for fault in faults)
+    clocked = {name for fault in faults if fault.kind == "clock stepped" for name in fault.targets}
     async with (
-        open_world(home, links, mutants=mutants, environment=environment, has_clocks=has_clocks) as world,
+        open_world(home, links, mutants=mutants, environment=environment, clocked=clocked) as world,
         people(world.cluster, history, seed, every_s, are_calm=are_calm) as all_,
     ):
         doing = Faults(world)

@@ -14,7 +14,7 @@ from services.local import broker
 from services.local.process import Process
 
 _SET: Final = "talowa"
-_DATA: Final = ("broker", "broker2")
+DATA: Final = ("broker", "broker2")
 _SENTINELS: Final = ("sentinel1", "sentinel2", "sentinel3")
 _DOWN_AFTER_MS: Final = 2000
 _FAILOVER_MS: Final = 6000
@@ -28,12 +28,12 @@ class Brokers:
     def __init__(self, home: Path, host: str, ports: list[int], environment: Mapping[str, Mapping[str, str]]) -> None:
         self._home = home
         self._host = host
-        self.ports = ports[: len(_DATA) + len(_SENTINELS)]
+        self.ports = ports[: len(DATA) + len(_SENTINELS)]
         self._environment = environment
         self._primary = self.ports[0]
         self.losses_ms: list[int] = []
         """When a server that may hold less was in charge, or there was nothing any more."""
-        self._sentinels = self.ports[len(_DATA) :]
+        self._sentinels = self.ports[len(DATA) :]
 
     @property
     def url(self) -> str:
@@ -43,17 +43,17 @@ class Brokers:
     @property
     def data(self) -> tuple[str, ...]:
         """The servers that hold data."""
-        return _DATA
+        return DATA
 
     @property
     def primary(self) -> str:
         """The name of the server that is the primary, as far as was seen."""
-        return _DATA[self.ports.index(self._primary)]
+        return DATA[self.ports.index(self._primary)]
 
     @property
     def replica(self) -> str:
         """The other one."""
-        return _DATA[1 - self.ports.index(self._primary)]
+        return DATA[1 - self.ports.index(self._primary)]
 
     def address(self) -> tuple[str, int]:
         """Where the primary is."""
@@ -63,7 +63,7 @@ class Brokers:
         """All of them, with configurations of their own, which Sentinel rewrites."""
         server = broker.find_server()
         made = []
-        for name, port in zip(_DATA, self.ports, strict=False):
+        for name, port in zip(DATA, self.ports, strict=False):
             process = broker.broker(server, self.folder(name).parent, port, dict(self._environment[name]))
             words = process.command[1:]
             lines = [f"{key[2:]} {value or chr(34) * 2}" for key, value in zip(words[::2], words[1::2], strict=True)]

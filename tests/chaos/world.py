@@ -9,7 +9,7 @@ import os
 import signal
 import sqlite3
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 from typing import Final, cast
@@ -22,7 +22,7 @@ from services.local.cluster import open_cluster
 from services.local.plan import make_plan, socket_url
 from services.local.settings import LocalSettings
 from tests.chaos import network
-from tests.chaos.brokers import Brokers
+from tests.chaos.brokers import DATA, Brokers
 from tests.chaos.network import Network
 from tests.chaos.plan import BROKER, GATEWAYS, PRESENCES, ROUTERS, SERVICES
 from tests.support.cluster import IMPATIENT, UNLIMITED, LiveCluster, mutated, owned
@@ -157,13 +157,15 @@ async def open_world(
     *,
     mutants: Mapping[str, str] | None = None,
     environment: Mapping[str, str] | None = None,
-    has_clocks: bool = False,
+    clocked: Collection[str] = (),
 ) -> AsyncIterator[World]:
-    """A cluster that is ready, its files below `home`. With `has_clocks` its processes' clocks can be stepped."""
+    """A cluster that is ready, its files below `home`. The clocks of those in `clocked` can be stepped."""
     _lay_out(home, is_private=links.is_private)
     inherited = {name: os.environ[name] for name in ("PATH", "HOME", "PYTHONPATH") if name in os.environ}
     shared = {**inherited, **IMPATIENT, **UNLIMITED, **_BRISK, **(environment or {})}
-    clocks = {name: _clock(home, name) if has_clocks else {} for name in _ALL}
+    clocks = {
+        name: _clock(home, name) if name in clocked or (name in DATA and BROKER in clocked) else {} for name in _ALL
+    }
     first = 20_000 + os.getpid() % 120 * 100
     taken = ports.free(6 + len(GATEWAYS), "127.0.0.1", start=first)
     way, sockets = taken[0], taken[-1] - len(GATEWAYS) + 1
