@@ -19,8 +19,11 @@ URL ?=
 # A part of `make topologies`, several by commas: valkey, redis8, redis7 · alone, sentinel, cluster.
 BROKER ?=
 TOPOLOGY ?=
-# How long `make fuzz` looks, all targets together.
+# Settings of `make chaos`, as in `make chaos SECONDS=600 SEED=1`: how long faults come (`make fuzz`: how long it looks, all
+# targets together) · which, and when · a file for the table.
 SECONDS ?= 60
+SEED ?= 1
+OUT ?=
 # More for the command at hand: `make test ARGS="-k broker -x"`, `make lock ARGS=--upgrade`.
 ARGS ?=
 
@@ -36,7 +39,7 @@ NODE := $(CLIENTS)/node_modules/.installed
 SERVERS := loadtests/compare/node/node_modules/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help up test topologies model fuzz bench load scale hostile microbench check fmt docs lock clean pip need-node
+.PHONY: help up test topologies model fuzz bench load scale chaos hostile microbench check fmt docs lock clean pip need-node
 
 help: ## list these commands
 	@awk 'BEGIN {FS = ":[^#]*## "} /^[a-z-]+:[^#]*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,6 +74,9 @@ scale: $(LOCAL) ## as many sockets as fit, growth, a killed gateway (20 minutes;
 
 hostile: $(LOCAL) ## others' messages while somebody attacks, in every way (4 minutes; ARGS="events pings": some of them)
 	@exec $(BIN)/python -m loadtests.hostile $(ARGS)
+
+chaos: $(DEV) $(NODE) ## people under fire, a fault every few seconds, and one table: make chaos SECONDS=600 SEED=1
+	@exec $(BIN)/python -m tests.chaos --seconds $(SECONDS) --seed $(SEED) $(if $(OUT),--out $(OUT)) $(ARGS)
 
 check: $(DEV) ## what CI runs first: format, lint, types, import contracts, dead code
 	$(BIN)/ruff format --check .

@@ -103,7 +103,7 @@ class Reporter:
 
 async def reported(broker: Broker) -> list[Figures]:
     """What the processes that are alive said last, by name. Raises `AWAY`."""
-    alive = sorted(await membership.live(broker, keys.figures_lapse()))
+    alive = sorted(await membership.live(broker, keys.figures_lapse(), _TTL_MS))
     if not alive:
         return []
     said = await broker.command("HMGET", keys.figures(), *alive)

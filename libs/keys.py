@@ -56,6 +56,11 @@ def assigned(partition: int) -> str:
     return f"{_PREFIX}:{{p{partition:02d}}}:assigned"
 
 
+def clock(partition: int) -> str:
+    """The last server time given to a message, which no later one may be before."""
+    return f"{_PREFIX}:{{p{partition:02d}}}:clock"
+
+
 def recent(partition: int, bucket: int) -> str:
     """Messages saved in one window of time, by message key: repeats are known while the store is away."""
     return f"{_PREFIX}:{{p{partition:02d}}}:recent:{bucket}"
@@ -208,6 +213,7 @@ CATALOGUE: Final = (
     Key("talowa:{pNN}:token", "string", "forever", ("router",), ("router",)),
     Key("talowa:{pNN}:seqs", "hash", "until saved", ("router",), ("router",)),
     Key("talowa:{pNN}:assigned", "hash", "until saved", ("router",), ("router",)),
+    Key("talowa:{pNN}:clock", "string", "forever", ("router",), ("router",)),
     Key("talowa:{pNN}:recent:B", "hash", "20 min after the last message of its 10 min", ("router",), ("router",)),
     Key("talowa:{pNN}:receipts", "hash", "until saved", ("router",), ("router",)),
     Key("talowa:{pNN}:ledger", "stream", "65 min, in LEDGER_MAX_MB", ("router",), ("router",)),

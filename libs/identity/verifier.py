@@ -3,6 +3,7 @@
 `Verifier` is the contract of an issuer: the local one is here, Firebase will be another.
 """
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -17,6 +18,8 @@ from libs.wire.codes import Code, Refusal
 _MAX_TOKEN_CHARS: Final = 8192
 # Two machines' clocks need not agree to the second.
 _LEEWAY_S: Final = 5
+# A clock that is off by more has stopped telling the time; so has a token that says so.
+_CLOCKS_APART_S: Final = 3600
 
 
 class Verifier(Protocol):
@@ -47,13 +50,22 @@ class LocalVerifier:
                 issuer=self._issuer,
                 audience=self._audience,
                 leeway=_LEEWAY_S,
-                options={"require": ["exp", "iat", "sub", "aud", "iss"]},
+                options={"require": ["exp", "iat", "sub", "aud", "iss"], "verify_iat": False},
             )
         except jwt.ExpiredSignatureError as error:
             raise Refusal(Code.TOKEN_EXPIRED) from error
         except (jwt.PyJWTError, ValueError, TypeError) as error:
             raise Refusal(Code.TOKEN_INVALID) from error
+        _check_issued(payload["iat"], time.time())
         return _claims(payload)
+
+
+def _check_issued(issued_at: object, now: float) -> None:
+    """A token of the near future is good: its issuer's clock is ahead, or ours is behind. It is told to come again."""
+    if not isinstance(issued_at, int | float) or issued_at > now + _CLOCKS_APART_S:
+        raise Refusal(Code.TOKEN_INVALID)
+    if issued_at > now + _LEEWAY_S:
+        raise Refusal(Code.UNAVAILABLE)
 
 
 def _claims(payload: Mapping[str, Any]) -> Claims:

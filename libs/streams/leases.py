@@ -100,7 +100,7 @@ class Leases:
             return
         asked_at = time.monotonic()
         await self._broker.script(membership.beat(keys.routers(), self._router, LEASE_TTL_MS))
-        live, lapsed = await membership.look(self._broker, keys.routers())
+        live, lapsed = await membership.look(self._broker, keys.routers(), LEASE_TTL_MS)
         for router in lapsed:
             await membership.remove(self._broker, keys.routers(), router)
         wanted = {p for p in range(self._partitions) if rightful_owner(p, live) == self._router}

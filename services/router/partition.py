@@ -99,7 +99,13 @@ class Partition:
             ]
         number = self.number
         return _order.call(
-            [*self._order_keys, keys.recent(number, window), keys.recent(number, window - 1), keys.ledger(number)],
+            # The window after this one as well: another router's clock may be ahead, or have been.
+            [
+                *self._order_keys,
+                *(keys.recent(number, window + n) for n in (0, -1, 1)),
+                keys.clock(number),
+                keys.ledger(number),
+            ],
             *args,
         )
 

@@ -36,7 +36,7 @@ async def lapse(broker: Broker, member: str = "g1") -> None:
 
 def _within(broker: Broker, member: str) -> Callable[[], Awaitable[bool]]:
     async def is_lapsed() -> bool:
-        return member in (await membership.look(broker, keys.gateways()))[1]
+        return member in (await membership.look(broker, keys.gateways(), 60_000))[1]
 
     return is_lapsed
 
@@ -162,8 +162,18 @@ async def test_a_gateway_that_lapsed_has_its_seats_until_it_is_reaped(seats: Dir
 async def test_members_of_one_set_are_not_of_another(broker: Broker) -> None:
     """Routers and gateways have sets of their own."""
     await broker.script(membership.beat(MEMBERS, "one", 60_000))
-    assert await membership.live(broker, MEMBERS) == {"one"}
-    assert await membership.live(broker, keys.gateways()) == frozenset()
+    assert await membership.live(broker, MEMBERS, 60_000) == {"one"}
+    assert await membership.live(broker, keys.gateways(), 60_000) == frozenset()
+
+
+async def test_a_clock_that_was_set_back_keeps_the_dead_for_one_life(seats: Directory, broker: Broker) -> None:
+    """Who beat for the last time before it was would else be alive for as long as it was set back."""
+    await beat(broker, "g1", ttl_ms=300_000)
+    before = await seats.live()
+    lapses_at = int(float(await broker.command("ZSCORE", keys.gateways(), "g1")))
+    seconds, _ = await broker.command("TIME")
+    assert before == {"g1"}
+    assert lapses_at <= (int(seconds) + 1) * 1000 + GATEWAY_TTL_MS
 
 
 async def test_a_member_that_was_removed_is_told_so(broker: Broker) -> None:
@@ -171,7 +181,7 @@ async def test_a_member_that_was_removed_is_told_so(broker: Broker) -> None:
     await broker.script(membership.beat(MEMBERS, "one", 60_000))
     await membership.remove(broker, MEMBERS, "one")
     await membership.remove(broker, MEMBERS, "one")
-    assert await membership.look(broker, MEMBERS) == (frozenset(), frozenset())
+    assert await membership.look(broker, MEMBERS, 60_000) == (frozenset(), frozenset())
     assert await broker.script(membership.beat(MEMBERS, "one", 60_000)) == 0
 
 

@@ -222,6 +222,20 @@ async def test_who_is_let_in_again_in_time_was_never_gone(scene: Scene) -> None:
     assert not await scene.broker.command("EXISTS", keys.left(shard))
 
 
+async def test_who_is_to_be_looked_at_when_the_clock_is_set_back_does_not_wait_for_it(scene: Scene) -> None:
+    """Their time would come minutes later, and until then they would be seen as they were."""
+    await scene.watch("rama")
+    await scene.directory.touch("g1", ["rama"])
+    shard = shard_of("rama")
+    seconds, _ = await scene.broker.command("TIME")
+    ahead = (int(seconds) + 300) * 1000
+    await scene.broker.command("ZADD", keys.changes(shard), ahead, "rama")
+    await scene.broker.command("HSET", keys.counts(shard), "began", ahead)
+    await scene.turn()
+    assert await scene.statuses() == [("rama", "online")]
+    assert int(await scene.broker.command("HGET", keys.counts(shard), "began")) < ahead
+
+
 # How they want to be seen
 
 

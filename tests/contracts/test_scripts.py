@@ -139,6 +139,15 @@ async def test_a_lease_is_refused_to_another(broker: Broker) -> None:
     assert await broker.command("GET", keys.lease_token(P)) == str(token).encode()
 
 
+async def test_a_lease_from_before_the_clock_was_set_back_lasts_no_longer_than_others(broker: Broker) -> None:
+    """Whoever should have the partition asks, and need not wait for as long as the clock was set back."""
+    assert await take(broker, "r1", 300_000)
+    assert await take(broker, "r2") == 0
+    assert await broker.command("PTTL", keys.lease(P)) <= LEASE_TTL_MS
+    assert await take(broker, "r2") == 0
+    assert await broker.command("PTTL", keys.lease(P)) <= LEASE_TTL_MS
+
+
 async def test_an_owner_may_take_its_lease_anew(broker: Broker) -> None:
     """That is how it starts a partition over: under a higher token, after which the old one is void."""
     old = await take(broker)
@@ -233,6 +242,19 @@ async def test_server_times_rise_with_places_and_are_kept(broker: Broker) -> Non
     successor = await owned(broker)
     successor.note_last_seq(RAMA_SITA, 0)
     assert await times(broker, successor, "a", "b", "c") == given
+
+
+async def test_server_times_never_fall_though_the_clock_is_set_back(broker: Broker) -> None:
+    """What is due is brought by them: a later message with an earlier time would come first."""
+    owner = await owned(broker)
+    owner.note_last_seq(RAMA_SITA, 0)
+    (given,) = await times(broker, owner, "a")
+    ahead = given + 300_000
+    await broker.command("SET", keys.clock(P), ahead)
+    assert await times(broker, owner, "b", "c") == [ahead, ahead]
+    successor = await owned(broker)
+    successor.note_last_seq(RAMA_SITA, 0)
+    assert await times(broker, successor, "d") == [ahead]
 
 
 async def test_places_go_on_from_the_store(broker: Broker) -> None:
@@ -342,6 +364,19 @@ async def test_a_message_stays_recent_into_the_next_window(broker: Broker, monke
         ((what, _, _),) = await order(broker, owner, Candidate("a", RAMA_SITA, may=True), is_store_away=True)
         found.append(what)
     assert found == ["recent", "recent", "unknown"]
+
+
+async def test_a_message_is_recent_for_a_router_whose_clock_is_behind(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was saved in a window that, by this clock, is still to come."""
+    owner = await owned(broker)
+    now = 1_000_000.0
+    monkeypatch.setattr(f"{partitions.__name__}.time.time", lambda: now)
+    await broker.script(owner.acknowledge(None, [message("a", 5)]))
+    monkeypatch.setattr(f"{partitions.__name__}.time.time", lambda: now - partitions._RECENT_WINDOW_S)
+    ((what, seq, _),) = await order(broker, owner, Candidate("a", RAMA_SITA, may=True), is_store_away=True)
+    assert (what, seq) == ("recent", 5)
 
 
 async def test_who_lost_the_lease_gives_no_places(broker: Broker) -> None:

@@ -467,7 +467,7 @@ async def test_a_router_that_left_takes_nothing_again(broker: Broker, brisk: Non
         await leaving.leases.release_all()
         await asyncio.wait_for(leaving.leases._turn(), SOON_S)
         assert not leaving.tokens
-        assert await membership.live(broker, keys.routers()) == frozenset()
+        assert await membership.live(broker, keys.routers(), 60_000) == frozenset()
 
 
 async def test_a_partition_that_starts_over_has_a_higher_token(broker: Broker, brisk: None) -> None:

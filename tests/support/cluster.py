@@ -32,7 +32,7 @@ UNLIMITED: Final = {
     f"{limit}_PER_MINUTE": "0" for limit in ("TEXT", "IMAGE", "DOCUMENT", "VOICE", "EMERGENCY", "CONNECTS", "SIGN_INS")
 }
 # What a test waits for should come soon; production's patience is longer.
-_IMPATIENT: Final = {"DRAIN_WINDOW_S": "0.3", "STORE_PATIENCE_S": "0.5", "PEOPLE_CACHE_S": "0.5"}
+IMPATIENT: Final = {"DRAIN_WINDOW_S": "0.3", "STORE_PATIENCE_S": "0.5", "PEOPLE_CACHE_S": "0.5"}
 
 
 class LiveCluster:
@@ -49,7 +49,11 @@ class LiveCluster:
         self.home = settings.home
         self.urls = [socket_url(_HOST, port) for port in settings.websocket_ports]
         self.redis_url = plan.redis_url
-        self._internal = {process.name: process.ports.get("internal") for process in plan.processes}
+        self._internal = {
+            process.name: f"{process.host}:{process.ports['internal']}"
+            for process in plan.processes
+            if "internal" in process.ports
+        }
         self._keyring = Keyring(settings.home)
         self._issuer = Issuer(self._keyring.signing_key())
 
@@ -79,7 +83,7 @@ class LiveCluster:
     async def get(self, name: str, path: str) -> Any:
         """A path of a process's internal port, as JSON or text, with the admin token."""
         headers = {"Authorization": f"Bearer {self._keyring.admin_token()}"}
-        url = f"http://{_HOST}:{self._internal[name]}{path}"
+        url = f"http://{self._internal[name]}{path}"
         async with aiohttp.ClientSession() as session, session.get(url, headers=headers) as response:
             if response.content_type == "application/json":
                 return await response.json()
@@ -132,7 +136,7 @@ async def live_cluster(
     """
     inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     port = free(gateways, _HOST, taken=(), start=_first_port())[0]
-    environment = {**inherited, **_IMPATIENT, **UNLIMITED, **(environment or {})}
+    environment = {**inherited, **IMPATIENT, **UNLIMITED, **(environment or {})}
     made = topologies.chosen(home, _first_port() + gateways, environment, topology, **servers)
     settings = LocalSettings(
         gateways=gateways,
@@ -144,7 +148,7 @@ async def live_cluster(
     )
     plan = make_plan(settings, environment, first_port=max(made.taken) + 1)
     said: list[str] = []
-    planned = [_mutated(process, (mutants or {}).get(process.name)) for process in plan.processes]
+    planned = [mutated(process, (mutants or {}).get(process.name)) for process in plan.processes]
     async with open_cluster(home, [*made.processes, *planned], said.append) as processes:
         await made.start(processes)
         for process in planned:
@@ -152,11 +156,12 @@ async def live_cluster(
         async with broker.connect(plan.redis_url) as commands:
             cluster = LiveCluster(processes, plan, settings, commands, made)
             await cluster.wait_ready()
-            await _owned(cluster)
+            await owned(cluster)
             yield cluster
 
 
-def _mutated(process: Process, mutant: str | None) -> Process:
+def mutated(process: Process, mutant: str | None) -> Process:
+    """The process, broken in this way if in any."""
     if mutant is None:
         return process
     python, option, service = process.command
@@ -188,7 +193,7 @@ async def lasting_cluster(home: Path, **options: Any) -> AsyncIterator[LiveClust
     await living
 
 
-async def _owned(cluster: LiveCluster) -> None:
+async def owned(cluster: LiveCluster) -> None:
     """Wait until every partition has an owner, so that a test's first message does not wait for one."""
 
     async def is_owned() -> bool:

@@ -15,6 +15,10 @@ if ARGV[3] ~= '0' then
 end
 -- One's own lease may be taken anew: that is how an owner starts its partition over.
 if held and string.match(held, '^%d+ (.*)$') ~= ARGV[1] then
+  -- One that is to last for longer than any was taken before the broker's clock was set back.
+  if redis.call('PTTL', KEYS[1]) > tonumber(ARGV[2]) then
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+  end
   return '0'
 end
 local now = redis.call('TIME')

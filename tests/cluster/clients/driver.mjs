@@ -45,10 +45,12 @@ function open({ client: name, urls, auth, transports, options = {}, autoAck = tr
   socket.auth = (answer) => answer(client.auth ?? undefined);
   const client = { socket, auth, autoAck, urls, tried: 0 };
   clients.set(name, client);
+  // A socket that was closed while it connected may still have something to say.
+  const tell = (kind, fields) => clients.get(name) === client && report(kind, name, fields);
 
   socket.onAny((event, ...args) => {
     const confirm = typeof args.at(-1) === "function" ? args.pop() : undefined;
-    report("event", name, { event, args });
+    tell("event", { event, args });
     if (confirm && client.autoAck) confirm();
   });
   // As docs/protocol.md tells apps.
@@ -61,20 +63,20 @@ function open({ client: name, urls, auth, transports, options = {}, autoAck = tr
   }
   socket.on("connect", () => {
     const data = { sid: socket.id, url: socket.io.uri, transport: socket.io.engine.transport.name };
-    report("connect", name, { data });
+    tell("connect", { data });
   });
   socket.on("connect_error", (error) => {
     nextUrl(client);
     const data = { message: error.message, data: error.data ?? null, final: !socket.active };
-    report("connect_error", name, { data });
+    tell("connect_error", { data });
   });
   socket.on("disconnect", (reason, details) => {
     nextUrl(client);
     const data = { reason, code: details?.context?.code ?? null, final: !socket.active };
-    report("disconnect", name, { data });
+    tell("disconnect", { data });
   });
   socket.io.on("open", () => {
-    socket.io.engine.on("upgrade", (transport) => report("upgrade", name, { data: { transport: transport.name } }));
+    socket.io.engine.on("upgrade", (transport) => tell("upgrade", { data: { transport: transport.name } }));
   });
   socket.connect();
 }

@@ -169,10 +169,10 @@ async def test_a_batch_answers_in_its_order(broker: Broker) -> None:
 
 async def test_a_script_that_the_broker_has_not_seen_is_loaded(broker: Broker) -> None:
     """Also when only some of a batch are new, and again after a restart forgot them."""
-    calls = [_beat.call([KEY], "one", 60_000), _look.call([KEY]), _beat.call([KEY], "one", 60_000)]
+    calls = [_beat.call([KEY], "one", 60_000), _look.call([KEY], 60_000), _beat.call([KEY], "one", 60_000)]
     assert await broker.scripts(calls) == [0, [[b"one"], []], 1]
     await broker.command("SCRIPT", "FLUSH")
-    await broker.script(_look.call([KEY]))
+    await broker.script(_look.call([KEY], 60_000))
     assert await broker.scripts(calls) == [1, [[b"one"], []], 1]
     assert await broker.scripts([]) == []
 
@@ -181,7 +181,7 @@ async def test_a_script_that_fails_is_told(broker: Broker) -> None:
     """By its error, not by a reply that looks like one."""
     await broker.command("SET", KEY, "not a sorted set")
     with pytest.raises(exceptions.ResponseError, match="WRONGTYPE"):
-        await broker.script(_look.call([KEY]))
+        await broker.script(_look.call([KEY], 60_000))
 
 
 @pytest.mark.parametrize(
