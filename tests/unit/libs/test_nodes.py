@@ -63,11 +63,11 @@ async def test_scripts_follow_their_keys_and_are_known_to_every_node(servers: Sh
     members = [f"{{m{number}}}" for number in range(6)]
     async with connect(servers.url) as broker:
         for _ in range(2):
-            assert await broker.scripts([_look.call([key]) for key in members]) == [[[], []]] * 6
+            assert await broker.scripts([_look.call([key], 60_000) for key in members]) == [[[], []]] * 6
             await servers.ask(servers.servers[1], "SCRIPT", "FLUSH")
         for key in members[:2]:
             await servers.move_slot(key)
-        assert await broker.scripts([_look.call([key]) for key in members]) == [[[], []]] * 6
+        assert await broker.scripts([_look.call([key], 60_000) for key in members]) == [[[], []]] * 6
 
 
 async def test_one_node_that_is_away_fails_only_what_it_has(servers: Sharded) -> None:

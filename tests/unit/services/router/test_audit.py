@@ -37,7 +37,7 @@ class Desk:
     async def own(self) -> Partition:
         """Take the partition, under a new token, whoever has it."""
         await self.broker.command("DEL", keys.lease(0))
-        call = _lease.call([keys.lease(0), keys.lease_token(0)], self.router, 60_000, "0")
+        call = _lease.call([keys.lease(0), keys.lease_token(0)], self.router, 60_000, "0", 1)
         self.owned = [Partition(0, int(await self.broker.script(call)), self.router, self.notes)]
         for where in (RAMA_SITA, FIELD):
             self.owned[0].note_last_seq(where, 0)
