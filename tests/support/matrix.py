@@ -31,15 +31,15 @@ class Cell(NamedTuple):
     skipped: int
     minutes: float
     tests: str
+    at: str
 
     @property
     def row(self) -> str:
         """As a line of the table."""
-        now = datetime.datetime.now().astimezone().strftime("%H:%M")
         failed = ", ".join(f"`{name}`" for name in self.failures) or "none"
         return (
             f"| {self.broker} | {self.topology} | {self.passed} | {len(self.failures)} | {self.skipped} "
-            f"| {self.minutes:.1f} | {now} | {self.tests} | {failed} |"
+            f"| {self.minutes:.1f} | {self.at} | {self.tests} | {failed} |"
         )
 
 
@@ -75,7 +75,7 @@ def _run(name: str, topology: str, arguments: list[str]) -> Cell:
         chosen = {"TALOWA_TEST_BROKER": name, "TALOWA_TEST_TOPOLOGY": topology}
         code = subprocess.run(command, env=os.environ | chosen, check=False).returncode
         if not report.exists():
-            return Cell(name, topology, 0, [f"pytest ended with {code}"], 0, 0.0, "")
+            return Cell(name, topology, 0, [f"pytest ended with {code}"], 0, 0.0, "", _now())
         return read(report, name, topology, (time.monotonic() - began) / 60, " ".join(arguments) or "tests/cluster")
 
 
@@ -84,11 +84,15 @@ def read(report: Path, name: str, topology: str, minutes: float, tests: str) -> 
     cases = list(ET.parse(report).iter("testcase"))  # noqa: S314 - our own file
     failures = [_name(case) for case in cases if case.find("failure") is not None or case.find("error") is not None]
     skipped = sum(case.find("skipped") is not None for case in cases)
-    return Cell(name, topology, len(cases) - len(failures) - skipped, failures, skipped, minutes, tests)
+    return Cell(name, topology, len(cases) - len(failures) - skipped, failures, skipped, minutes, tests, _now())
 
 
 def _name(case: ET.Element) -> str:
     return f"{case.get('classname', '').rpartition('.')[2]}::{case.get('name')}"
+
+
+def _now() -> str:
+    return datetime.datetime.now().astimezone().strftime("%H:%M")
 
 
 def _write(cells: list[Cell]) -> None:
