@@ -96,6 +96,6 @@ async def _run(home: Path, faults: list[Fault], mutants: dict[str, str]) -> Verd
         0.5,
         mutants,
         are_calm=True,
-        environment=_PATIENT,
+        environment=_PATIENT if faults is _WAKES_UP_LATE else {},
         patience_s=10.0 if mutants else 30.0,
     )
