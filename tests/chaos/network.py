@@ -41,6 +41,8 @@ class Network:
 
     here = "127.0.0.1"
     """The address of brokers."""
+    listens_on = "127.0.0.1"
+    """Where a service listens."""
     is_private = False
     """Whether what is mounted and routed here is gone with this process."""
 
@@ -97,6 +99,7 @@ class Namespaces(Network):
     """A network namespace a service, all on one bridge."""
 
     here = _HERE
+    listens_on = "0.0.0.0"  # noqa: S104 - in a namespace of its own
     is_private = True
 
     def __init__(self) -> None:

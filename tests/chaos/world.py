@@ -31,7 +31,6 @@ from tests.support.waiting import until
 
 _READY_S: Final = 60.0
 _BACK_S: Final = 30.0
-_EVERYWHERE: Final = "0.0.0.0"  # noqa: S104 - in namespaces of our own
 _DISK_MB: Final = 64
 _BALLOON_BYTES: Final = 1 << 20
 # Phones notice a dead link sooner than in production, and ledgers what is missing, for ten minutes are short.
@@ -175,7 +174,7 @@ async def open_world(
         routers=len(ROUTERS),
         presences=len(PRESENCES),
         data_dir=str(home),
-        websocket_host=_EVERYWHERE,
+        websocket_host=links.listens_on,
         websocket_port=sockets,
         redis_url=brokers.url,
     )
@@ -184,7 +183,7 @@ async def open_world(
     for process in plan.processes:
         own = {
             "REDIS_URL": links.broker(process.name, brokers.url, way),
-            "INTERNAL_HOST": _EVERYWHERE,
+            "INTERNAL_HOST": links.listens_on,
             "RELAY_ADDRESS": f"{links.host(process.name)}:{process.ports['internal']}",
             **clocks[process.name],
         }
