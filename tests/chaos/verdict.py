@@ -40,7 +40,7 @@ class Verdict:
     refused: Sequence[str]
     stuck: Sequence[str]
     turned_away: Sequence[str]
-    unaccounted: float | None
+    unaccounted: float
     notes: Sequence[str] = ()
 
     @property
@@ -68,13 +68,12 @@ class Verdict:
 
     def rows(self) -> list[tuple[str, str]]:
         """The table's first part."""
-        counted = "not counted" if self.unaccounted is None else f"{self.unaccounted:g}"
         return [
             ("faults", str(sum(self.faults.values()))),
             ("messages", str(self.letters)),
             ("acknowledged", str(self.acknowledged)),
             *((name, str(len(those))) for name, those in self.promises.items()),
-            ("unaccounted", counted),
+            ("unaccounted", f"{self.unaccounted:g}"),
             ("only queued when the broker lost its memory", str(self.outside)),
             ("raw redeliveries", str(self.report.redeliveries)),
         ]
@@ -110,7 +109,7 @@ def judge(
     losses: Sequence[int],
     stuck: Sequence[str],
     turned_away: Sequence[str],
-    unaccounted: float | None,
+    unaccounted: float,
     notes: Sequence[str] = (),
 ) -> Verdict:
     """What all of it comes to. `losses`: when (ms) the broker had lost what it held, at the latest."""
