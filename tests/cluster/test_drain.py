@@ -245,7 +245,7 @@ async def test_an_empty_gateway_gets_its_share_and_then_it_ends(cluster: LiveClu
 
 async def test_only_operators_may_and_gateways_that_leave_are_left_out(cluster: LiveCluster) -> None:
     """A gateway that was stopped is nobody's target."""
-    url = f"http://127.0.0.1:{cluster._internal['g1']}/rebalance"
+    url = cluster.internal_url("g1", "/rebalance")
     async with aiohttp.ClientSession() as http, http.post(url) as response:
         assert response.status == 401
     await cluster.post("g3", "/stop")

@@ -517,7 +517,7 @@ async def _refusal(url: str, auth: dict[str, str]) -> str | None:
 
 
 async def _revoke(cluster: LiveCluster, user: str) -> None:
-    url = f"http://127.0.0.1:{cluster._internal['g1']}/users/{user}/revoke"
+    url = cluster.internal_url("g1", f"/users/{user}/revoke")
     headers = {"Authorization": f"Bearer {Keyring(cluster.home).admin_token()}"}
     async with aiohttp.ClientSession() as http, http.post(url, headers=headers) as response:
         assert response.status == 200

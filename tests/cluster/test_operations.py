@@ -122,7 +122,7 @@ async def test_wrong_settings_are_refused_by_name_value_and_remedy(cluster: Live
 
 async def test_a_port_that_is_taken_is_named(cluster: LiveCluster) -> None:
     """The socket port and the internal one, of each service."""
-    socket, internal = cluster.urls[0].rpartition(":")[2], str(cluster._internal["g1"])
+    socket, internal = cluster.urls[0].rpartition(":")[2], cluster.internal_url("g1", "").rpartition(":")[2]
     cases = [
         ("gateway", {"WEBSOCKET_PORT": socket}),
         ("gateway", {"INTERNAL_PORT": internal}),
@@ -220,7 +220,7 @@ async def test_every_line_that_a_service_says_is_one_json_object(
 async def _ask(
     http: aiohttp.ClientSession, cluster: LiveCluster, name: str, path: str, headers: Mapping[str, str] | None = None
 ) -> tuple[int, Any]:
-    async with http.get(f"http://127.0.0.1:{cluster._internal[name]}{path}", headers=headers) as response:
+    async with http.get(cluster.internal_url(name, path), headers=headers) as response:
         is_json = response.content_type == "application/json"
         return response.status, await (response.json() if is_json else response.text())
 

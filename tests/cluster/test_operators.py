@@ -335,7 +335,7 @@ async def _post(
 ) -> tuple[int, dict[str, Any]]:
     token = Keyring(cluster.home).admin_token() if token is None else token
     headers = {"Authorization": f"Bearer {token}".encode(errors="surrogateescape").decode("latin-1")} if token else {}
-    url = f"http://127.0.0.1:{cluster._internal[name]}{path}"
+    url = cluster.internal_url(name, path)
     async with aiohttp.ClientSession() as http, http.post(url, headers=headers, **sent) as response:
         return response.status, await response.json()
 

@@ -113,7 +113,7 @@ async def ask(cluster: LiveCluster, path: str, token: str | None = None, name: s
     headers = {"Authorization": f"Bearer {token or Keyring(cluster.home).admin_token()}"} if token != "" else {}
     async with (
         aiohttp.ClientSession() as http,
-        http.get(f"http://127.0.0.1:{cluster._internal[name]}{path}", headers=headers) as response,
+        http.get(cluster.internal_url(name, path), headers=headers) as response,
     ):
         return response.status, await response.json()
 

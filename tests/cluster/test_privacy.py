@@ -103,7 +103,7 @@ async def _talk(cluster: LiveCluster) -> set[str]:
         await _say_nonsense(cluster, f"POST /socket.io/ HTTP/1.1\r\nContent-Length: {_SAID}\r\n\r\n")
         await _say_nonsense(cluster, f"{_SAID} {token}\r\n\r\n")
         keyring = Keyring(cluster.home)
-        internal = f"http://127.0.0.1:{cluster._internal['g1']}/status"
+        internal = cluster.internal_url("g1", "/status")
         async with session.get(internal, headers={"Authorization": f"Bearer {_SAID}"}) as response:
             assert response.status == 401
     return {

@@ -80,10 +80,14 @@ class LiveCluster:
         found: dict[str, Any] = await self.get(gateway, "/status")
         return found
 
+    def internal_url(self, name: str, path: str) -> str:
+        """A path of a process's internal port."""
+        return f"http://{self._internal[name]}{path}"
+
     async def get(self, name: str, path: str) -> Any:
         """A path of a process's internal port, as JSON or text, with the admin token."""
         headers = {"Authorization": f"Bearer {self._keyring.admin_token()}"}
-        url = f"http://{self._internal[name]}{path}"
+        url = self.internal_url(name, path)
         async with aiohttp.ClientSession() as session, session.get(url, headers=headers) as response:
             if response.content_type == "application/json":
                 return await response.json()
@@ -92,7 +96,7 @@ class LiveCluster:
     async def post(self, name: str, path: str) -> tuple[int, Any]:
         """An operator's call to a gateway: the status, and what it answers."""
         headers = {"Authorization": f"Bearer {self._keyring.admin_token()}"}
-        url = f"http://{_HOST}:{self._internal[name]}{path}"
+        url = self.internal_url(name, path)
         async with aiohttp.ClientSession() as session, session.post(url, headers=headers) as response:
             return response.status, await response.json()
 
