@@ -57,9 +57,11 @@ for i = 5, first - 1 do
 end
 for i = first, #ARGV, 6 do
   local key, conversation, saved, entry, may = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), ARGV[i + 3], ARGV[i + 4]
-  -- An older version wrote no entries.
-  local given, at, by = string.match(redis.call('HGET', KEYS[3], key) or '0 0', '^(%d+) (%d+) ?(.*)$')
-  given = tonumber(given)
+  local place, given, at, by = redis.call('HGET', KEYS[3], key), 0, nil, nil
+  if place then
+    given, at, by = string.match(place, '^(%d+) (%d+) ?(.*)$') -- an older version wrote no entry
+    given = tonumber(given)
+  end
   local recent = nil
   if ARGV[2] == '1' then
     for window = 4, 6 do
@@ -79,11 +81,11 @@ for i = first, #ARGV, 6 do
   elseif may == '0' then
     out[#out + 1] = {'none', 0, conversation, '0'}
   else
-    local last, last_by = string.match(redis.call('HGET', KEYS[2], conversation) or '', '^(%d+) ?(.*)$')
-    last = tonumber(last or '-1')
+    local counted = redis.call('HGET', KEYS[2], conversation) or '-1'
+    local last = tonumber(string.match(counted, '^-?%d+'))
     local is_behind = false
     if is_replay then
-      newest[conversation] = newest[conversation] or last_by or ''
+      newest[conversation] = newest[conversation] or string.match(counted, ' (.*)$') or ''
       is_behind = is_before(entry, newest[conversation]) or (given == 0 and entry == newest[conversation])
     end
     if (last < 0 and saved < 0) or is_behind then

@@ -329,10 +329,14 @@ async def test_what_was_refused_takes_no_place_behind_one_that_is_still_to_be_sa
     assert [(one.client_id, one.seq) for one in desk.store.log()] == [("b", 1), ("a", 2)]
 
 
-async def test_what_was_placed_when_it_was_sent_again_waits_for_that_entry(desk: Desk) -> None:
+@pytest.mark.parametrize("is_saved", [False, True])
+async def test_what_was_placed_when_it_was_sent_again_waits_for_that_entry(desk: Desk, is_saved: bool) -> None:
     """Read again, the entry that was refused is passed over: its place is behind others that are still to be read."""
     dying = await _placed_after_one_that_was_refused(desk)
     await desk.delivery.decide([await desk.take(dying, send("a", ack=3))])
+    if is_saved:
+        for seq, client_id in enumerate("ba", 1):
+            desk.store.put(message(seq, client_id=client_id))
     successor = await _replayed_one_by_one(desk)
     assert [one.seq for one in emits(await successor.heard("g2"), "new_message")] == [1, 2]
     answers = await successor.answers()
@@ -533,6 +537,30 @@ async def test_no_status_goes_back_when_the_store_returns_in_mid_replay(desk: De
     desk.store.away = set()
     await successor.delivery.complete([work])
     assert set(told(await successor.heard("g1"))) == {("delivered", 1)}
+
+
+async def test_what_was_sent_is_not_refused_when_the_store_goes_away_in_mid_replay(desk: Desk) -> None:
+    """How far its conversation is was known by then; whether it stands there itself, nobody could say."""
+    dying = await desk.open()
+    for work in [await desk.take(dying, send("a", ack=1)), await desk.take(dying, send("b", ack=2))]:
+        await desk.delivery.decide([work])
+        await desk.delivery.complete([work], is_more=True)
+    await desk.heard("g1")
+    successor = Desk(desk.store, desk.broker)
+    partition = await successor.own()
+    for is_away in (False, True):
+        desk.store.away = set(EVERYTHING) if is_away else set()
+        work = await successor.read(partition, 1)
+        await successor.delivery.decide([work])
+        await successor.delivery.complete([work], is_more=True)
+    heard = await successor.heard("g1")
+    assert [json.loads(frame.body)["status"] for frame in heard if isinstance(frame, Answer)] == ["sent", "queued"]
+    assert told(heard) == [("sent", 1)]
+    assert emits(heard, "message_error") == []
+    successor.come_back()
+    await successor.delivery.unpark()
+    assert told(await successor.heard("g1")) == [("sent", 2)]
+    assert [(one.client_id, one.seq) for one in desk.store.log()] == [("a", 1), ("b", 2)]
 
 
 async def test_what_is_queued_survives_its_router(desk: Desk) -> None:
