@@ -380,6 +380,23 @@ async def test_in_a_replay_what_was_refused_stands_behind_what_is_acknowledged(b
         await broker.script(heir.acknowledge(None, [message("b", 1)]))
 
 
+async def test_in_a_replay_a_place_that_was_taken_is_not_given_anew_before_what_was_placed_behind_it(
+    broker: Broker,
+) -> None:
+    """Else what was placed behind would have to leave its place too, which stayed empty."""
+    owner = await owned(broker)
+    owner.note_last_seq(RAMA_SITA, 0)
+    await order(broker, owner, replayed("b", "9-1"))
+    await order(broker, owner, replayed("c", "9-2"))
+    heir = await owned(broker)
+    heir.note_last_seq(RAMA_SITA, 1)
+    found = []
+    for candidate in (replayed("b", "9-1"), replayed("c", "9-2"), replayed("b", "9-3")):
+        call = heir.order([candidate], is_store_away=False, is_replay=True)
+        found += [(state.decode(), seq) for state, seq, _, _ in await broker.script(call)]
+    assert found == [("unknown", 0), ("kept", 2), ("given", 3)]
+
+
 async def test_a_place_that_an_older_version_gave_is_kept(broker: Broker) -> None:
     """It wrote down no entry: the place is found, counted on, and given free."""
     owner = await owned(broker)

@@ -214,6 +214,13 @@ def test_a_message_that_was_refused_before_one_that_was_placed_leaves_no_gap(bou
     assert not verdict.broken, str(verdict)
 
 
+def test_a_taken_place_that_others_were_placed_behind_leaves_no_gap() -> None:
+    """After a failover: the message that finds its place taken goes before none that has one."""
+    bounds = Bounds(messages=3, failovers=1, confirms=False)
+    verdict = check(bounds, start=FAILED_OVER_IN_MID_SAVE(bounds))
+    assert not verdict.broken, str(verdict)
+
+
 def test_what_was_sent_stays_sent_when_the_store_goes_away_in_mid_replay() -> None:
     """Its next owner knows how far the conversation is, and cannot ask which message stands there."""
     bounds = Bounds(messages=2, crashes=1, outages=1, has_reader=False)
