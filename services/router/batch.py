@@ -11,9 +11,10 @@ from services.router.store import Message
 
 
 class Verdict:
-    """What became of one `Send`: `message` if it has a place, else `refusal`."""
+    """What became of one `Send`: `message` if it has a place, else `refusal`. Neither: what follows says it."""
 
     __slots__ = (
+        "entry",
         "forwarded",
         "is_new",
         "is_queued",
@@ -27,8 +28,10 @@ class Verdict:
         "was_placed",
     )
 
-    def __init__(self, send: Send, key: str | None) -> None:
+    def __init__(self, send: Send, key: str | None, entry: str) -> None:
         self.send = send
+        # Of the inbound stream: it brought this.
+        self.entry = entry
         # None for one that goes on to another partition, or nowhere.
         self.key = key
         self.message: Message | None = None
@@ -55,6 +58,7 @@ class Work:
     """The frames of one partition in a batch, and what was decided about them."""
 
     __slots__ = (
+        "entries",
         "frames",
         "is_replay",
         "last_id",
@@ -67,10 +71,18 @@ class Work:
     )
 
     def __init__(
-        self, partition: Partition, frames: Sequence[Inbound], last_id: str, *, is_replay: bool = False
+        self,
+        partition: Partition,
+        frames: Sequence[Inbound],
+        last_id: str,
+        *,
+        is_replay: bool = False,
+        entries: Sequence[str] | None = None,
     ) -> None:
         self.partition = partition
         self.frames = frames
+        # The entry that brought each frame, as they were read.
+        self.entries = [last_id] * len(frames) if entries is None else entries
         self.last_id = last_id
         self.is_replay = is_replay
         self.verdicts: list[Verdict] = []

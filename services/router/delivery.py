@@ -92,24 +92,29 @@ class Delivery:
 
     async def decide(self, works: Sequence[Work]) -> None:
         """Give every message of the batch its verdict, and its place if it may have one."""
-        sends = [(work, frame) for work in works for frame in work.frames if isinstance(frame, Send)]
+        sends = [
+            (work, frame, entry)
+            for work in works
+            for frame, entry in zip(work.frames, work.entries, strict=True)
+            if isinstance(frame, Send)
+        ]
         if not sends:
             return
-        await self._load_people(frame for _, frame in sends)
-        keyed = [(work, send, self._key(send)) for work, send in sends]
-        keys = {key for _, _, key in keyed if key is not None}
+        await self._load_people(frame for _, frame, _ in sends)
+        keyed = [(work, Verdict(send, self._key(send), entry)) for work, send, entry in sends]
+        keys = {verdict.key for _, verdict in keyed if verdict.key is not None}
         waiting: dict[str, Message] = {}
         for work in works:
             for at_hand in (work.partition.saved, work.partition.unsaved):
                 waiting.update((key, at_hand[key]) for key in keys & at_hand.keys())
-        for work, send, key in keyed:
-            work.verdicts.append(self._judge(Verdict(send, key), waiting))
+        for work, verdict in keyed:
+            work.verdicts.append(self._judge(verdict, waiting))
         verdicts = [verdict for work in works for verdict in work.verdicts]
         counted = {v.key: _counted(v.send, v.key) for v in verdicts if v.key is not None and v.may_be_new}
         is_store_away = bool(self._parked)
         # The broker counts while the store looks: a message waits for the slower of the two.
         (found, is_found_out), (over, fresh) = await asyncio.gather(
-            self._look_up([(work, send) for work, send, key in keyed if key is not None], keys - waiting.keys()),
+            self._look_up([(work, v.send) for work, v in keyed if v.key is not None], keys - waiting.keys()),
             self._rates.count(list(counted.values())),
         )
         for work in works:
@@ -215,8 +220,16 @@ class Delivery:
         permission.check_direct(self._people.user(sender_id), self._people.user(recipient), standing)
 
     async def _order(self, works: Sequence[Work], *, is_store_away: bool) -> None:
+        # In a replay also of what has its place: which entry it was given to, only the script can say.
         asking = [
-            (work, [(v, v.key) for v in work.verdicts if v.message is None and v.forwarded is None and v.key])
+            (
+                work,
+                [
+                    (v, v.key)
+                    for v in work.verdicts
+                    if v.key and v.forwarded is None and (v.message is None or work.is_replay)
+                ],
+            )
             for work in works
         ]
         asking = [(work, verdicts) for work, verdicts in asking if verdicts]
@@ -225,6 +238,7 @@ class Delivery:
                 work.partition.order(
                     [self._candidate(work.partition, verdict, key) for verdict, key in verdicts],
                     is_store_away=is_store_away,
+                    is_replay=work.is_replay,
                 )
                 for work, verdicts in asking
             ]
@@ -234,18 +248,24 @@ class Delivery:
                 work.partition.is_lost = True
                 continue
             for (verdict, key), (state, seq, conversation_id, at_ms) in zip(verdicts, reply, strict=True):
+                if state == b"later":
+                    # Sent again after it was refused here, it was given its place: that one is answered.
+                    verdict.message, verdict.was_placed, verdict.refusal = None, True, None
+                if state == b"later" or verdict.message is not None:
+                    continue
                 message = records.message(verdict.send, key, conversation_id.decode(), int(seq), int(at_ms))
                 if self._anonymity is not None and verdict.send.draft.is_anonymous:
                     message = self._anonymity.hide(message)
                 self._place(work.partition, verdict, state, message)
 
     def _candidate(self, partition: Partition, verdict: Verdict, key: str) -> Candidate:
-        conversation_id, may, line = verdict.send.draft.conversation_id, verdict.refusal is None, b""
+        conversation_id, line = verdict.send.draft.conversation_id, b""
+        may = verdict.message is None and verdict.refusal is None
         if may and partition.notes is not None:
             verdict.members = self._members(conversation_id)
             is_anonymous = verdict.send.draft.is_anonymous
             line = partition.notes.placed(key, conversation_id, verdict.members, is_anonymous=is_anonymous)
-        return Candidate(key, conversation_id, may=may, line=line)
+        return Candidate(key, conversation_id, verdict.entry, may=may, line=line)
 
     def _members(self, conversation_id: str) -> Collection[str] | None:
         """The members of a group, as they are at hand; None in a direct conversation."""

@@ -27,14 +27,17 @@ _acknowledge: Final = Script("services.router", "acknowledge.lua")
 class Candidate:
     """A message that asks for its place. `may` is False for one that was refused, unless it has a place.
 
-    `line` goes into the ledger if it is given one.
+    `entry` of the inbound stream brought it. `line` goes into the ledger if it is given one.
     """
 
-    __slots__ = ("conversation_id", "key", "line", "may")
+    __slots__ = ("conversation_id", "entry", "key", "line", "may")
 
-    def __init__(self, key: str, conversation_id: str, *, may: bool, line: bytes = b"") -> None:
+    def __init__(
+        self, key: str, conversation_id: str, entry: str = consumer.BEGINNING, *, may: bool, line: bytes = b""
+    ) -> None:
         self.key = key
         self.conversation_id = conversation_id
+        self.entry = entry
         self.may = may
         self.line = line
 
@@ -83,17 +86,24 @@ class Partition:
             if len(self._last_seqs) > _LAST_SEQS:
                 self._last_seqs.popitem(last=False)
 
-    def order(self, candidates: Sequence[Candidate], *, is_store_away: bool) -> Call:
+    def order(self, candidates: Sequence[Candidate], *, is_store_away: bool, is_replay: bool = False) -> Call:
         """The script that gives places; see `order.lua` for its reply."""
         window = _window()
         rolls = self.notes.take_rolls() if self.notes is not None else ()
-        args: list[str | bytes | int] = [self._lease, "1" if is_store_away else "0", len(rolls), *rolls]
+        args: list[str | bytes | int] = [
+            self._lease,
+            "1" if is_store_away else "0",
+            "1" if is_replay else "0",
+            len(rolls),
+            *rolls,
+        ]
         for candidate in candidates:
             last = self.last_seq(candidate.conversation_id)
             args += [
                 candidate.key,
                 candidate.conversation_id,
                 -1 if last is None else last,
+                candidate.entry,
                 "1" if candidate.may else "0",
                 candidate.line,
             ]

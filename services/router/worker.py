@@ -266,16 +266,18 @@ class Worker:
 
     def _work(self, partition: Partition, entries: list[consumer.Entry]) -> Work:
         frames: list[Inbound] = []
+        brought_by: list[str] = []
         for entry in entries:
             if entry.frames is None:
                 continue
             read, unreadable = codec.unpack_inbound(entry.frames)
             frames += [self._opened(frame) if isinstance(frame, SealedFrame) else frame for frame in read]
+            brought_by += [entry.id] * len(read)
             if unreadable:
                 self._metrics.unreadable.inc(unreadable)
         partition.position = entries[-1].id
         is_replay = consumer.is_up_to(entries[0].id, partition.answered_up_to)
-        return Work(partition, frames, entries[-1].id, is_replay=is_replay)
+        return Work(partition, frames, entries[-1].id, is_replay=is_replay, entries=brought_by)
 
     def _opened(self, frame: Inbound) -> Inbound:
         """What is sealed, open; one that no key of ours opens is answered as it is."""

@@ -102,25 +102,29 @@ class Real:
         return int(await self._broker.script(call))
 
     async def _order(self, number: int, batch: Batch, after: State, *, is_lost: bool) -> None:
-        asked = [verdict.message for verdict in batch.verdicts if not verdict.seq]
+        asked = [verdict for verdict in batch.verdicts if batch.is_replay or not verdict.seq]
         if not asked:
             return
         partition = self._partitions[number]
         if after.routers[number].token and after.routers[number].last_seq >= 0:
             partition.note_last_seq(self._where, after.routers[number].last_seq)
         call = partition.order(
-            [Candidate(self._key(message), self._where, may=True) for message in asked],
+            [Candidate(self._key(v.message), self._where, self._entries[v.entry], may=not v.seq) for v in asked],
             is_store_away=batch.is_store_away,
+            is_replay=batch.is_replay,
         )
         reply = await self._broker.script(call)
         assert (reply is None) == is_lost
         if reply is None:
             return
         decided = after.routers[number].decided[-1].verdicts
-        expected = [there for asking, there in zip(batch.verdicts, decided, strict=True) if not asking.seq]
-        told = [(state in (b"given", b"kept"), state == b"recent", seq) for state, seq, _, _ in reply]
-        # One that has a place in memory keeps it, whatever the script says.
-        assert [(bool(v.seq) and not v.is_recent, v.is_recent, v.seq) for v in expected] == told
+        pairs = [pair for pair in zip(batch.verdicts, decided, strict=True) if batch.is_replay or not pair[0].seq]
+        for (asking, there), (state, seq, _, _) in zip(pairs, reply, strict=True):
+            assert there.is_later == (state == b"later")
+            if not asking.seq:  # one that has its place already keeps it, whatever else the script says
+                assert there.is_recent == (state == b"recent")
+                assert (bool(there.seq) and not there.is_recent) == (state in (b"given", b"kept"))
+                assert there.seq == seq
 
     async def _save(self, batches: tuple[Batch, ...]) -> None:
         new = [self._message(v.message, v.seq) for batch in batches for v in batch.verdicts if v.is_new]
@@ -146,11 +150,12 @@ class Real:
         assert lease == (None if broker.lease == NOBODY else f"{self._tokens[token]} r{owner}".encode())
         stream = [entry[0].decode() for entry in await self._broker.command("XRANGE", keys.inbound(P), "-", "+")]
         assert stream == [self._entries[entry.id] for entry in broker.inbound]
-        seq = await self._broker.command("HGET", keys.seqs(P), self._where)
-        assert int(seq or 0) == broker.seq
+        last = await self._broker.command("HGET", keys.seqs(P), self._where)
+        assert last == (f"{broker.seq} {self._entries[broker.seq_by]}".encode() if broker.seq else None)
         assigned = await self._broker.command("HGETALL", keys.assigned(P))
-        places = {key.decode(): int(value.split()[0]) for key, value in assigned.items()}
-        assert places == {self._key(message): seq for message, seq in broker.assigned}
+        places = {key.decode(): tuple(value.decode().split()[::2]) for key, value in assigned.items()}
+        by = dict(broker.assigned_by)
+        assert places == {self._key(m): (str(seq), self._entries[by[m]]) for m, seq in broker.assigned}
         log = await self._store.history(self._where, 100)
         there = [(message.seq, message.key) for message in log]
         assert there == [(seq, self._key(message)) for seq, message in state.store.log if message != VOID]

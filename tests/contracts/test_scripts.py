@@ -325,15 +325,88 @@ async def test_without_the_store_a_conversation_under_way_goes_on(broker: Broker
     ) == [("given", 8, RAMA_SITA), ("kept", 7, RAMA_SITA)]
 
 
-async def test_without_the_store_nobody_can_say_what_became_of_a_place_it_has(broker: Broker) -> None:
-    """`unknown`: it may be in the store there, and must not stand at two places; or another message may be."""
+async def test_without_the_store_a_message_keeps_the_place_it_has(broker: Broker) -> None:
+    """It may be in the store there, and must not stand at two places; if another is, the store will say so."""
     owner = await owned(broker)
     owner.note_last_seq(RAMA_SITA, 0)
     await places(broker, owner, ("a", RAMA_SITA))
     owner.note_last_seq(RAMA_SITA, 1)
     asked = Candidate("a", RAMA_SITA, may=True)
-    assert await order(broker, owner, asked, is_store_away=True) == [("unknown", 0, RAMA_SITA)]
+    assert await order(broker, owner, asked, is_store_away=True) == [("kept", 1, RAMA_SITA)]
     assert await order(broker, owner, asked) == [("given", 2, RAMA_SITA)]
+
+
+def replayed(key: str, entry: str, *, may: bool = True) -> Candidate:
+    return Candidate(key, RAMA_SITA, entry, may=may)
+
+
+@pytest.mark.parametrize("is_store_away", [False, True])
+async def test_in_a_replay_places_rise_with_the_entries_they_were_given_to(broker: Broker, is_store_away: bool) -> None:
+    """What was refused before others were placed stands behind none of them, however the stream is read again."""
+    owner = await owned(broker)
+    owner.note_last_seq(RAMA_SITA, 0)
+    # `a` was refused at 9-1; 10-0 is after it, though not as a string.
+    assert await order(broker, owner, replayed("b", "10-0"), replayed("c", "10-0")) == [
+        ("given", 1, RAMA_SITA),
+        ("given", 2, RAMA_SITA),
+    ]
+    heir = await owned(broker)
+    heir.note_last_seq(RAMA_SITA, 0)
+
+    async def again(*candidates: Candidate) -> list[tuple[str, int]]:
+        call = heir.order(candidates, is_store_away=is_store_away, is_replay=True)
+        return [(state.decode(), seq) for state, seq, _, _ in await broker.script(call)]
+
+    assert await again(replayed("a", "9-1")) == [("unknown", 0)]
+    assert await again(replayed("d", "10-0"), replayed("b", "10-0")) == [("unknown", 0), ("kept", 1)]
+    # Those that nobody has read come after it, several to an entry as well.
+    assert await again(replayed("a", "10-1"), replayed("d", "10-1")) == [("given", 3), ("given", 4)]
+    for may in (True, False):
+        assert await again(replayed("a", "9-1", may=may)) == [("later", 0)]
+    assert await again(replayed("c", "10-0"), replayed("a", "10-1")) == [("kept", 2), ("kept", 3)]
+
+
+async def test_in_a_replay_what_was_refused_stands_behind_what_is_acknowledged(broker: Broker) -> None:
+    """While that is only saved it may not have been shown yet, and would be shown after it."""
+    owner = await owned(broker)
+    owner.note_last_seq(RAMA_SITA, 0)
+    await order(broker, owner, replayed("b", "10-0"))
+    heir = await owned(broker)
+    heir.note_last_seq(RAMA_SITA, 1)
+    call = heir.order([replayed("a", "9-1")], is_store_away=False, is_replay=True)
+    for given in [(b"unknown", 0), (b"given", 2)]:
+        ((state, seq, _, _),) = await broker.script(call)
+        assert (state, seq) == given
+        await broker.script(heir.acknowledge(None, [message("b", 1)]))
+
+
+async def test_in_a_replay_a_place_that_was_taken_is_not_given_anew_before_what_was_placed_behind_it(
+    broker: Broker,
+) -> None:
+    """Else what was placed behind would have to leave its place too, which stayed empty."""
+    owner = await owned(broker)
+    owner.note_last_seq(RAMA_SITA, 0)
+    await order(broker, owner, replayed("b", "9-1"))
+    await order(broker, owner, replayed("c", "9-2"))
+    heir = await owned(broker)
+    heir.note_last_seq(RAMA_SITA, 1)
+    found = []
+    for candidate in (replayed("b", "9-1"), replayed("c", "9-2"), replayed("b", "9-3")):
+        call = heir.order([candidate], is_store_away=False, is_replay=True)
+        found += [(state.decode(), seq) for state, seq, _, _ in await broker.script(call)]
+    assert found == [("unknown", 0), ("kept", 2), ("given", 3)]
+
+
+async def test_a_place_that_an_older_version_gave_is_kept(broker: Broker) -> None:
+    """It wrote down no entry: the place is found, counted on, and given free."""
+    owner = await owned(broker)
+    owner.note_last_seq(RAMA_SITA, 0)
+    await broker.command("HSET", keys.assigned(P), "a", "1 1700000000000")
+    await broker.command("HSET", keys.seqs(P), RAMA_SITA, 1)
+    call = owner.order([replayed("a", "9-1"), replayed("b", "9-2")], is_store_away=False, is_replay=True)
+    assert [(state, seq) for state, seq, _, _ in await broker.script(call)] == [(b"kept", 1), (b"given", 2)]
+    await broker.script(owner.acknowledge(None, [message("a", 1), message("b", 2)]))
+    assert await broker.command("EXISTS", keys.seqs(P), keys.assigned(P)) == 0
 
 
 @pytest.mark.parametrize("may", [True, False])
@@ -437,7 +510,7 @@ async def test_a_saved_message_needs_its_place_in_the_broker_no_longer(broker: B
     await places(broker, owner, ("a", RAMA_SITA), ("b", RAMA_SITA), ("c", FIELD))
     await broker.script(owner.acknowledge(None, [message("a", 1), message("c", 1, FIELD)]))
     assert (await hash_of(broker, keys.assigned(P))).keys() == {"b"}
-    assert await hash_of(broker, keys.seqs(P)) == {RAMA_SITA: "2"}
+    assert await hash_of(broker, keys.seqs(P)) == {RAMA_SITA: "2 0-0"}
     await broker.script(owner.acknowledge(None, [message("b", 2)]))
     assert await state(broker) == {keys.recent(P, partitions._window()): await _recent(broker)}
 

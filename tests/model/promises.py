@@ -66,6 +66,11 @@ def _one_place(state: State) -> str:
     return ""
 
 
+def _in_order(state: State) -> str:
+    """Of what is pushed: what a page of what is due brings comes when it comes."""
+    return "" if state.was_lost or state.was_cut else state.took_early
+
+
 def _never_back(state: State) -> str:
     """Of what is said by events. A broker that lost data has lost receipts: they are told when they come again.
 
@@ -103,6 +108,7 @@ PROMISES: Final[dict[str, Promise]] = {
     "seqs are 1, 2, 3 without a gap": _no_gaps,
     "what anyone has seen is in the store, at that place": _shown_is_saved,
     "a message has one place, a place one message": _one_place,
+    "messages come in their order": _in_order,
     "no status goes back": _never_back,
     "due until confirmed": _due_until_confirmed,
     "what was confirmed is not forgotten": _noted_is_kept,

@@ -230,12 +230,12 @@ def _look(state: State, number: int, entries: tuple[Entry, ...], without: Withou
             continue
         message = entry.what
         if message in at_hand:
-            verdict = Verdict(message, entry.attempt, at_hand[message], was_placed=True)
+            verdict = Verdict(message, entry.attempt, entry.id, at_hand[message], was_placed=True)
         elif not store.is_away and store.seq_of(message):
-            verdict = Verdict(message, entry.attempt, store.seq_of(message), was_placed=True)
+            verdict = Verdict(message, entry.attempt, entry.id, store.seq_of(message), was_placed=True)
             found[message] = verdict.seq
         else:
-            verdict = Verdict(message, entry.attempt, 0)
+            verdict = Verdict(message, entry.attempt, entry.id, 0)
         verdicts.append(verdict)
         if not store.is_away and last_seq == UNKNOWN:
             last_seq = store.last_seq
@@ -251,40 +251,43 @@ def _order(state: State, number: int, without: Without) -> State:
     router, broker = state.routers[number], state.broker
     batch = router.reading
     assert batch is not None
-    is_asking = any(not verdict.seq for verdict in batch.verdicts)
+    is_asking = any(batch.is_replay or not verdict.seq for verdict in batch.verdicts)
     if is_asking and broker.lease != (router.token, number) and Without.FENCE_IN_ORDER not in without:
         return _start_over(state, number)
     assigned, recent, unsaved = dict(broker.assigned), dict(broker.recent), dict(router.unsaved)
+    assigned_by, seq_by = dict(broker.assigned_by), broker.seq_by
     last, saved = broker.seq, router.last_seq
+    is_rising = batch.is_replay and Without.PLACES_RISE_WITH_THE_STREAM not in without
     verdicts = []
     for verdict in batch.verdicts:
+        message = verdict.message
+        given = assigned.get(message, 0)
+        if is_rising and given and verdict.entry < assigned_by[message]:
+            verdicts.append(verdict._replace(seq=0, is_later=True))
+            continue
         if verdict.seq:
             verdicts.append(verdict)
             continue
-        message = verdict.message
-        given = assigned.get(message, 0)
-        if given and (given > saved or Without.PLACES_ABOVE_THE_STORE in without):
+        if given and (given > saved or batch.is_store_away or Without.PLACES_ABOVE_THE_STORE in without):
             is_kept, seq = True, given
         elif batch.is_store_away and message in recent and Without.RECENT_PLACES not in without:
             verdicts.append(verdict._replace(seq=recent[message], is_recent=True))
             continue
-        elif (given and batch.is_store_away and Without.REFUSED_WHERE_UNSURE not in without) or (
-            not last and saved == UNKNOWN
-        ):
+        elif (not last and saved == UNKNOWN) or (is_rising and verdict.entry < broker.seq_by):
             verdicts.append(verdict)  # unknown: refused, and sent again
             continue
         else:
             floor = 0 if Without.COUNTER_FROM_THE_STORE in without else saved
             is_kept, seq = False, max(last, floor) + 1
-            last = seq
+            last, seq_by = seq, verdict.entry
             if Without.REMEMBERED_PLACES not in without:
-                assigned[message] = seq
+                assigned[message], assigned_by[message] = seq, verdict.entry
         if message in unsaved:
             verdicts.append(verdict._replace(seq=unsaved[message], was_placed=is_kept))
         else:
             unsaved[message] = seq
             verdicts.append(verdict._replace(seq=seq, was_placed=is_kept, is_new=True))
-    broker = broker._replace(seq=last, assigned=_items(assigned))
+    broker = broker._replace(seq=last, seq_by=seq_by, assigned=_items(assigned), assigned_by=_items(assigned_by))
     batch = batch._replace(stage="decided", verdicts=tuple(verdicts))
     router = router._replace(reading=None, decided=(*router.decided, batch), unsaved=_items(unsaved))
     return _put(state._replace(broker=broker), number, router)
@@ -345,7 +348,9 @@ def _saved(
     return store, router, tuple(settled), is_taken
 
 
-def _publish(state: State, number: int, then: str, without: Without) -> State:  # noqa: C901 - as the code says it
+def _publish(  # noqa: C901, PLR0912 - as the code says it
+    state: State, number: int, then: str, without: Without
+) -> State:
     """`Sayings.of_batch` and the pipeline that says it; then what was saved is owed, what was not is parked."""
     router = state.routers[number]
     batch = router.decided[0]
@@ -356,6 +361,8 @@ def _publish(state: State, number: int, then: str, without: Without) -> State:  
     untold = list(router.untold)
     for verdict in batch.verdicts:
         message = verdict.message
+        if verdict.is_later:
+            continue
         if not verdict.seq:
             frames += [Answer(message, verdict.attempt, REFUSED), Status(message, REFUSED, to_all=True)]
             continue
@@ -455,13 +462,17 @@ def _acknowledge(state: State, number: int, without: Without) -> State:
 
 
 def _settled(broker: Broker, placed: Sequence[tuple[int, int]]) -> Broker:
-    assigned, recent, seq = dict(broker.assigned), dict(broker.recent), broker.seq
+    assigned, recent, seq, seq_by = dict(broker.assigned), dict(broker.recent), broker.seq, broker.seq_by
+    assigned_by = dict(broker.assigned_by)
     for message, place in placed:
         assigned.pop(message, None)
+        assigned_by.pop(message, None)
         recent[message] = place
         if seq == place:
-            seq = 0
-    return broker._replace(assigned=_items(assigned), recent=_items(recent), seq=seq)
+            seq = seq_by = 0
+    return broker._replace(
+        seq=seq, seq_by=seq_by, assigned=_items(assigned), assigned_by=_items(assigned_by), recent=_items(recent)
+    )
 
 
 def _trimmed(broker: Broker, up_to: int) -> Broker:
@@ -578,6 +589,14 @@ def _taken(state: State, section: Section) -> State:
                 if to_all:
                     state = _told(state, message, status, is_other=False)
             case Emit() if state.left.has_reader:
+                shown = state.people.shown
+                if (
+                    shown
+                    and frame.seq < max(emit.seq for emit in shown)
+                    and all(e.message != frame.message for e in shown)
+                ):
+                    why = f"ravi was shown {frame.seq} after what stands behind it"
+                    state = state._replace(took_early=state.took_early or why)
                 state = state._replace(people=state.people._replace(shown=_shown(state.people.shown, [frame])))
     return state
 

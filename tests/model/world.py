@@ -29,6 +29,7 @@ class Without(Flag):
     TRIM_UP_TO_WHAT_WAS_READ = auto()
     REPLAY_FROM_THE_BEGINNING = auto()
     REMEMBERED_PLACES = auto()
+    PLACES_RISE_WITH_THE_STREAM = auto()
     PLACES_ABOVE_THE_STORE = auto()
     COUNTER_FROM_THE_STORE = auto()
     ONE_KEY_ONE_PLACE = auto()
@@ -36,7 +37,6 @@ class Without(Flag):
     VOID_PLACES = auto()
     RECENT_PLACES = auto()
     SAVED_UNTIL_ACKNOWLEDGED = auto()
-    REFUSED_WHERE_UNSURE = auto()
     TOKENS_FROM_THE_CLOCK = auto()
     RECEIPTS_IN_THE_JOURNAL = auto()
     PARKED_STAYS_ON_THE_STREAM = auto()
@@ -74,11 +74,13 @@ class Entry(NamedTuple):
 class Verdict(NamedTuple):
     message: int
     attempt: int
+    entry: int
     seq: int
     is_new: bool = False
     was_placed: bool = False
     is_recent: bool = False
     is_queued: bool = False
+    is_later: bool = False
 
 
 class Batch(NamedTuple):
@@ -138,7 +140,9 @@ class Broker(NamedTuple):
     lease_token: int = 0
     inbound: tuple[Entry, ...] = ()
     seq: int = 0
+    seq_by: int = 0  # the entry that brought what it was given to
     assigned: tuple[tuple[int, int], ...] = ()
+    assigned_by: tuple[tuple[int, int], ...] = ()
     recent: tuple[tuple[int, int], ...] = ()
     journal: int = 0
     downlink: "tuple[Section, ...] | None" = ()
@@ -203,6 +207,7 @@ class State(NamedTuple):
     newest_token: int = 0  # ever given: the clock's part in a token
     replica: Broker | None = None  # the broker as it was, for a failover that loses what came after
     noted: int = 0  # Ravi's confirmations that were acknowledged
+    took_early: str = ""  # Ravi was shown something after what stands behind it
     took_back: str = ""  # a device was told less than before
     took_sent_back: str = ""  # it was told that something is queued, after it was told that it is sent
     # Whether these have ever happened.

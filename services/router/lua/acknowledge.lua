@@ -22,7 +22,7 @@ for _ = 1, saved do
   at = at + 3
   redis.call('HDEL', KEYS[4], key)
   redis.call('HSET', KEYS[5], key, seq .. ' ' .. conversation)
-  if redis.call('HGET', KEYS[3], conversation) == seq then
+  if string.match(redis.call('HGET', KEYS[3], conversation) or '', '^%d+') == seq then
     redis.call('HDEL', KEYS[3], conversation)
   end
 end

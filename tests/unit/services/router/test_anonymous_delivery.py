@@ -80,10 +80,11 @@ class HiddenDesk(Desk):
     async def take(self, partition: Partition, *frames: Inbound) -> Work:
         return await super().take(partition, *map(ENVELOPES.closed, frames))
 
-    async def read(self, partition: Partition) -> Work:
-        work = await super().read(partition)
+    async def read(self, partition: Partition, limit: int = 1000) -> Work:
+        work = await super().read(partition, limit)
         self.raw += work.frames
-        return Work(partition, [*map(self.worker._opened, work.frames)], work.last_id, is_replay=work.is_replay)
+        work.frames = [*map(self.worker._opened, work.frames)]
+        return work
 
     async def heard(self, gateway: str) -> list[Any]:
         frames = await super().heard(gateway)

@@ -114,14 +114,16 @@ class Desk:
             await self.broker.command(*command)
         return await self.read(partition)
 
-    async def read(self, partition: Partition) -> Work:
+    async def read(self, partition: Partition, limit: int = 1000) -> Work:
         """What is on the stream after the partition's position, as one batch."""
         stream = keys.inbound(0)
         entries = (await consumer.read(self.broker, {stream: partition.position}, count=1000, block_ms=1))[stream]
-        frames = [frame for entry in entries for frame in codec.unpack_inbound(entry.frames or b"")[0]]
+        entries = entries[:limit]
+        brought = [(frame, e.id) for e in entries for frame in codec.unpack_inbound(e.frames or b"")[0]]
         partition.position = entries[-1].id
         is_replay = consumer.is_up_to(entries[0].id, partition.answered_up_to)
-        return Work(partition, frames, entries[-1].id, is_replay=is_replay)
+        frames, ids = [frame for frame, _ in brought], [id_ for _, id_ in brought]
+        return Work(partition, frames, entries[-1].id, is_replay=is_replay, entries=ids)
 
     async def deliver(self, partition: Partition, *frames: Inbound) -> Work:
         """A batch through both stages."""
@@ -291,6 +293,56 @@ async def test_a_batch_that_was_placed_and_not_saved_keeps_its_places(desk: Desk
     await successor.delivery.decide([replayed])
     await successor.delivery.complete([replayed])
     assert [(one.client_id, one.seq) for one in desk.store.log()] == [("a", 1), ("b", 2), ("c", 3)]
+
+
+async def _placed_after_one_that_was_refused(desk: Desk) -> Partition:
+    """`a` was refused, as nothing was known of its conversation; `b` was placed; and their router dies."""
+    dying = await desk.open()
+    await desk.delivery._people.load(["rama", "sita"], [])
+    desk.store.away = set(EVERYTHING)
+    await desk.delivery.decide([await desk.take(dying, send("a", ack=1))])
+    desk.come_back()
+    await desk.delivery.decide([await desk.take(dying, send("b", ack=2))])
+    return dying
+
+
+async def _replayed_one_by_one(desk: Desk) -> Desk:
+    """The next owner reads entry after entry."""
+    successor = Desk(desk.store, desk.broker)
+    partition = await successor.own()
+    while partition.position != partition.answered_up_to:
+        work = await successor.read(partition, 1)
+        await successor.delivery.decide([work])
+        await successor.delivery.complete([work], is_more=True)
+    await successor.delivery.settle()
+    return successor
+
+
+async def test_what_was_refused_takes_no_place_behind_one_that_is_still_to_be_saved(desk: Desk) -> None:
+    """It stays refused, and takes the next place when it is sent again: what was placed after it keeps its own."""
+    await _placed_after_one_that_was_refused(desk)
+    successor = await _replayed_one_by_one(desk)
+    answers = await successor.answers()
+    assert _refused(answers[1], Code.UNAVAILABLE)
+    assert (answers[2]["status"], answers[2]["seq"]) == ("sent", 1)
+    await successor.deliver(await successor.own(), send("a", ack=3))
+    assert [(one.client_id, one.seq) for one in desk.store.log()] == [("b", 1), ("a", 2)]
+
+
+@pytest.mark.parametrize("is_saved", [False, True])
+async def test_what_was_placed_when_it_was_sent_again_waits_for_that_entry(desk: Desk, is_saved: bool) -> None:
+    """Read again, the entry that was refused is passed over: its place is behind others that are still to be read."""
+    dying = await _placed_after_one_that_was_refused(desk)
+    await desk.delivery.decide([await desk.take(dying, send("a", ack=3))])
+    if is_saved:
+        for seq, client_id in enumerate("ba", 1):
+            desk.store.put(message(seq, client_id=client_id))
+    successor = await _replayed_one_by_one(desk)
+    assert [one.seq for one in emits(await successor.heard("g2"), "new_message")] == [1, 2]
+    answers = await successor.answers()
+    assert 1 not in answers
+    assert [(one.client_id, one.seq) for one in desk.store.log()] == [("b", 1), ("a", 2)]
+    assert await successor.waiting() == 0
 
 
 async def test_a_bare_id_that_is_a_groups_goes_on_to_that_group(desk: Desk) -> None:
@@ -485,6 +537,30 @@ async def test_no_status_goes_back_when_the_store_returns_in_mid_replay(desk: De
     desk.store.away = set()
     await successor.delivery.complete([work])
     assert set(told(await successor.heard("g1"))) == {("delivered", 1)}
+
+
+async def test_what_was_sent_is_not_refused_when_the_store_goes_away_in_mid_replay(desk: Desk) -> None:
+    """How far its conversation is was known by then; whether it stands there itself, nobody could say."""
+    dying = await desk.open()
+    for work in [await desk.take(dying, send("a", ack=1)), await desk.take(dying, send("b", ack=2))]:
+        await desk.delivery.decide([work])
+        await desk.delivery.complete([work], is_more=True)
+    await desk.heard("g1")
+    successor = Desk(desk.store, desk.broker)
+    partition = await successor.own()
+    for is_away in (False, True):
+        desk.store.away = set(EVERYTHING) if is_away else set()
+        work = await successor.read(partition, 1)
+        await successor.delivery.decide([work])
+        await successor.delivery.complete([work], is_more=True)
+    heard = await successor.heard("g1")
+    assert [json.loads(frame.body)["status"] for frame in heard if isinstance(frame, Answer)] == ["sent", "queued"]
+    assert told(heard) == [("sent", 1)]
+    assert emits(heard, "message_error") == []
+    successor.come_back()
+    await successor.delivery.unpark()
+    assert told(await successor.heard("g1")) == [("sent", 2)]
+    assert [(one.client_id, one.seq) for one in desk.store.log()] == [("a", 1), ("b", 2)]
 
 
 async def test_what_is_queued_survives_its_router(desk: Desk) -> None:
