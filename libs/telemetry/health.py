@@ -79,7 +79,9 @@ async def serve(
     app: web.Application, host: str, port: int, variable: str, guard: Guard | None = None
 ) -> AsyncIterator[int]:
     """Serve `app` while the block runs; gives the port. `variable` is named if the port is taken."""
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0, **(guard.options if guard else {}))
+    # aiohttp would inflate a body before anybody looks at it: 16 KB may be 16 MB. No client compresses what it posts.
+    options: dict[str, Any] = {"auto_decompress": False, **(guard.options if guard else {})}
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0, **options)
     await runner.setup()
     assert runner.server is not None  # noqa: S101 - for the types
     protocol = guard.watch(runner.server) if guard else runner.server
