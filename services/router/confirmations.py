@@ -78,6 +78,8 @@ class Confirmations:
             message = await self._named(partition, frame.message_id)
             conversation_id, seqs = message.conversation_id, (message.seq,)
         user_id = await self._conversations.standing(frame.user_id, conversation_id)
+        if frame.message_id is None:
+            seqs = tuple([seq for seq in seqs if await self._is_there(partition, conversation_id, seq)])
         if up_to:
             up_to = min(up_to, await self._highest_seq(partition, conversation_id))
         with suppress(StoreAway):  # receipts merge: what is noted now joins the rest when the store is back
@@ -98,6 +100,8 @@ class Confirmations:
     ) -> Sequence[Saying]:
         """Devices of these users acknowledged one message: one pass, and one status for who wrote it."""
         book, where = partition.receipts, frame.conversation_id
+        if not await self._is_there(partition, where, seq):
+            return []
         with suppress(StoreAway):  # receipts merge: what is noted now joins the rest when the store is back
             await self._conversations.load_receipts(partition, where, user_ids)
             for user_id in user_ids:
@@ -165,6 +169,18 @@ class Confirmations:
         if message is None:
             raise Refusal(Code.ACCESS_DENIED)
         return message
+
+    async def _is_there(self, partition: Partition, conversation_id: str, seq: int) -> bool:
+        """Whether a conversation goes so far, as far as can be known.
+
+        A message that was lost with a wiped broker is confirmed as well. Its seq will be another's, who is to stay due.
+        """
+        if partition.receipts.message(conversation_id, seq) is not None:
+            return True
+        try:
+            return seq <= await self._highest_seq(partition, conversation_id)
+        except StoreAway:
+            return False
 
     async def _highest_seq(self, partition: Partition, conversation_id: str) -> int:
         """A watermark beyond it would confirm messages that are still to be written."""

@@ -286,7 +286,7 @@ class Delivery:
                 if verdict.message is None:
                     verdict.message = partition.unsaved[message.key] = message
                     verdict.is_new = True
-                    partition.receipts.remember(message)
+                    partition.receipts.remember(message, verdict.entry)
                 verdict.refusal = None
             case b"recent":
                 verdict.message = message

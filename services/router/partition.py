@@ -6,7 +6,7 @@ check the token in the same step as they write.
 
 import time
 from collections import OrderedDict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Final
 
 from libs import keys
@@ -14,7 +14,7 @@ from libs.broker import Call, Script
 from libs.streams import consumer
 from services.router.ledger import Notes
 from services.router.receipts import ReceiptBook
-from services.router.store import Message, ReceiptRow
+from services.router.store import Message, Receipt, ReceiptRow
 
 # Repeats are known for one to two windows while the store is away; a phone tries again far sooner.
 _RECENT_WINDOW_S: Final = 600
@@ -85,6 +85,22 @@ class Partition:
             self._last_seqs.move_to_end(conversation_id)
             if len(self._last_seqs) > _LAST_SEQS:
                 self._last_seqs.popitem(last=False)
+
+    def storable(self, rows: Iterable[ReceiptRow]) -> list[ReceiptRow]:
+        """These receipts, but for what they say of messages that are not in the store yet.
+
+        A broker that is wiped takes those messages with it, and their seqs go to others, whom nobody has.
+        """
+        unsaved: dict[str, int] = {}
+        for message in self.unsaved.values():
+            unsaved[message.conversation_id] = min(message.seq, unsaved.get(message.conversation_id, message.seq))
+        found: list[ReceiptRow] = []
+        for row in rows:
+            first = unsaved.get(row.conversation_id)
+            receipt = row.receipt if first is None else row.receipt.before(first)
+            if receipt != Receipt():
+                found.append(ReceiptRow(row.conversation_id, row.user_id, receipt))
+        return found
 
     def order(self, candidates: Sequence[Candidate], *, is_store_away: bool, is_replay: bool = False) -> Call:
         """The script that gives places; see `order.lua` for its reply."""

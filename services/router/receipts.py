@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from libs.streams import consumer
 from services.router.store import Message, Receipt, ReceiptRow
 
 _CONVERSATIONS: Final = 20_000
@@ -44,6 +45,7 @@ class ReceiptBook:
         # By conversation, then by user.
         self._conversations: OrderedDict[str, dict[str, Receipt]] = OrderedDict()
         self._messages: OrderedDict[tuple[str, int], Message] = OrderedDict()
+        self._entries: dict[tuple[str, int], str] = {}
         self._journal: dict[tuple[str, str], Receipt] = {}
         self._unjournaled: dict[tuple[str, str], Receipt] = {}
 
@@ -84,11 +86,22 @@ class ReceiptBook:
         for user in {*users, *found}:
             page[user] = self.receipt(conversation_id, user).merge(found.get(user, Receipt()))
 
-    def remember(self, message: Message) -> None:
-        """Keep a message at hand: confirmations of it will follow soon."""
-        self._messages[message.conversation_id, message.seq] = message
+    def remember(self, message: Message, entry: str = consumer.BEGINNING) -> None:
+        """Keep a message at hand, and the entry that brought it: confirmations of it will follow soon."""
+        place = message.conversation_id, message.seq
+        self._messages[place] = message
+        self._entries[place] = entry
         if len(self._messages) > _MESSAGES:
-            self._messages.popitem(last=False)
+            oldest, _ = self._messages.popitem(last=False)
+            self._entries.pop(oldest, None)
+
+    def is_behind(self, conversation_id: str, seq: int, entry: str) -> bool:
+        """Whether the message at a place came after an entry of the stream, which so cannot know it.
+
+        What confirms such a message means another that had its place, and was lost with a broker that was wiped.
+        """
+        brought_by = self._entries.get((conversation_id, seq))
+        return brought_by is not None and brought_by != entry and not consumer.is_up_to(brought_by, entry)
 
     def receipt(self, conversation_id: str, user_id: str) -> Receipt:
         """What the member has, as far as known."""

@@ -8,6 +8,8 @@ import asyncio
 import time
 from collections.abc import Collection, Iterable, Sequence
 
+import msgspec
+
 from libs.clock import now_ms
 from libs.streams import consumer
 from libs.wire import names, payloads
@@ -215,7 +217,8 @@ class Sayings:
         """
         results: list[Sequence[Saying] | AboutConversation] = []
         waiting: list[tuple[int, Request]] = []
-        for frame in work.frames:
+        for given, entry in zip(work.frames, work.entries, strict=True):
+            frame = _timely(work.partition, given, entry)
             if isinstance(frame, Confirm | Confirms):
                 said = self._requests.confirmations.answer_nowait(work.partition, frame)
                 results.append(said if said is not None else await self._requests.answer(work.partition, frame))
@@ -256,6 +259,17 @@ def _may_be_told(work: Work, verdict: Verdict) -> bool:
     So how far it has come is said to all, once the replay, and the receipts in it, are through.
     """
     return work.is_replay and verdict.was_placed
+
+
+def _timely(partition: Partition, frame: Inbound, entry: str) -> Inbound:
+    """A confirmation without what it cannot mean: messages that came after it."""
+    is_behind = partition.receipts.is_behind
+    match frame:
+        case Confirms(conversation_id=where, seq=seq) if is_behind(where, seq, entry):
+            return msgspec.structs.replace(frame, user_ids=())
+        case Confirm(conversation_id=where, seqs=seqs) if any(is_behind(where, seq, entry) for seq in seqs):
+            return msgspec.structs.replace(frame, seqs=tuple(seq for seq in seqs if not is_behind(where, seq, entry)))
+    return frame
 
 
 def _new(number: int, origin: Origin, message: Message, author: Author, status: str, *, is_told: bool) -> list[Saying]:

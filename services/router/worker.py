@@ -130,7 +130,8 @@ class Worker:
         for owned in (self._arriving.pop(partition, None), self._partitions.pop(partition, None)):
             if owned is not None:
                 owned.is_lost = True
-                self._orphans += owned.receipts.unsaved_rows()[: _ORPHANS_MAX - len(self._orphans)]
+                orphans = owned.storable(owned.receipts.unsaved_rows())
+                self._orphans += orphans[: _ORPHANS_MAX - len(self._orphans)]
         self._metrics.leases_lost.inc()
         self._count_owned()
 
@@ -328,7 +329,7 @@ class Worker:
             await self._flush_receipts(list(self._partitions.values()))
 
     async def _flush_receipts(self, partitions: list[Partition]) -> None:
-        owed: list[tuple[Partition, list[ReceiptRow]]] = [(p, p.receipts.owed()) for p in partitions]
+        owed: list[tuple[Partition, list[ReceiptRow]]] = [(p, p.storable(p.receipts.owed())) for p in partitions]
         rows = [row for _, of_partition in owed for row in of_partition]
         self._metrics.receipts_unsaved.set(len(rows))
         if not rows:

@@ -210,6 +210,31 @@ async def test_a_router_that_dies_while_the_store_is_away_loses_nothing_that_was
         await scene.judge()
 
 
+async def test_a_message_in_the_place_of_one_that_was_lost_is_due_all_the_same(tmp_path: Path) -> None:
+    """What was only queued is lost with the broker's memory, though devices confirmed it. Its seq goes to another."""
+    history = History()
+    async with live_cluster(tmp_path) as cluster, JsClients(history) as js:
+        await cluster.people(["asha", "bala"])
+        asha = await js.open("asha", cluster.urls[0], {"token": cluster.token("asha")}, user="asha")
+        bala = await js.open("bala", cluster.urls[1], {"token": cluster.token("bala")}, user="bala")
+        for client in (asha, bala):
+            await client.wait_for("auth_success")
+        assert (await asha.send_message(_to("bala", "saved")))["seq"] == 1
+        with _store_away(cluster):
+            lost = await _queued(asha, "bala", "lost")
+            await bala.wait_for("new_message", lambda e: e.data["id"] == lost["messageId"], _SOON_S)
+            # The next is decided once the confirmation is: both are on one stream.
+            assert (await _queued(asha, "bala", "lost as well"))["seq"] == 3
+            await bala.close()
+            await cluster.servers.wipe()
+        answer = await asha.send_message(_to("bala", "in its place"), timeout_s=2.0)
+        assert (answer["status"], answer["seq"]) == ("sent", 2)
+        bala = await js.open("bala2", cluster.urls[1], {"token": cluster.token("bala")}, user="bala")
+        await bala.wait_for(
+            "offline_messages", lambda e: answer["messageId"] in [m["id"] for m in e.data["messages"]], _SOON_S
+        )
+
+
 async def test_who_signs_in_while_the_store_is_away_gets_what_was_queued_for_them(tmp_path: Path) -> None:
     """A message queued for someone away reaches them once the store is back, though they came meanwhile."""
     history = History()

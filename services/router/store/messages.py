@@ -52,6 +52,11 @@ class Receipt(Struct, frozen=True):
         """Whether the member confirmed `seq`."""
         return seq <= self.delivered or seq in self.ahead
 
+    def before(self, seq: int) -> "Receipt":
+        """What it says of the messages before `seq`."""
+        ahead = tuple(one for one in self.ahead if one < seq)
+        return Receipt(min(self.delivered, seq - 1), min(self.read, seq - 1), ahead)
+
     def merge(self, other: "Receipt") -> "Receipt":
         """What both say together; nothing is taken back.
 

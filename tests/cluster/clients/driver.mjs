@@ -50,7 +50,9 @@ function open({ client: name, urls, auth, transports, options = {}, autoAck = tr
 
   socket.onAny((event, ...args) => {
     const confirm = typeof args.at(-1) === "function" ? args.pop() : undefined;
-    tell("event", { event, args });
+    // Nobody has what is not told, so nobody confirms it.
+    if (clients.get(name) !== client) return;
+    report("event", name, { event, args });
     if (confirm && client.autoAck) confirm();
   });
   // As docs/protocol.md tells apps.

@@ -11,7 +11,7 @@ from libs.wire import names
 from libs.wire.frames import Confirms, Inbound, Origin
 from services.router.batch import Work
 from services.router.partition import Partition
-from services.router.store import Group, Receipt, User
+from services.router.store import Group, Receipt, ReceiptRow, User
 from tests.unit.services.router.fakes import EVERYTHING, FIELD, RAMA_SITA, FakeStore, message
 from tests.unit.services.router.test_delivery import Desk, confirm, emits, send
 
@@ -142,3 +142,31 @@ async def test_what_is_confirmed_before_it_is_saved_is_told_with_sent(desk: Desk
     await desk.delivery.unpark()
     assert [status["status"] for status in await statuses(desk)] == ["sent", "delivered"]
     assert work.partition is partition
+
+
+async def test_a_message_that_is_not_there_is_confirmed_by_nobody(desk: Desk) -> None:
+    """It was lost with a broker that was wiped, and its seq goes to another: which stays due."""
+    partition = await prepared(desk, send("a"))
+    await desk.deliver(partition, confirms(2, "sita", conversation_id=RAMA_SITA), confirm("sita", 2, 3))
+    await desk.deliver(partition, send("b"))
+    assert not partition.receipts.receipt(RAMA_SITA, "sita").has(2)
+    desk.store.away |= EVERYTHING
+    await desk.deliver(partition, confirms(3, "sita", conversation_id=RAMA_SITA))
+    assert not partition.receipts.receipt(RAMA_SITA, "sita").has(3)
+
+
+def test_the_store_is_told_nothing_of_messages_that_it_does_not_have() -> None:
+    """What is said of those before them it is told; and all of it once it has them."""
+    partition = Partition(0, 1, "r1")
+    receipts = {"sita": Receipt(5, 4, (7, 9)), "lata": Receipt(8, 8), "ravi": Receipt(0, 0, (9,))}
+    rows = [ReceiptRow(FIELD, user, receipt) for user, receipt in receipts.items()]
+    other = ReceiptRow(RAMA_SITA, "sita", Receipt(8))
+    for seq in (9, 8):
+        partition.unsaved[str(seq)] = message(seq, FIELD)
+    assert partition.storable([*rows, other]) == [
+        ReceiptRow(FIELD, "sita", Receipt(5, 4, (7,))),
+        ReceiptRow(FIELD, "lata", Receipt(7, 7)),
+        other,
+    ]
+    partition.unsaved.clear()
+    assert partition.storable([*rows, other]) == [*rows, other]

@@ -273,3 +273,12 @@ def test_a_broadcast_with_many_readers_leaves_nothing_behind_in_the_book() -> No
     assert len(book.settle(rows)) == 1000
     assert book.unsaved == 0
     assert not book._conversations
+
+
+def test_what_came_before_a_message_does_not_confirm_it() -> None:
+    """It means another, that had its place before a broker was wiped. Of what is not at hand nothing is known."""
+    book = ReceiptBook()
+    book.remember(message(2), "10-3")
+    behind = {entry: book.is_behind(RAMA_SITA, 2, entry) for entry in ("9-5", "10-2", "10-3", "10-4", "11-0")}
+    assert behind == {"9-5": True, "10-2": True, "10-3": False, "10-4": False, "11-0": False}
+    assert not book.is_behind(RAMA_SITA, 3, "1-0")
