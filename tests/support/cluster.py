@@ -139,9 +139,9 @@ async def live_cluster(
     asks for (`tests.support.topologies`), or of the kind `topology`, made with the options `servers`.
     """
     inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    port = free(gateways, _HOST, taken=(), start=_first_port())[0]
+    port = _in_a_row(gateways)
     environment = {**inherited, **IMPATIENT, **UNLIMITED, **(environment or {})}
-    made = topologies.chosen(home, _first_port() + gateways, environment, topology, **servers)
+    made = topologies.chosen(home, port + gateways, environment, topology, **servers)
     settings = LocalSettings(
         gateways=gateways,
         routers=routers,
@@ -204,6 +204,14 @@ async def owned(cluster: LiveCluster) -> None:
         return all(partition["owner"] is not None for partition in (await cluster.status())["partitions"])
 
     await until(is_owned, _READY_S, "an owner for every partition", despite=(KeyError,))
+
+
+def _in_a_row(count: int) -> int:
+    """The first of so many free ports that follow each other: another cluster of this test may hold some."""
+    port = _first_port()
+    while (found := free(count, _HOST, start=port)) != list(range(port, port + count)):
+        port = max(found[0], port + 1)
+    return port
 
 
 def _first_port() -> int:
