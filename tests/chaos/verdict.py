@@ -13,6 +13,8 @@ from tests.support.history import Expected, History, Report, check, promised
 
 # After a fault it takes a while until what it did is over: leases lapse, phones come back.
 _AFTERMATH_MS: Final = 10_000
+# A router tries a store that was away each second, and a save may wait for its turn as long.
+_TRIED_AGAIN_MS: Final = 2000
 _SHOWN: Final = 12
 
 
@@ -115,7 +117,7 @@ def judge(
     """What all of it comes to. `losses`: when (ms) the broker had lost what it held, at the latest."""
     kept, outside = promised(history, losses)
     # A place that was only queued, and not given again, is no gap.
-    report = replace(check(kept, expected), gaps=check(history, expected).gaps)
+    report = replace(check(kept, expected, _store_away(happened)), gaps=check(history, expected).gaps)
     return Verdict(
         report=report,
         faults=Counter(happening.fault.kind for happening in happened),
@@ -130,6 +132,15 @@ def judge(
         unaccounted=unaccounted,
         notes=notes,
     )
+
+
+def _store_away(happened: Sequence[Happening]) -> list[tuple[int, int]]:
+    """When the store's disk was full, or its lock held for stretches, and a little longer: until it is tried again."""
+    return [
+        (one.began_ms, one.over_ms + _TRIED_AGAIN_MS)
+        for one in happened
+        if one.fault.kind.startswith("store ") and one.over_ms is not None
+    ]
 
 
 def waits(letters: Sequence[Letter], happened: Sequence[Happening]) -> dict[str, Wait]:

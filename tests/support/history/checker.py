@@ -3,12 +3,12 @@
 Order is judged by what the server pushed (`new_message`, `offline_messages`), each message at its first
 sighting by a device. Four things are in no order by right, and left out: what the device asked for
 itself (`conversation_history`), its own messages that come back to it, emergencies, which
-`offline_messages` brings before the rest, and what was queued while the store was away before the device
-signed in: it comes when the store is back, behind what was live meanwhile.
+`offline_messages` brings before the rest, and what was due to a device that signed in while the store was away: it
+comes when the store is back, behind what was live meanwhile.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -42,8 +42,14 @@ The device that sent a message is never asked for it.
 """
 
 
-def check(history: History, expected: Expected) -> Report:
+Spans = Sequence[tuple[int, int]]
+"""From when to when, in milliseconds."""
+
+
+def check(history: History, expected: Expected, store_away: Spans = ()) -> Report:
     """Compare `history` with what was promised, and with who should have received what.
+
+    `store_away`: when nobody could rely on the store to answer.
 
     Raises ValueError if `expected` says nothing of a conversation in which a message was accepted.
     """
@@ -55,7 +61,7 @@ def check(history: History, expected: Expected) -> Report:
     return Report(
         lost=tuple(_lost(history, accepted.values(), expected, tries)),
         doubled=tuple(_doubled(history)),
-        out_of_order=tuple(_out_of_order(history, first)),
+        out_of_order=tuple(_out_of_order(history, first, store_away)),
         gaps=tuple(_gaps(history)),
         went_back=tuple(_went_back(history)),
         strays=tuple(_strays(history, first)),
@@ -156,7 +162,7 @@ def _list_places(places: Iterable[tuple[str, int]]) -> str:
     return ", ".join(f"{conversation} #{seq}" for conversation, seq in sorted(places))
 
 
-def _out_of_order(history: History, first: Iterable[Sighting]) -> Iterator[str]:
+def _out_of_order(history: History, first: Iterable[Sighting], store_away: Spans) -> Iterator[str]:
     own_tries = {(sent.device, history.user_of(sent.device), sent.client_id) for sent in history.sent}
     # An anonymous sender meets the own message under a pseudonym: then the id of the answer tells.
     own_ids = {(sent.device, sent.answer["messageId"]) for sent in history.sent if sent.accepted and sent.answer}
@@ -175,6 +181,8 @@ def _out_of_order(history: History, first: Iterable[Sighting]) -> Iterator[str]:
         before = latest.get(lane)
         if before is not None and sighting.seq < before.seq:
             if _was_queued_before_sign_in(history, sighting, queued):
+                continue
+            if sighting.via == OFFLINE_MESSAGES and _signed_in_without_store(history, before, store_away):
                 continue
             yield (
                 f"{device} saw {sighting.conversation_id} #{sighting.seq} ({sighting.via}, index {sighting.index})"
@@ -208,7 +216,7 @@ def _was_queued_before_sign_in(history: History, sighting: Sighting, queued: Map
         if sent.client_id == sighting.client_id and history.user_of(sent.device) == sighting.sender_id
     ]
     began = min(tries, default=sighting.index)
-    signed_in = any(device == sighting.device and began < at < sighting.index for device, at in history.signed_in)
+    signed_in = any(device == sighting.device and began < at < sighting.index for device, at, _ in history.signed_in)
     return signed_in and any(began < at < sighting.index for at in queued.get(sighting.conversation_id, ()))
 
 
@@ -269,3 +277,9 @@ def _strays(history: History, first: Iterable[Sighting]) -> Iterator[str]:
         user = history.users.get(sighting.device)
         if pair is not None and user is not None and user not in pair:
             yield f"{sighting.device} ({user}) saw {sighting.conversation_id} #{sighting.seq}"
+
+
+def _signed_in_without_store(history: History, live: Sighting, store_away: Spans) -> bool:
+    """Whether the connection on which this was live was made while the store could not say what was due."""
+    before = [at_ms for device, index, at_ms in history.signed_in if device == live.device and index < live.index]
+    return bool(before) and any(since <= before[-1] <= until for since, until in store_away)

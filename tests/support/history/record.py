@@ -81,8 +81,8 @@ class History:
     sent: list[Sent] = field(default_factory=list)
     sightings: list[Sighting] = field(default_factory=list)
     statuses: list[Status] = field(default_factory=list)
-    signed_in: list[tuple[str, int]] = field(default_factory=list)
-    """Device and index of every `auth_success`."""
+    signed_in: list[tuple[str, int, int]] = field(default_factory=list)
+    """Device, index and time of every `auth_success`."""
     malformed: list[str] = field(default_factory=list)
     """What could not be read as PROTOCOL has it: a finding, whatever else is right."""
     _recorded: int = field(default=0, repr=False)
@@ -121,7 +121,7 @@ class History:
             match event, payload:
                 case "auth_success", {"userId": str(user_id)}:
                     self.users[device] = user_id
-                    self.signed_in.append((device, self._next_index()))
+                    self.signed_in.append((device, self._next_index(), _now_ms()))
                 case "new_message", _:
                     self._see(device, event, payload)
                 case (("offline_messages" | "conversation_history"), {"messages": list(messages)}):

@@ -247,6 +247,19 @@ def test_what_was_queued_before_a_device_signed_in_may_come_behind_what_was_live
     assert bool(check(server.history, {PAIR: ("b1",)}).out_of_order) is not is_fine
 
 
+@pytest.mark.parametrize("is_away", [True, False])
+def test_who_signs_in_while_the_store_is_away_may_see_what_was_due_behind_what_is_live(is_away: bool) -> None:
+    """On that connection; while the store can say what is due, it comes first."""
+    server = Server()
+    first, second = server.accept("a1", PAIR, status="sent"), server.accept("a1", PAIR, status="sent")
+    server.history.record_event("b1", "auth_success", {"userId": "bala"})
+    at_ms = server.history.signed_in[-1][2]
+    server.deliver("b1", second)
+    server.page("b1", [first])
+    away = [(at_ms - 10, at_ms)] if is_away else [(at_ms - 10, at_ms - 1), (at_ms + 1, 1 << 60)]
+    assert bool(check(server.history, {PAIR: ("b1",)}, away).out_of_order) is not is_away
+
+
 def test_what_was_only_queued_when_the_broker_forgot_is_not_promised() -> None:
     """Nor its place; what somebody was told to be `sent` is, however early that was."""
     server = Server()
