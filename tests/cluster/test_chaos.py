@@ -14,7 +14,7 @@ from tests.chaos.plan import GATEWAYS, KINDS, ROUTERS, Fault
 from tests.chaos.verdict import Verdict
 from tests.support.load import tell
 
-_DEADLINE_S: Final = 600.0
+_DEADLINE_S: Final = 280.0
 _SECONDS: Final = 60
 _SEEDS: Final = (1,)
 # After these, messages may be shown behind later ones of their conversation (docs/results/2026-11-30-chaos.md).
