@@ -9,6 +9,8 @@ this one is completed; batches complete in order.
 Once a message has a place, nothing refuses it any more: a replay after a crash finds the place and goes
 on from there. While the store is away a batch is said as `queued` and *parked*: it stays on the inbound
 stream, and its `sent` follows when the store has it.
+
+Over 400 lines, so that the story is in one place: what it asks others is theirs, the order of the steps is its own.
 """
 
 import asyncio
