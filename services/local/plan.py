@@ -57,7 +57,7 @@ def make_plan(settings: LocalSettings, environment: dict[str, str], *, first_por
         for number in range(1, settings.routers + 1)
     ]
     operators = {
-        "AUTH": "local",
+        "AUTH": environment.get("AUTH", "local"),
         "TOKEN_KEY_FILE": str(keyring.public_key_file()),
         "TOKEN_ISSUER": ISSUER,
         "TOKEN_AUDIENCE": AUDIENCE,

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from libs import broker, lifecycle, settings
 from libs.directory import Directory
 from libs.figures import PresenceFigures, Reporter
-from libs.identity.verifier import LocalVerifier
+from libs.identity import issuers
 from libs.operators import Operators
 from libs.storage import StoreAway
 from libs.telemetry import health, logs, vitals
@@ -40,7 +40,11 @@ async def main(stop: asyncio.Event) -> None:
     errors = logs.configure("presence", presence, s.log_level)
     registry = CollectorRegistry()
     metrics = PresenceMetrics(registry)
-    async with broker.connect(s.redis_url) as commands, _store(s, stop) as store:
+    async with (
+        broker.connect(s.redis_url) as commands,
+        _store(s, stop) as store,
+        issuers.open_issuer(s) as issuer,
+    ):
         await broker.wait_until_usable(commands, stop)
         reaper = Reaper(commands, Directory(commands), metrics, downlink_max_entries=s.downlink_max_entries)
         cold = Cold(store, metrics)
@@ -48,8 +52,7 @@ async def main(stop: asyncio.Event) -> None:
         unsaved = Unsaved(commands, store, metrics, lambda: announcer.shards)
         reporter = Reporter(commands, presence, lambda: own_figures(presence, errors))
         internal = health.internal_app(registry, {"broker": lambda: reaper.problem})
-        verifier = LocalVerifier(s.token_key_file, issuer=s.token_issuer, audience=s.token_audience)
-        operators = Operators(s.admin_token, http.RoleClaims(verifier).role_of)
+        operators = Operators(s.admin_token, http.RoleClaims(issuer).role_of)
         http.add_operators(internal, operators, commands, store)
         async with (
             health.serve(internal, s.internal_host, s.internal_port, "INTERNAL_PORT") as port,
@@ -57,7 +60,7 @@ async def main(stop: asyncio.Event) -> None:
         ):
             lifecycle.settle_memory()
             log.info("started", internal_port=port)
-            working = [tasks.create_task(work.run()) for work in (reaper, announcer, cold, unsaved, reporter)]
+            working = [tasks.create_task(work.run()) for work in (reaper, announcer, cold, unsaved, reporter, issuer)]
             await stop.wait()
             await lifecycle.cancel(working)
             await reporter.forget()
