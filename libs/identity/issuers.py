@@ -51,9 +51,14 @@ def problems(s: IssuerSettings) -> list[str]:
             return []
         remedy = "Give the issuer's public key; `talowa up` makes one for local use."
         return [f"TOKEN_KEY_FILE={s.token_key_file}: there is no such file. {remedy}"]
-    if not s.firebase_project_id:
-        return [f"FIREBASE_PROJECT_ID is not set, and AUTH={s.auth} needs it. Give the id of the project."]
-    return []
+    return project_problems(s.auth, s.firebase_project_id)
+
+
+def project_problems(auth: Auth, project_id: str) -> list[str]:
+    """What is wrong with the project that AUTH asks for."""
+    if auth == "local" or project_id:
+        return []
+    return [f"FIREBASE_PROJECT_ID is not set, and AUTH={auth} needs it. Give the id of the project."]
 
 
 @asynccontextmanager

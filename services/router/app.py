@@ -9,12 +9,17 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from libs import broker, cluster, lifecycle, settings
+from libs.broker import Broker
 from libs.directory import Directory
 from libs.figures import Reporter
 from libs.identity import Envelopes, seals
 from libs.limits import Limiter
+from libs.streams import producer
 from libs.telemetry import health, logs
+from libs.wire import names
+from libs.wire.frames import Origin, Revoke
 from services.router import routing
+from services.router.accounts import Accounts
 from services.router.anonymity import Anonymity
 from services.router.aside import Aside
 from services.router.broadcasts import Broadcasts
@@ -69,7 +74,8 @@ async def main(stop: asyncio.Event) -> None:
         conversations = Conversations(store, people, s.counted_members_max, anonymity)
         pages = DuePages(store, commands, partitions=s.partitions, messages=s.page_messages, bytes_=s.page_bytes)
         typing = TypingNotices(people, conversations, members_max=s.counted_members_max)
-        requests = Requests(store, people, conversations, pages, metrics, typing)
+        accounts = _accounts(s, commands, metrics) if s.checks_accounts else None
+        requests = Requests(store, people, conversations, pages, metrics, typing, accounts)
         seal = envelopes.seal_reply if envelopes is not None else routing.no_seal
         aside = Aside(requests, commands, metrics, seal)
         directory = Directory(commands)
@@ -118,12 +124,27 @@ async def main(stop: asyncio.Event) -> None:
             log.info("started", internal_port=port, partitions=s.partitions, store=s.store)
             running = (worker, aside, tallies, moves, retention, reporter)
             working = [tasks.create_task(work.run()) for work in running]
+            if accounts is not None:
+                working.append(tasks.create_task(accounts.run()))
             await stop.wait()
             log.info("draining")
             await worker.drain()
             await lifecycle.cancel(working)
             await reporter.forget()
         log.info("stopped")
+
+
+def _accounts(s: RouterSettings, commands: Broker, metrics: RouterMetrics) -> Accounts:
+    """Firebase's, and what is void is revoked by way of the partition that answers for its user."""
+    from services.router.firebase import FirebaseIdentity  # noqa: PLC0415 - takes most of a second, for Firebase alone
+
+    async def revoke(user_id: str, valid_after_ms: int) -> None:
+        frame = Revoke(Origin("", ""), user_id, valid_after_ms - 1000)
+        partition = names.partition_of_user(user_id, s.partitions)
+        for command in producer.entries(partition, [frame]):
+            await commands.command(*command)
+
+    return Accounts(FirebaseIdentity(s.firebase_project_id, is_emulated=s.auth == "firebase-emulator"), revoke, metrics)
 
 
 @asynccontextmanager

@@ -84,6 +84,12 @@ class RouterMetrics:
         self.retention_s = Gauge(
             "talowa_router_retention_seconds", "How long that run of retention took.", registry=registry
         )
+        self.accounts = Counter(
+            "talowa_router_account_checks_total",
+            "Accounts of those who signed in, looked at in the background: good, void; away, when none could be.",
+            ["result"],
+            registry=registry,
+        )
         self.receipts_unsaved = Gauge(
             "talowa_router_receipts_unsaved",
             "Receipts that are in the broker and not yet in the store.",

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from libs import settings
-from libs.identity import seals
+from libs.identity import issuers, seals
 
 
 class RouterSettings(settings.PartitionedSettings, frozen=True, kw_only=True):
@@ -17,6 +17,15 @@ class RouterSettings(settings.PartitionedSettings, frozen=True, kw_only=True):
     store_patience_s: Annotated[
         float, Meta(gt=0, le=60, description="How long a store call may take before the store counts as away.")
     ] = 2.0
+
+    firebase_project_id: issuers.ProjectId = ""
+    account_checks: Annotated[
+        Literal["on", "off"],
+        Meta(
+            description="on: with AUTH=firebase the accounts of those who sign in are looked at, in case they were "
+            "disabled or revoked, which takes credentials of Google's. off: a token is believed until it ends."
+        ),
+    ] = "on"
 
     anonymity_keys: Annotated[
         str,
@@ -79,9 +88,14 @@ class RouterSettings(settings.PartitionedSettings, frozen=True, kw_only=True):
         Meta(ge=0, le=100_000, description="Emergencies and broadcasts a user may send in any minute; 0: any number."),
     ] = 3
 
+    @property
+    def checks_accounts(self) -> bool:
+        """Whether accounts are looked at."""
+        return self.auth != "local" and self.account_checks == "on"
+
     def problems(self) -> list[str]:
         """What the fields cannot say one by one."""
-        found = []
+        found = issuers.project_problems(self.auth, self.firebase_project_id) if self.checks_accounts else []
         for variable, setting in (
             ("CLUSTER_SECRET", self.cluster_secret),
             ("ANONYMITY_KEYS", self.anonymity_keys),

@@ -35,6 +35,7 @@ async def scene(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple
             "AUTH": "firebase",
             "FIREBASE_PROJECT_ID": _PROJECT,
             "FIREBASE_CERTIFICATES_URL": google.url,
+            "ACCOUNT_CHECKS": "off",
         }
         home = tmp_path_factory.mktemp("firebase")
         starting = asyncio.create_task(_publish_soon(google))  # noqa: TID251 - ends when it has published
