@@ -43,6 +43,8 @@ class UserEntry(Struct, rename="camel", frozen=True):
     location: Location = Location()
     disabled: bool | None = None
     blocked: list[str] | None = None
+    fcm_token: str | None = None
+    fcm_tokens: list[str] | None = None
 
 
 class GroupEntry(Struct, rename="camel", frozen=True):
@@ -145,7 +147,12 @@ def _user_row(entry: UserEntry, known: User | None) -> UserRow:
         district_id=place.district_id,
         mandal_id=place.mandal_id,
         village_id=place.village_id,
+        push_tokens=None if entry.fcm_token is None and entry.fcm_tokens is None else _tokens(entry),
     )
+
+
+def _tokens(entry: UserEntry) -> frozenset[str]:
+    return frozenset(token for token in (entry.fcm_token, *(entry.fcm_tokens or ())) if token)
 
 
 def _group_row(entry: GroupEntry, known: Group | None) -> GroupRow:

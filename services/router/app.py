@@ -30,6 +30,7 @@ from services.router.figures import OwnFigures
 from services.router.metrics import RouterMetrics
 from services.router.moves import Moves
 from services.router.people import People
+from services.router.pushes import LogSender, Pushes, Sender
 from services.router.rates import Rates, per_minute
 from services.router.requests import Requests
 from services.router.retention import Retention
@@ -80,6 +81,22 @@ async def main(stop: asyncio.Event) -> None:
         aside = Aside(requests, commands, metrics, seal)
         directory = Directory(commands)
         rates = Rates(Limiter(commands, s.cluster_secret.encode()), per_minute(s))
+        pushes = (
+            Pushes(
+                commands,
+                store,
+                people,
+                conversations,
+                _sender(s),
+                metrics,
+                lambda: worker.partitions,
+                after_s=s.push_after_s,
+                per_s=s.pushes_per_s,
+                counted_members=s.counted_members_max,
+            )
+            if s.push != "off"
+            else None
+        )
         delivery = Delivery(
             store,
             people,
@@ -90,9 +107,10 @@ async def main(stop: asyncio.Event) -> None:
             rates,
             anonymity,
             envelopes,
+            pushes,
         )
         tallies = Tallies(store, commands, metrics)
-        broadcasts = Broadcasts(store, directory, commands, tallies, rates, metrics)
+        broadcasts = Broadcasts(store, directory, commands, tallies, rates, metrics, pushes)
         metrics.parked.set_function(lambda: delivery.parked + broadcasts.parked)
         metrics.store_away.set_function(lambda: delivery.is_store_away or broadcasts.is_store_away)
         worker = Worker(
@@ -122,10 +140,8 @@ async def main(stop: asyncio.Event) -> None:
         ):
             lifecycle.settle_memory()
             log.info("started", internal_port=port, partitions=s.partitions, store=s.store)
-            running = (worker, aside, tallies, moves, retention, reporter)
-            working = [tasks.create_task(work.run()) for work in running]
-            if accounts is not None:
-                working.append(tasks.create_task(accounts.run()))
+            running = (worker, aside, tallies, moves, retention, reporter, accounts, pushes)
+            working = [tasks.create_task(work.run()) for work in running if work is not None]
             await stop.wait()
             log.info("draining")
             await worker.drain()
@@ -145,6 +161,14 @@ def _accounts(s: RouterSettings, commands: Broker, metrics: RouterMetrics) -> Ac
             await commands.command(*command)
 
     return Accounts(FirebaseIdentity(s.firebase_project_id, is_emulated=s.auth == "firebase-emulator"), revoke, metrics)
+
+
+def _sender(s: RouterSettings) -> Sender:
+    if s.push == "log":
+        return LogSender()
+    from services.router.firebase import FirebaseSender  # noqa: PLC0415 - takes most of a second, for Firebase alone
+
+    return FirebaseSender(s.firebase_project_id, s.fcm_url)
 
 
 @asynccontextmanager

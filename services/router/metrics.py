@@ -84,6 +84,16 @@ class RouterMetrics:
         self.retention_s = Gauge(
             "talowa_router_retention_seconds", "How long that run of retention took.", registry=registry
         )
+        self.pushes = Counter(
+            "talowa_router_pushes_total",
+            "Pushes to devices and topics by what became of them: sent, dead (nobody has the token any more), retry, "
+            "refused, given_up, unknown (handed on by a router that died).",
+            ["result"],
+            registry=registry,
+        )
+        self.pushes_waiting = Gauge(
+            "talowa_router_pushes_waiting", "Pushes that are made and not sent yet, by user.", registry=registry
+        )
         self.accounts = Counter(
             "talowa_router_account_checks_total",
             "Accounts of those who signed in, looked at in the background: good, void; away, when none could be.",

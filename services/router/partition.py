@@ -52,7 +52,8 @@ class Partition:
         # Messages that have a place and are not in the store yet, by key.
         self.unsaved: dict[str, Message] = {}
         self.receipts = ReceiptBook()
-        self._lease = f"{token} {router}"
+        # What the lease holds while it is ours.
+        self.lease = f"{token} {router}"
         self._order_keys = (keys.lease(number), keys.seqs(number), keys.assigned(number))
         self._acknowledge_keys = (keys.lease(number), keys.inbound(number), keys.seqs(number), keys.assigned(number))
         self._last_seqs: OrderedDict[str, int] = OrderedDict()
@@ -72,7 +73,7 @@ class Partition:
     def order(self, candidates: Sequence[Candidate], *, is_store_away: bool) -> Call:
         """The script that gives places; see `order.lua` for its reply."""
         window = _window()
-        args: list[str | int] = [self._lease, "1" if is_store_away else "0"]
+        args: list[str | int] = [self.lease, "1" if is_store_away else "0"]
         for candidate in candidates:
             last = self.last_seq(candidate.conversation_id)
             args += [
@@ -96,7 +97,7 @@ class Partition:
     ) -> Call:
         """The script that takes entries up to `up_to` off the stream and keeps what they brought."""
         number = self.number
-        args: list[Any] = [self._lease, consumer.after(up_to) if up_to else "", 2 * _RECENT_WINDOW_S, len(saved)]
+        args: list[Any] = [self.lease, consumer.after(up_to) if up_to else "", 2 * _RECENT_WINDOW_S, len(saved)]
         for message in saved:
             args += [message.key, message.conversation_id, message.seq]
         args.append(len(receipts))

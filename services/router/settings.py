@@ -27,6 +27,23 @@ class RouterSettings(settings.PartitionedSettings, frozen=True, kw_only=True):
         ),
     ] = "on"
 
+    push: Annotated[
+        Literal["log", "fcm", "off"],
+        Meta(
+            description="Pushes to phones that are away. log: says how many there would be; fcm: Firebase Cloud "
+            "Messaging, which takes FIREBASE_PROJECT_ID and credentials of Google's; off: none."
+        ),
+    ] = "log"
+    push_after_s: Annotated[
+        float, Meta(ge=0, le=3600, description="Who does not have a message for so long is pushed.")
+    ] = 30.0
+    pushes_per_s: Annotated[
+        int, Meta(ge=1, le=10_000, description="Pushes of one partition handed on a second; others wait their turn.")
+    ] = 100
+    fcm_url: Annotated[str, Meta(pattern="^https?://", description="Where Firebase Cloud Messaging listens.")] = (
+        "https://fcm.googleapis.com"
+    )
+
     anonymity_keys: Annotated[
         str,
         Meta(
@@ -96,6 +113,8 @@ class RouterSettings(settings.PartitionedSettings, frozen=True, kw_only=True):
     def problems(self) -> list[str]:
         """What the fields cannot say one by one."""
         found = issuers.project_problems(self.auth, self.firebase_project_id) if self.checks_accounts else []
+        if self.push == "fcm" and not self.firebase_project_id:
+            found.append("FIREBASE_PROJECT_ID is not set, and PUSH=fcm needs it. Give the id of the project.")
         for variable, setting in (
             ("CLUSTER_SECRET", self.cluster_secret),
             ("ANONYMITY_KEYS", self.anonymity_keys),

@@ -123,6 +123,11 @@ class Worker:
         """The partition of broadcasts, if it is ours."""
         return self._partitions.get(self._alarm_partition)
 
+    @property
+    def partitions(self) -> Collection[Partition]:
+        """The partitions that are ours, and whose receipts are at hand."""
+        return self._partitions.values()
+
     def owns(self, partition: int) -> bool:
         """Whether a partition is ours, as far as we know."""
         return partition in self._leases.owned and self._leases.is_current

@@ -19,6 +19,8 @@ class User(Struct, frozen=True):
     # Sign-ins from before this moment are void (milliseconds since 1970).
     valid_after_ms: int = 0
     places: Places = Places()
+    # Where the user's phones are pushed (`fcmToken`, `fcmTokens`).
+    push_tokens: frozenset[str] = frozenset()
 
 
 class Group(Struct, frozen=True):
@@ -45,4 +47,8 @@ class People(Protocol):
 
         Never taken back: the latest moment stands, whatever the order of calls.
         """
+        ...
+
+    async def forget_push_tokens(self, user_id: str, tokens: Collection[str]) -> None:
+        """Take out tokens that nobody has any more. Of a user who is not there, nothing."""
         ...
