@@ -16,6 +16,14 @@ PROFILE ?=
 WORKERS ?= 2
 SPAWN ?=
 URL ?=
+# A part of `make topologies`, several by commas: valkey, redis8, redis7 · alone, sentinel, cluster.
+BROKER ?=
+TOPOLOGY ?=
+# Settings of `make chaos`, as in `make chaos SECONDS=600 SEED=1`: how long faults come (`make fuzz`: how long it looks, all
+# targets together) · which, and when · a file for the table.
+SECONDS ?= 60
+SEED ?= 1
+OUT ?=
 # More for the command at hand: `make test ARGS="-k broker -x"`, `make lock ARGS=--upgrade`.
 ARGS ?=
 
@@ -31,16 +39,25 @@ NODE := $(CLIENTS)/node_modules/.installed
 SERVERS := loadtests/compare/node/node_modules/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help up test bench load scale microbench check fmt docs lock clean pip need-node
+.PHONY: help up test topologies model fuzz bench load scale chaos hostile microbench check fmt docs lock clean pip need-node
 
 help: ## list these commands
-	@awk 'BEGIN {FS = ":[^#]*## "} /^[a-z-]+:[^#]*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":[^#]*## "} /^[a-z-]+:[^#]*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 up: $(LOCAL) ## run the whole cluster on this machine, until Ctrl-C
 	@exec $(BIN)/talowa up
 
 test: $(DEV) $(NODE) ## run all tests
 	@exec $(BIN)/pytest $(ARGS)
+
+topologies: $(DEV) $(NODE) ## the cluster suite on Valkey, Redis 8, Redis 7: alone, Sentinel, cluster (BROKER= TOPOLOGY= ARGS=)
+	@BROKER=$(BROKER) TOPOLOGY=$(TOPOLOGY) $(BIN)/python -m tests.support.matrix $(ARGS)
+
+model: $(DEV) ## larger worlds of the model than `make test` looks at (minutes; ARGS="--messages 2 --crashes 1")
+	@exec $(BIN)/python -m tests.model $(ARGS)
+
+fuzz: $(DEV) ## look for input that breaks a reader of what comes from outside: make fuzz SECONDS=60
+	@exec $(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(ARGS)
 
 bench: $(LOCAL) $(SERVERS) ## compare with Socket.IO on Node and python-socketio (15 minutes; ARGS=--quick: three)
 	@exec $(BIN)/python -m loadtests.compare $(ARGS)
@@ -54,6 +71,12 @@ microbench: $(DEV) ## what the hot paths cost, each by itself (tests/bench)
 
 scale: $(LOCAL) ## as many sockets as fit, growth, a killed gateway (20 minutes; ARGS="endure --minutes 10": a part)
 	@exec $(BIN)/python -m loadtests.scale $(ARGS)
+
+hostile: $(LOCAL) ## others' messages while somebody attacks, in every way (4 minutes; ARGS="events pings": some of them)
+	@exec $(BIN)/python -m loadtests.hostile $(ARGS)
+
+chaos: $(DEV) $(NODE) ## people under fire, a fault every few seconds, and one table: make chaos SECONDS=600 SEED=1
+	@exec $(BIN)/python -m tests.chaos --seconds $(SECONDS) --seed $(SEED) $(if $(OUT),--out $(OUT)) $(ARGS)
 
 check: $(DEV) ## what CI runs first: format, lint, types, import contracts, dead code
 	$(BIN)/ruff format --check .

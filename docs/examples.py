@@ -88,6 +88,7 @@ _SAID: Final[tuple[Struct, ...]] = (
     payloads.auth_failed(Refusal(Code.TOKEN_EXPIRED)),
     payloads.AuthTimeout("No sign-in in time. Connect again."),
     payloads.TokenExpiring(_NOW + 300_000),
+    payloads.Reconnect(1180, "kgE4x…"),
     payloads.ErrorEvent("access_denied", Refusal(Code.ACCESS_DENIED).message, "join_group"),
     payloads.MessageError("blocked", Refusal(Code.BLOCKED).message, "m1", _CLIENT_ID),
     payloads.MessageDeliveryStatus(

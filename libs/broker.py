@@ -1,31 +1,31 @@
 """The broker: connections to Redis or Valkey, scripts, and batches of commands.
 
-One connection serves all commands (`libs.pipe`); reads that block have connections of their own (`blocking_s`).
-redis-py's own retries are off: a retried XADD can write twice, so whoever writes owns its retries. `AWAY` is what a
-command raises when the broker cannot take it now and may later; anything else is a mistake of ours.
+One connection to each server serves all commands (`libs.pipe`, `libs.nodes`); reads that block have connections of
+their own (`blocking_s`). redis-py's own retries are off: a retried XADD can write twice, so whoever writes owns its
+retries. `AWAY` is what a command raises when the broker cannot take it now and may later; anything else is a mistake
+of ours.
 
-`REDIS_URL` may be `redis://`, `rediss://` (alone), `redis+sentinel://host:port,…/name` or
-`redis+cluster://host:port`.
+What `REDIS_URL` may be, `libs.servers` says.
 """
 
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.resources import files
-from typing import Any, Final
-from urllib.parse import urlsplit
+from typing import Any, Final, cast
 
 import redis.asyncio as aioredis
 import structlog
 from redis import exceptions
 from redis._parsers.base import AsyncBaseParser
-from redis.asyncio.cluster import RedisCluster
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 
 from libs.lifecycle import Stopped, Unstartable
-from libs.pipe import Pipe, heeding_cancellation, type_of_command
+from libs.lives import Lives
+from libs.nodes import Nodes
+from libs.pipe import Pipe, type_of_command
+from libs.servers import ClusterServers, Servers, servers
 
 __all__ = ["AWAY", "Broker", "Call", "Script", "connect", "type_of_command", "wait_until_usable"]
 
@@ -44,9 +44,11 @@ AWAY: Final = (
 # Refusals of a server that lacks a replica, a disk or its rank as primary: redis-py has no classes for them.
 _NOT_NOW: Final = ("NOREPLICAS ", "MISCONF ", "UNBLOCKED ", "BUSY ")
 
+# A server, or a node of a cluster, that cannot be talked to.
+_GONE: Final = (exceptions.ConnectionError, exceptions.TimeoutError, OSError)
+
 # Commands answer in under a millisecond; five seconds mean that the broker is gone.
 _TIMEOUT_S: Final = 5.0
-_CONNECT_TIMEOUT_S: Final = 2.0
 _WAIT_S: Final = 0.5
 
 log = structlog.get_logger(__name__)
@@ -77,78 +79,88 @@ class Call:
 class Broker:
     """Commands to the broker. Made by `connect`."""
 
-    def __init__(
-        self, client: "aioredis.Redis | RedisCluster", timeout_s: float = _TIMEOUT_S, *, is_blocking: bool = False
-    ) -> None:
-        self._client = client
+    def __init__(self, servers: Servers | ClusterServers, timeout_s: float, *, is_blocking: bool = False) -> None:
+        self._servers = servers
         self._timeout_s = timeout_s
         self._is_blocking = is_blocking
-        self.is_cluster = isinstance(client, RedisCluster)
+        self._lives = Lives()
+        self.is_cluster = isinstance(servers, ClusterServers)
         # What redis-py makes of a reply, by command; most are taken as they are.
-        self._shapes: dict[Any, Any] = {} if isinstance(client, RedisCluster) else dict(client.response_callbacks)
+        self._shapes: dict[Any, Any] = dict(aioredis.Redis(protocol=2).response_callbacks)
+        errors = AsyncBaseParser.parse_error
+        self._nodes = (
+            Nodes(servers, errors, timeout_s, self._lives, is_blocking=is_blocking)
+            if isinstance(servers, ClusterServers)
+            else None
+        )
         # Where reads block, each that runs has a pipe of its own; these are free.
-        self._pipes = [] if isinstance(client, RedisCluster) else [self._pipe(client)]
+        self._pipes: list[Pipe] = []
+
+    @property
+    def successions(self) -> int:
+        """How often another server, or another life of it, stood where one had been.
+
+        What the one before had taken last may be lost, and nothing else may tell.
+        """
+        return self._lives.changes
 
     async def command(self, *command: str | bytes | float) -> Any:
         """One command, one round trip. Raises `AWAY`."""
-        if isinstance(self._client, RedisCluster):
-            try:
-                with heeding_cancellation():
-                    return await self._client.execute_command(*command)
-            except exceptions.ResponseError as error:
-                raise _told(error) from None
-        (reply,) = await self._call(self._client, [command])
+        (reply,) = await self.attempt([command])
         if isinstance(reply, Exception):
             raise reply
         return reply
 
     async def batch(self, commands: Sequence[type_of_command]) -> list[Any]:
-        """Commands in order, one round trip. An error of a single command stands in its place.
+        """Commands in order, one round trip. An error of a single command stands in its place. Raises `AWAY`.
 
-        A cluster takes no pipeline over several slots that keeps order; there, it is a round trip each.
+        In a cluster, those for one node are in order, and what is on one key so too.
         """
+        replies = await self.attempt(commands)
+        for reply in replies:
+            if isinstance(reply, _GONE):
+                raise reply
+        return replies
+
+    async def attempt(self, commands: Sequence[type_of_command]) -> list[Any]:
+        """As `batch`, but where one node of a cluster is away what it was to do has an error in its place."""
         if not commands:
             return []
-        if isinstance(self._client, RedisCluster):
-            return [await self._settled(command) for command in commands]
-        return await self._call(self._client, commands)
-
-    async def _call(self, client: aioredis.Redis, commands: Sequence[type_of_command]) -> list[Any]:
-        if not self._is_blocking:
-            replies = await self._pipes[0].call(commands)
-        else:
-            pipe = self._pipes.pop() if self._pipes else self._pipe(client)
-            try:
-                replies = await pipe.call(commands)
-            finally:
-                # Who was cancelled may have left a read that blocks still.
-                if pipe.is_idle:
-                    self._pipes.append(pipe)
-                else:
-                    await pipe.close()
+        replies = await (self._nodes.call(commands) if self._nodes is not None else self._call(commands))
         for number, (command, reply) in enumerate(zip(commands, replies, strict=True)):
             if isinstance(reply, Exception):
-                if isinstance(reply, exceptions.ConnectionError):
-                    raise reply
                 replies[number] = _told(reply) if isinstance(reply, exceptions.ResponseError) else reply
             elif (shape := self._shapes.get(command[0])) is not None:
                 replies[number] = shape(reply)
         return replies
 
-    def _pipe(self, client: aioredis.Redis) -> Pipe:
-        return Pipe(client.connection_pool, AsyncBaseParser.parse_error, self._timeout_s)
+    async def _call(self, commands: Sequence[type_of_command]) -> list[Any]:
+        pipe = self._pipes.pop() if self._pipes else self._pipe()
+        if not self._is_blocking:
+            self._pipes.append(pipe)
+            return await pipe.call(commands)
+        try:
+            return await pipe.call(commands)
+        finally:
+            # Who was cancelled may have left a read that blocks still.
+            if pipe.is_idle:
+                self._pipes.append(pipe)
+            else:
+                await pipe.close()
+
+    def _pipe(self) -> Pipe:
+        # The primary of the moment has no address of its own.
+        pool = cast(Servers, self._servers).pool
+        return Pipe(pool, AsyncBaseParser.parse_error, self._timeout_s, partial(self._lives.meet, None))
 
     async def close(self) -> None:
         """End all connections."""
+        if self._nodes is not None:
+            await self._nodes.close()
         for pipe in self._pipes:
             await pipe.close()
-        await self._client.aclose()
-
-    async def _settled(self, command: type_of_command) -> Any:
-        try:
-            return await self.command(*command)
-        except exceptions.ResponseError as error:
-            return error
+        if isinstance(self._servers, Servers):
+            await self._servers.close()
 
     async def scripts(self, calls: Sequence[Call], *, behind: Sequence[type_of_command] = ()) -> list[Any]:
         """Scripts in one round trip (two when the broker has not seen one yet). Raises what one raised.
@@ -163,7 +175,9 @@ class Broker:
                 await self._load(script)
             again = await self.batch([calls[i].command for i in missing])
             for i, result in zip(missing, again, strict=True):
-                results[first + i] = result
+                # Missing once more, it is asked of another server than the one that was told: a failover.
+                is_missing = isinstance(result, exceptions.NoScriptError)
+                results[first + i] = exceptions.TryAgainError(str(result)) if is_missing else result
         for result in results[first:]:
             if isinstance(result, Exception):
                 raise result
@@ -174,10 +188,7 @@ class Broker:
         return (await self.scripts([call]))[0]
 
     async def _load(self, script: Script) -> None:
-        if isinstance(self._client, RedisCluster):
-            await self._client.execute_command("SCRIPT LOAD", script.text, target_nodes=RedisCluster.PRIMARIES)
-        else:
-            await self.command("SCRIPT", "LOAD", script.text)
+        await self.command("SCRIPT", "LOAD", script.text)
 
 
 def _told(error: exceptions.ResponseError) -> exceptions.ResponseError:
@@ -189,7 +200,7 @@ def _told(error: exceptions.ResponseError) -> exceptions.ResponseError:
 async def connect(url: str, *, blocking_s: float = 0.0) -> AsyncIterator[Broker]:
     """A broker client; for a reader that blocks, `blocking_s` says for how long at most."""
     timeout_s = _TIMEOUT_S + blocking_s
-    broker = Broker(_client(url, timeout_s), timeout_s, is_blocking=blocking_s > 0)
+    broker = Broker(servers(url), timeout_s, is_blocking=blocking_s > 0)
     try:
         yield broker
     finally:
@@ -208,40 +219,7 @@ async def wait_until_usable(broker: Broker, stop: asyncio.Event) -> None:
 
 
 async def _check_version(broker: Broker) -> None:
-    raw = await broker.command("INFO", "server")
-    info = next(iter(raw.values())) if broker.is_cluster and isinstance(raw, dict) else raw
+    info = await broker.command("INFO", "server")
     version = str(info.get("valkey_version") or info.get("redis_version", "0"))
     if int(version.partition(".")[0]) < 7:
         raise Unstartable(f"REDIS_URL: the server is version {version}; Redis 7.0 or Valkey 8 is the least.")
-
-
-def _client(url: str, timeout_s: float) -> "aioredis.Redis | RedisCluster":
-    options: dict[str, Any] = {
-        "socket_timeout": timeout_s,
-        "socket_connect_timeout": _CONNECT_TIMEOUT_S,
-        "retry": Retry(NoBackoff(), 0),
-        # In the third version a server may say what nobody asked for.
-        "protocol": 2,
-    }
-    parts = urlsplit(url)
-    match parts.scheme:
-        case "redis" | "rediss" | "unix":
-            return aioredis.Redis.from_url(url, **options)
-        case "redis+cluster":
-            options.pop("retry")
-            return RedisCluster.from_url("redis" + url.removeprefix("redis+cluster"), **options)
-        case "redis+sentinel":
-            hosts = [host.rpartition(":") for host in parts.netloc.rpartition("@")[2].split(",")]
-            sentinel = aioredis.Sentinel(  # type: ignore[no-untyped-call]
-                [(name or port, int(port) if name else 26379) for name, _, port in hosts],
-                sentinel_kwargs={"socket_timeout": _CONNECT_TIMEOUT_S},
-                password=parts.password,
-                **options,
-            )
-            master: aioredis.Redis = sentinel.master_for(parts.path.strip("/") or "mymaster")
-            return master
-        case scheme:
-            raise Unstartable(
-                f"REDIS_URL: {scheme or 'no'}:// is not known. "
-                "Use redis://, rediss://, redis+sentinel:// or redis+cluster://."
-            )

@@ -56,6 +56,9 @@ class RouterFigures(ProcessFigures, frozen=True, kw_only=True, tag="router"):
     parked_frames: int = 0
     store_away: bool = False
     refusals: int = 0
+    # Messages that nobody can account for, and those that are not saved yet.
+    unaccounted: int = 0
+    in_flight: int = 0
 
 
 class PresenceFigures(ProcessFigures, frozen=True, kw_only=True, tag="presence"):
@@ -100,7 +103,7 @@ class Reporter:
 
 async def reported(broker: Broker) -> list[Figures]:
     """What the processes that are alive said last, by name. Raises `AWAY`."""
-    alive = sorted(await membership.live(broker, keys.figures_lapse()))
+    alive = sorted(await membership.live(broker, keys.figures_lapse(), _TTL_MS))
     if not alive:
         return []
     said = await broker.command("HMGET", keys.figures(), *alive)

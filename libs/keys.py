@@ -56,6 +56,11 @@ def assigned(partition: int) -> str:
     return f"{_PREFIX}:{{p{partition:02d}}}:assigned"
 
 
+def clock(partition: int) -> str:
+    """The last server time given to a message, which no later one may be before."""
+    return f"{_PREFIX}:{{p{partition:02d}}}:clock"
+
+
 def recent(partition: int, bucket: int) -> str:
     """Messages saved in one window of time, by message key: repeats are known while the store is away."""
     return f"{_PREFIX}:{{p{partition:02d}}}:recent:{bucket}"
@@ -81,6 +86,16 @@ def push_jobs(partition: int) -> str:
     return f"{_PREFIX}:{{p{partition:02d}}}:pushes:jobs"
 
 
+def ledger(partition: int) -> str:
+    """What became of the messages of the last hour and a bit: a line for each that has a place, and one for its way."""
+    return f"{_PREFIX}:{{p{partition:02d}}}:ledger"
+
+
+def audited(partition: int) -> str:
+    """Up to where the ledger was compared with the store and is settled."""
+    return f"{_PREFIX}:{{p{partition:02d}}}:audited"
+
+
 def routers() -> str:
     """Live routers and when each lapses."""
     return f"{_PREFIX}:routers"
@@ -91,6 +106,11 @@ def gateways() -> str:
     return f"{_PREFIX}:gateways"
 
 
+def given_up(service: str) -> str:
+    """Which process of a service gave itself up lately: no other of its kind may."""
+    return f"{_PREFIX}:given-up:{service}"
+
+
 def figures() -> str:
     """What each process says of itself, for `/status`."""
     return f"{_PREFIX}:{{figures}}"
@@ -99,6 +119,11 @@ def figures() -> str:
 def figures_lapse() -> str:
     """When what each process said lapses."""
     return f"{_PREFIX}:{{figures}}:lapse"
+
+
+def rebalance() -> str:
+    """What is to be done so that each gateway has its share of the sockets."""
+    return f"{_PREFIX}:rebalance"
 
 
 def downlink(gateway: str) -> str:
@@ -203,11 +228,14 @@ CATALOGUE: Final = (
     Key("talowa:{pNN}:token", "string", "forever", ("router",), ("router",)),
     Key("talowa:{pNN}:seqs", "hash", "until saved", ("router",), ("router",)),
     Key("talowa:{pNN}:assigned", "hash", "until saved", ("router",), ("router",)),
+    Key("talowa:{pNN}:clock", "string", "forever", ("router",), ("router",)),
     Key("talowa:{pNN}:recent:B", "hash", "20 min after the last message of its 10 min", ("router",), ("router",)),
     Key("talowa:{pNN}:receipts", "hash", "until saved", ("router",), ("router",)),
     Key("talowa:{pNN}:pushes", "sorted set", "until pushes were made of it", ("router",), ("router",)),
     Key("talowa:{pNN}:pushes:taken", "sorted set", "a member 20 min", ("router",), ("router",)),
     Key("talowa:{pNN}:pushes:jobs", "hash", "until sent or given up", ("router",), ("router",)),
+    Key("talowa:{pNN}:ledger", "stream", "65 min, in LEDGER_MAX_MB", ("router",), ("router",)),
+    Key("talowa:{pNN}:audited", "string", "forever", ("router",), ("router",)),
     Key("talowa:positions", "hash", "forever", ("router",), ("gateway",)),
     Key("talowa:moves", "string", "forever", ("router",), ("router",)),
     Key("talowa:routers", "sorted set", "a member 3 s, renewed twice a second", ("router",), ("router",)),
@@ -218,6 +246,7 @@ CATALOGUE: Final = (
         ("gateway", "presence"),
         ("presence", "gateway"),
     ),
+    Key("talowa:given-up:S", "string", "30 s", ("gateway", "router"), ("gateway", "router")),
     Key(
         "talowa:{figures}",
         "hash",
@@ -232,6 +261,7 @@ CATALOGUE: Final = (
         ("gateway", "router", "presence"),
         ("gateway",),
     ),
+    Key("talowa:rebalance", "string", "5 min after it was ordered", ("gateway",), ("gateway",)),
     Key(
         "talowa:{gw:G}:down",
         "stream",

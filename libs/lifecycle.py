@@ -6,6 +6,7 @@ dies unexpectedly takes the process with it, and the process says why.
 """
 
 import asyncio
+import faulthandler
 import gc
 import resource
 import signal
@@ -32,6 +33,35 @@ class Unstartable(Exception):
 
 class Stopped(Exception):
     """Told to stop while still waiting for what it needs to start. No error."""
+
+
+class GaveUp(Exception):
+    """The process found that it hangs, and ended so that its supervisor starts it again."""
+
+
+class Surrender:
+    """Leave as if told to by a signal, but as one that failed, and within a time."""
+
+    def __init__(self, stop: asyncio.Event, within_s: float) -> None:
+        self._stop = stop
+        self._within_s = within_s
+        self.reason: str | None = None
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether the process leaves already, for this reason or another."""
+        return self._stop.is_set()
+
+    def begin(self, reason: str) -> None:
+        """Leave. Whatever hangs then too, the process is gone within the time, and says where each thread was."""
+        self.reason = reason
+        faulthandler.dump_traceback_later(self._within_s, exit=True)
+        self._stop.set()
+
+    def complete(self) -> None:
+        """It has left. Raises `GaveUp`, if that is why."""
+        if self.reason is not None:
+            raise GaveUp(self.reason)
 
 
 def run(main: Callable[[asyncio.Event], Awaitable[None]]) -> None:

@@ -17,14 +17,14 @@ def beat(key: str, member: str, ttl_ms: int) -> Call:
     return _beat.call([key], member, ttl_ms)
 
 
-async def live(broker: Broker, key: str) -> frozenset[str]:
-    """The members that have not lapsed."""
-    return (await look(broker, key))[0]
+async def live(broker: Broker, key: str, ttl_ms: int) -> frozenset[str]:
+    """The members that have not lapsed. None lives longer than `ttl_ms` without a beat."""
+    return (await look(broker, key, ttl_ms))[0]
 
 
-async def look(broker: Broker, key: str) -> tuple[frozenset[str], frozenset[str]]:
+async def look(broker: Broker, key: str, ttl_ms: int) -> tuple[frozenset[str], frozenset[str]]:
     """The members that are alive, and those that lapsed but were not removed yet."""
-    alive, lapsed = await broker.script(_look.call([key]))
+    alive, lapsed = await broker.script(_look.call([key], ttl_ms))
     return _names(alive), _names(lapsed)
 
 

@@ -18,24 +18,37 @@ import hiredis
 from redis import exceptions
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
 
+from libs.lives import QUESTION
+from libs.servers import CONNECT_TIMEOUT_S
+
 type_of_command = tuple[str | bytes | int | float, ...]
 
 _NO_REPLY: Final = object()
 _pack: Final[Callable[[Any], bytes]] = hiredis.pack_command
 # After one of these the server is not, or no more, the one that we want: the next command looks for it anew.
 _PARTING: Final = (exceptions.ConnectionError, exceptions.ReadOnlyError)
+# So it is with a primary that has lost its replicas: perhaps one of them is the primary now.
+_PARTING_WORD: Final = "NOREPLICAS"
 
 
 class Pipe:
     """Connects when there is a command, and anew after the connection was lost.
 
-    `pool` is redis-py's, and closes what is left open; `errors` makes an exception of what a server says.
+    `pool` is redis-py's, and closes what is left open; `errors` makes an exception of what a server says. `meet` is
+    given what the server of each new connection says to `libs.lives.QUESTION`, before any command goes out.
     """
 
-    def __init__(self, pool: ConnectionPool, errors: Callable[[str], Exception], timeout_s: float) -> None:
+    def __init__(
+        self,
+        pool: ConnectionPool,
+        errors: Callable[[str], Exception],
+        timeout_s: float,
+        meet: Callable[[object], None] | None = None,
+    ) -> None:
         self._pool = pool
         self._errors = errors
         self._timeout_s = timeout_s
+        self._meet = meet
         self._connecting = asyncio.Lock()
         self._connection: AbstractConnection | None = None
         self._wire: _Wire | None = None
@@ -52,10 +65,14 @@ class Pipe:
 
     async def call(self, commands: Sequence[type_of_command]) -> list[Any]:
         """The reply to each, errors in their places. Raises redis-py's `ConnectionError`, `TimeoutError`; `OSError`."""
+        return await (await self.begin(commands))
+
+    async def begin(self, commands: Sequence[type_of_command]) -> asyncio.Future[list[Any]]:
+        """Send them, after what was sent before; gives what will have the replies. Raises if it cannot connect."""
         wire = self._wire
         if wire is None or wire.is_over:
             wire = await self._connected()
-        return await wire.call(commands, self._timeout_s)
+        return wire.start(commands, self._timeout_s)
 
     async def close(self) -> None:
         """End the connection; what waits for a reply gets none."""
@@ -78,8 +95,16 @@ class Pipe:
             if writer is None:
                 raise exceptions.ConnectionError("the connection was lost as it was made")
             # All that redis-py asked is answered: its own reader would get nothing more.
-            self._wire = _Wire(writer.transport, self._errors)
-            return self._wire
+            wire = _Wire(writer.transport, self._errors)
+            if self._meet is not None:
+                try:
+                    (said,) = await wire.start([QUESTION], CONNECT_TIMEOUT_S)
+                    self._meet(said)
+                except BaseException:
+                    wire.end(exceptions.ConnectionError("the connection was given up"))
+                    raise
+            self._wire = wire
+            return wire
 
 
 @contextmanager
@@ -128,14 +153,14 @@ class _Wire(asyncio.Protocol):
         self._before = transport.get_protocol()
         transport.set_protocol(self)
 
-    async def call(self, commands: Sequence[type_of_command], timeout_s: float) -> list[Any]:
+    def start(self, commands: Sequence[type_of_command], timeout_s: float) -> asyncio.Future[list[Any]]:
         self._transport.write(b"".join(map(_pack, commands)))
         done: asyncio.Future[list[Any]] = self._loop.create_future()
         deadline = self._loop.time() + timeout_s
         self.calls.append(_Call(done, len(commands), deadline))
         if self._watch is None:
             self._watch = self._loop.call_at(deadline, self._look)
-        return await done
+        return done
 
     def data_received(self, data: bytes) -> None:
         calls, take = self.calls, self._reader.gets
@@ -172,7 +197,7 @@ class _Wire(asyncio.Protocol):
 
     def _error(self, text: str) -> Exception:
         error = self._errors(text)
-        self._is_parting = self._is_parting or isinstance(error, _PARTING)
+        self._is_parting = self._is_parting or isinstance(error, _PARTING) or text.startswith(_PARTING_WORD)
         return error
 
     def _look(self) -> None:

@@ -63,6 +63,22 @@ class PartitionedSettings(ServiceSettings, frozen=True, kw_only=True):
             "sender on its way. Several, with commas: the first seals, all open. Empty: no anonymous messages."
         ),
     ] = ""
+    canary_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=60,
+            description="The same on gateways and routers: a canary goes through every partition this often; who hangs "
+            "for three of these starts over. 1 or more; 0: none, and nobody does.",
+        ),
+    ] = 5.0
+
+    def problems(self) -> list[str]:
+        """What the fields cannot say one by one."""
+        if 0 < self.canary_s < 1:
+            wrong = f"CANARY_S={self.canary_s:g}: what turns once a second would seem to hang"
+            return [f"{wrong}. Give 1 or more, or 0 for no canaries."]
+        return []
 
 
 S = TypeVar("S", bound=Settings)
@@ -81,9 +97,12 @@ def load(kind: type[S], environ: Mapping[str, str] | None = None) -> S:
                 problems.append(f"{variable} is not set. {purpose(field)}")
             continue
         try:
+            text.encode()  # what is not UTF-8, Python hands on as half characters
             values[field.name] = msgspec.convert(text, field.type, strict=False, dec_hook=_from_text)
         except msgspec.ValidationError as error:
             problems.append(f"{variable}={_shown(field.name, text)}: {_words(error)}. {purpose(field)}")
+        except UnicodeEncodeError:
+            problems.append(f"{variable}={_shown(field.name, text)}: It is not UTF-8. {purpose(field)}")
     if problems:
         raise SettingsError("\n".join(problems))
     settings = kind(**values)

@@ -46,6 +46,7 @@ class SignOut(Struct, frozen=True, tag=True):
 
 class ComeBackTo(Struct, frozen=True, tag=True):
     urls: list[str]
+    heeds: float
 
 
 class Send(Struct, frozen=True, tag=True):
@@ -53,6 +54,10 @@ class Send(Struct, frozen=True, tag=True):
     rate: float
     seconds: float
     patience_s: float
+
+
+class Enough(Struct, frozen=True, tag=True):
+    pass
 
 
 class Expect(Struct, frozen=True, tag=True):
@@ -71,7 +76,7 @@ class Returned(Struct, frozen=True, tag=True):
     pass
 
 
-Request = Connect | Resume | SignOut | ComeBackTo | Send | Expect | WaitHeard | Tell | Returned
+Request = Connect | Resume | SignOut | ComeBackTo | Send | Enough | Expect | WaitHeard | Tell | Returned
 
 
 class Figures(Struct, frozen=True):
@@ -123,9 +128,12 @@ class Fleet:
         """Close all sockets, and wait until they are."""
         await self._all(type(None), SignOut())
 
-    async def come_back_to(self, urls: Sequence[str]) -> None:
-        """From now on phones whose socket is closed under them come back to one of these."""
-        await self._all(type(None), ComeBackTo(list(urls)))
+    async def come_back_to(self, urls: Sequence[str], heeds: float = 0.0) -> None:
+        """From now on phones whose socket is closed under them come back to one of these.
+
+        `heeds` is the share of them that come back when `reconnect` says so.
+        """
+        await self._all(type(None), ComeBackTo(list(urls), heeds))
 
     async def send(self, letters: Sequence[Letter], rate: float, seconds: float, patience_s: float = 5.0) -> Sent:
         """Send `rate` messages a second, each swarm those of its own people; see `Swarm.send`."""
@@ -135,6 +143,10 @@ class Fleet:
             shares[number].append(msgspec.structs.replace(letter, sender=letter.sender - self._starts[number]))
         requests = [Send(share, rate * len(share) / len(letters), seconds, patience_s) for share in shares]
         return Sent.of(await self._each(Sent, requests))
+
+    async def enough(self) -> None:
+        """Whoever sends sends nothing more."""
+        await self._all(type(None), Enough())
 
     async def expect(self) -> None:
         """From now on count the next broadcast."""
@@ -249,7 +261,7 @@ async def _reply(swarm: Swarm, line: _Line) -> None:
     sys.stdout.buffer.flush()
 
 
-async def _answer(swarm: Swarm, request: Request) -> Any:
+async def _answer(swarm: Swarm, request: Request) -> Any:  # noqa: C901 - an arm a request, each a line
     answer: Any = None
     match request:
         case Connect(people, at_once):
@@ -258,8 +270,10 @@ async def _answer(swarm: Swarm, request: Request) -> Any:
             answer = await swarm.resume(at_once=at_once)
         case SignOut():
             await swarm.sign_out()
-        case ComeBackTo(urls):
-            swarm.back_to = urls
+        case ComeBackTo(urls, heeds):
+            swarm.back_to, swarm.heeds = urls, heeds
+        case Enough():
+            swarm.enough()
         case Send(letters, rate, seconds, patience_s):
             answer = await swarm.send(letters, rate, seconds, patience_s)
         case Expect():

@@ -51,6 +51,7 @@ class Phone(asyncio.Protocol):
         "_is_upgraded",
         "_rest",
         "_transport",
+        "back_at",
         "code",
         "is_dismissed",
         "is_in",
@@ -72,13 +73,15 @@ class Phone(asyncio.Protocol):
         self.is_leaving = False
         self.is_dismissed = False
         self.code = 0
+        # When it was told to be back and does as it was told, by `time.perf_counter`; 0: by itself.
+        self.back_at = 0.0
         self.waiting: asyncio.Future[str] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Ask for the upgrade."""
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is none of asyncio's classes
         self._rest, self._is_upgraded = b"", False
-        self.is_leaving, self.is_dismissed, self.code = False, False, 0
+        self.is_leaving, self.is_dismissed, self.code, self.back_at = False, False, 0, 0.0
         self._transport.write(websocket.upgrade(urlsplit(self.person.url).netloc))
 
     def data_received(self, data: bytes) -> None:

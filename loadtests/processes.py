@@ -1,6 +1,7 @@
 """What processes of this machine have used so far, from /proc."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -42,3 +43,16 @@ def process_rss_kb(pid: int) -> int:
     """KB of memory in RAM of one process. `status` would be quicker to read, and off by a MB."""
     rollup = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8")
     return int(rollup.partition("Rss:")[2].split()[0])
+
+
+def set_nice(pid: int, nice: int) -> int:
+    """Give a process this priority, as far as this user may; what it has then.
+
+    Where Linux groups processes by session (sched_autogroup), only the group's own priority counts beyond it.
+    """
+    with suppress(PermissionError):
+        os.setpriority(os.PRIO_PROCESS, pid, nice)
+        group = Path(f"/proc/{pid}/autogroup")
+        if group.exists():
+            group.write_text(str(nice), encoding="ascii")
+    return os.getpriority(os.PRIO_PROCESS, pid)

@@ -32,6 +32,7 @@ import msgspec
 import uvloop
 
 from libs.lifecycle import raise_file_limit
+from libs.wire.payloads import Reconnect
 from loadtests.letters import Letter, pairs
 from loadtests.phone import Person, Phone
 from loadtests.tallies import Sent, SignIns, lost
@@ -59,6 +60,7 @@ _BURST: Final = 16
 # As socket.io-client comes back: after a second, twice that each time, at most five, give or take a half.
 _BACK_S: Final = 1.0
 _BACK_MAX_S: Final = 5.0
+_reconnect: Final = msgspec.json.Decoder(tuple[str, Reconnect])
 
 
 class Swarm:
@@ -72,6 +74,8 @@ class Swarm:
         self.heard = array("d")
         # Where a phone goes whose socket was closed under it; nowhere, unless this is set.
         self.back_to: Sequence[str] = ()
+        # The share of phones that come back when `reconnect` says so; the others come by themselves.
+        self.heeds = 0.0
         # When each came back, by `time.perf_counter`, and why tries to failed.
         self.returned = array("d")
         self.turned_away: Counter[str] = Counter()
@@ -89,6 +93,7 @@ class Swarm:
         self._late_s = 0.0
         self._refused: Counter[str] = Counter()
         self._busy_at = 0.0
+        self._is_enough = False
 
     # --- signing in and out ------------------------------------------------------------------------
 
@@ -160,10 +165,14 @@ class Swarm:
             times_ms=[each * 1000 for each in self._times],
         )
 
+    def enough(self) -> None:
+        """Whoever sends sends nothing more: what was sent so far is all."""
+        self._is_enough = True
+
     async def _post_all(self, letters: Sequence[Letter], total: int, rate: float) -> None:
         self._begin(total, letters)
         began, number = time.perf_counter(), 0
-        while number < total:
+        while number < total and not self._is_enough:
             passed_s = time.perf_counter() - began
             for each in range(number, min(total, number + _BURST, int(passed_s * rate) + 1)):
                 self._late_s = max(self._late_s, passed_s - each / rate)
@@ -173,6 +182,7 @@ class Swarm:
             # The loop's timers know milliseconds.
             ahead_s = number / rate - (time.perf_counter() - began)
             await asyncio.sleep(0 if ahead_s < 0 else max(ahead_s, 0.001))
+        self._cut(number, letters)
 
     def _begin(self, total: int, letters: Sequence[Letter]) -> None:
         copies = [letters[number % len(letters)].copies for number in range(total)]
@@ -182,10 +192,20 @@ class Swarm:
         self._was_answered.extend(bytes(total))
         self._times = array("d")
         self._sent, self._due = total, sum(copies)
+        self._is_enough = False
         self._arrived = self._answered = 0
         self._late_s = 0.0
         self._refused.clear()
         self._unanswered.clear()
+
+    def _cut(self, number: int, letters: Sequence[Letter]) -> None:
+        """Only so many were sent."""
+        end = self._first + number
+        del self._sent_at[end:], self._owed[end:], self._was_answered[end:]
+        for left_over in [each for each in self._unanswered if each >= end]:
+            del self._unanswered[left_over]
+        self._sent = number
+        self._due = sum(letters[each % len(letters)].copies for each in range(number))
 
     def _post(self, number: int) -> None:
         letter = self._unanswered[number]
@@ -236,6 +256,11 @@ class Swarm:
             phone.ticket = ticket[: ticket.index(b'"')]
         elif payload.startswith(b'"offline_messages"', start):
             self._arrive(payload, now)
+        elif payload.startswith(b'"reconnect"', start):
+            _, told = _reconnect.decode(payload[start - 1 :])
+            if random.random() < self.heeds:
+                phone.back_at = now + told.after_ms / 1000
+                phone.ticket = (told.resume_ticket or "").encode() or phone.ticket
         elif payload.startswith(b'"auth_failed"', start):
             phone.settle(_code(payload))
 
@@ -310,11 +335,13 @@ class Swarm:
         return why
 
     async def _come_back(self, phone: Phone) -> None:
-        """As a phone does: later and later, to another address of the cluster."""
+        """As a phone does: when it was told to, or later and later; to any address, as an ingress deals."""
         for attempt in range(1_000):
-            delay_s = min(_BACK_S * 2**attempt, _BACK_MAX_S)
-            await asyncio.sleep(delay_s * random.uniform(0.5, 1.5))
-            url = random.choice([url for url in self.back_to if url != phone.person.url] or self.back_to)
+            delay_s = min(_BACK_S * 2**attempt, _BACK_MAX_S) * random.uniform(0.5, 1.5)
+            if phone.back_at:
+                delay_s, phone.back_at = max(0.0, phone.back_at - time.perf_counter()), 0.0
+            await asyncio.sleep(delay_s)
+            url = random.choice(self.back_to)
             phone.person = msgspec.structs.replace(phone.person, url=url)
             if why := await self._sign_in(phone):
                 self.turned_away[why] += 1

@@ -112,16 +112,16 @@ class Directory:
 
     async def live(self) -> frozenset[str]:
         """The gateways whose seats are good."""
-        return await membership.live(self._broker, keys.gateways())
+        return await membership.live(self._broker, keys.gateways(), GATEWAY_TTL_MS)
 
     async def known(self) -> frozenset[str]:
         """The gateways that are alive or may revive: all that are not reaped yet."""
-        alive, lapsed = await membership.look(self._broker, keys.gateways())
+        alive, lapsed = await membership.look(self._broker, keys.gateways(), GATEWAY_TTL_MS)
         return alive | lapsed
 
     async def lapsed(self) -> frozenset[str]:
         """The gateways that stopped beating and are not reaped yet."""
-        return (await membership.look(self._broker, keys.gateways()))[1]
+        return (await membership.look(self._broker, keys.gateways(), GATEWAY_TTL_MS))[1]
 
     async def reap(self, gateway: str, grace_ms: int = 0) -> int:
         """Clear a gateway away: its seats, what it watched, its streams, its name. The number of seats cleared.

@@ -7,6 +7,7 @@ from msgspec import Struct
 
 from libs import keys, membership
 from libs.broker import Broker, Script
+from libs.directory.directory import GATEWAY_TTL_MS
 from libs.directory.shards import by_shard
 
 OFFLINE: Final = "offline"
@@ -85,7 +86,7 @@ async def choose(broker: Broker, chosen: Mapping[str, str]) -> frozenset[str]:
 async def statistics(broker: Broker) -> Statistics:
     """How many are here: as fast for a million as for one. Raises `AWAY`."""
     shards = range(keys.DIRECTORY_SHARDS)
-    gateways = sorted(await membership.live(broker, keys.gateways()))
+    gateways = sorted(await membership.live(broker, keys.gateways(), GATEWAY_TTL_MS))
     replies = await broker.batch(
         [
             *(("HMGET", keys.counts(shard), *STATUSES) for shard in shards),

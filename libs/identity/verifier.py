@@ -34,6 +34,8 @@ class _Header(Struct, frozen=True):
 
 
 _headers: Final = msgspec.json.Decoder(_Header)
+# A clock that is off by more has stopped telling the time; so has a token that says so.
+_CLOCKS_APART_S: Final = 3600
 
 
 class Verifier(Protocol):
@@ -160,12 +162,12 @@ def _decoded(token: str, key: Any, issuer: str, audience: str, required: tuple[s
     """What a token says, if it is good. Without a key its signature is not looked at."""
     if len(token) > _MAX_TOKEN_CHARS:
         raise Refusal(Code.TOKEN_INVALID)
-    options: dict[str, Any] = {"require": list(required)}
+    options: dict[str, Any] = {"require": list(required), "verify_iat": False}
     if key is None:
-        options |= dict.fromkeys(("verify_exp", "verify_iat", "verify_aud", "verify_iss"), True)
+        options |= dict.fromkeys(("verify_exp", "verify_aud", "verify_iss"), True)
         options["verify_signature"] = False
     try:
-        return jwt.decode(
+        payload = jwt.decode(
             token,
             key=key,
             algorithms=["RS256"],
@@ -178,6 +180,16 @@ def _decoded(token: str, key: Any, issuer: str, audience: str, required: tuple[s
         raise Refusal(Code.TOKEN_EXPIRED) from error
     except (jwt.PyJWTError, ValueError, TypeError) as error:
         raise Refusal(Code.TOKEN_INVALID) from error
+    _check_issued(payload["iat"], time.time())
+    return payload
+
+
+def _check_issued(issued_at: object, now: float) -> None:
+    """A token of the near future is good: its issuer's clock is ahead, or ours is behind. It is told to come again."""
+    if not isinstance(issued_at, int | float) or issued_at > now + _CLOCKS_APART_S:
+        raise Refusal(Code.TOKEN_INVALID)
+    if issued_at > now + _LEEWAY_S:
+        raise Refusal(Code.UNAVAILABLE)
 
 
 def _claims(payload: Mapping[str, Any]) -> Claims:
@@ -185,8 +197,7 @@ def _claims(payload: Mapping[str, Any]) -> Claims:
     issued_at = payload.get("auth_time", payload["iat"])
     if not isinstance(user_id, str) or not names.is_id(user_id) or not isinstance(issued_at, int | float):
         raise Refusal(Code.TOKEN_INVALID)
-    if issued_at > time.time() + _LEEWAY_S:
-        raise Refusal(Code.TOKEN_INVALID)  # a sign-in that is yet to come could not be revoked
+    _check_issued(issued_at, time.time())  # a sign-in that is yet to come could not be revoked
     return Claims(
         user_id=user_id,
         issued_at_ms=int(issued_at * 1000),

@@ -9,6 +9,8 @@ local out = {}
 for i, key in ipairs(KEYS) do
   local most, member = tonumber(ARGV[2 * i]), ARGV[2 * i + 1]
   redis.call('ZREMRANGEBYSCORE', key, '-inf', string.format('%.0f', now - window))
+  -- What is still to come was counted before the clock was set back.
+  redis.call('ZREMRANGEBYSCORE', key, string.format('(%.0f', now), '+inf')
   local count = redis.call('ZCARD', key)
   if redis.call('ZSCORE', key, member) then
     out[i] = -1

@@ -37,6 +37,8 @@ _SIZES: Final = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 # Between two tries to switch a new file to WAL, where SQLite itself does not wait for another writer.
 _WAL_RETRY_S: Final = 0.01
 _MISTAKES: Final = (sqlite3.DataError, sqlite3.IntegrityError, sqlite3.NotSupportedError, sqlite3.ProgrammingError)
+# Troubles of a file that is fine: somebody is at it, or its disk is full, and may have room again.
+_PASSING: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
 _encoder: Final = msgspec.json.Encoder()
 
 
@@ -63,8 +65,15 @@ class Lane:
         self._db = db
         self._patience_s = patience_s
         self._failed_at = -math.inf
+        # When what it is at began.
+        self._began_at = math.inf
         self._loop = asyncio.get_running_loop()
         self._calls: SimpleQueue[_Call | None] = SimpleQueue()
+
+    @property
+    def busy_s(self) -> float:
+        """For how long it has been at one call; 0 if it has nothing to do."""
+        return max(0.0, time.monotonic() - self._began_at)
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """`work`'s result. Raises `StoreAway`."""
@@ -82,10 +91,12 @@ class Lane:
             if call.done.cancelled():
                 continue
             result, error = None, None
+            self._began_at = time.monotonic()
             try:
                 result = self._run(call.work, call.asked_at)
             except BaseException as raised:  # noqa: BLE001 - whoever called is told, and decides
                 error = raised
+            self._began_at = math.inf
             self._loop.call_soon_threadsafe(_tell, call.done, result, error)
             del call, result, error  # nothing is held while there is nothing to do
 
@@ -125,7 +136,7 @@ async def open_lane(path: Path, schema: Schema, patience_s: float) -> AsyncItera
     """A lane on the file at `path`, which is created, with its folder, where there is none.
 
     `patience_s` is how long a call waits for its turn. Raises `Unstartable` for a file that a newer version
-    wrote or that cannot hold a store, `StoreAway` for one that is busy.
+    wrote or that cannot hold a store, `StoreAway` for one that is busy or whose disk is full.
     """
     db = await asyncio.to_thread(_open, path, schema, patience_s)
     lane = Lane(db, patience_s)
@@ -210,7 +221,7 @@ def _open(path: Path, schema: Schema, patience_s: float) -> sqlite3.Connection:
                 db.close()
                 raise
     except (OSError, StoreAway, Unstartable) as error:
-        if isinstance(error, StoreAway) and _code(error.__cause__) == sqlite3.SQLITE_BUSY:
+        if isinstance(error, StoreAway) and _code(error.__cause__) in _PASSING:
             raise
         raise Unstartable(f"The store cannot be opened at {path}: {error}. Mend it, or name another file.") from error
     return db

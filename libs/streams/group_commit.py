@@ -45,9 +45,21 @@ class GroupCommit(Generic[T]):
         self._barriers: deque[tuple[int, asyncio.Future[None]]] = deque()
         self._put = 0
         self._written = 0
+        # Tries to write: while something waits, more come by and by, or `run` hangs.
+        self.tries = 0
 
     def __len__(self) -> int:
         return len(self._waiting) + self._in_flight
+
+    @property
+    def put(self) -> int:
+        """How many items were taken so far."""
+        return self._put
+
+    @property
+    def written(self) -> int:
+        """How many of them are written."""
+        return self._written
 
     def put_nowait(self, item: T) -> None:
         """Take an item. Raises `Full`."""
@@ -93,13 +105,14 @@ class GroupCommit(Generic[T]):
             self._in_flight = len(items)
             self._pace.note(len(items))
             await self._write_until_done(items)
+            self._written += self._in_flight  # `items` may hold less by now: what is not to be written again
             self._in_flight = 0
-            self._written += len(items)
             self._release()
 
     async def _write_until_done(self, items: list[T]) -> None:
         attempt = 0
         while True:
+            self.tries += 1
             try:
                 await self._write(items)
             except AWAY:

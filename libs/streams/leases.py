@@ -5,6 +5,7 @@ or is checked against. A router that lost its lease without noticing can read, a
 """
 
 import asyncio
+import random
 import time
 from collections.abc import Collection
 from hashlib import blake2b
@@ -13,7 +14,7 @@ from typing import Final, Protocol
 import structlog
 
 from libs import keys, membership
-from libs.broker import AWAY, Broker, Script
+from libs.broker import AWAY, Broker, Call, Script
 
 log = structlog.get_logger(__name__)
 
@@ -25,6 +26,10 @@ _LEAVING_S: Final = 0.05
 
 _lease: Final = Script("libs.streams", "lease.lua")
 _release: Final = Script("libs.streams", "release.lua")
+_surpass: Final = Script("libs.streams", "surpass.lua")
+# By chance two routers are given the same token twice only if the broker has forgotten one, its clock is behind, and
+# they draw the same step.
+_STEPS: Final = 1000
 
 
 class Owner(Protocol):
@@ -53,6 +58,8 @@ class Leases:
         self._owner = owner
         self._tokens: dict[int, int] = {}
         self._renewed_at = time.monotonic()
+        # How often it looked, and the broker answered or did not.
+        self.turns = 0
         self._is_leaving = False
         self._turning = asyncio.Lock()
 
@@ -76,6 +83,7 @@ class Leases:
                 log.warning("leases not renewed: the broker is away", error=type(error).__name__)
                 if not self.is_current:
                     self._lose(list(self._tokens))
+            self.turns += 1
             await asyncio.sleep(_TURN_S)
 
     async def release_all(self) -> None:
@@ -92,7 +100,7 @@ class Leases:
             return
         asked_at = time.monotonic()
         await self._broker.script(membership.beat(keys.routers(), self._router, LEASE_TTL_MS))
-        live, lapsed = await membership.look(self._broker, keys.routers())
+        live, lapsed = await membership.look(self._broker, keys.routers(), LEASE_TTL_MS)
         for router in lapsed:
             await membership.remove(self._broker, keys.routers(), router)
         wanted = {p for p in range(self._partitions) if rightful_owner(p, live) == self._router}
@@ -100,7 +108,11 @@ class Leases:
         replies = await self._broker.scripts(
             [
                 _lease.call(
-                    [keys.lease(p), keys.lease_token(p)], self._router, LEASE_TTL_MS, str(self._tokens.get(p, 0))
+                    [keys.lease(p), keys.lease_token(p)],
+                    self._router,
+                    LEASE_TTL_MS,
+                    str(self._tokens.get(p, 0)),
+                    random.randint(1, _STEPS),  # noqa: S311 - told apart, not kept secret
                 )
                 for p in asked
             ]
@@ -138,6 +150,14 @@ class Leases:
                 token = self._tokens.pop(partition)
                 await self._broker.script(_release.call([keys.lease(partition)], self._router, str(token)))
                 log.info("partition handed over", partition=partition)
+
+
+def surpass(partition: int, token: int) -> Call:
+    """The script that has all tokens of a partition from now on be above one that was seen.
+
+    Gives 1 if its owner had a lower one: it has to take the lease anew.
+    """
+    return _surpass.call([keys.lease(partition), keys.lease_token(partition)], str(token))
 
 
 def rightful_owner(partition: int, routers: Collection[str]) -> str | None:

@@ -14,8 +14,8 @@ _MAX_FRAMES_AN_ENTRY = 500
 class Producer:
     """A bounded queue of frames on their way to the routers. Order within a partition is kept.
 
-    A flush that failed half-way is repeated whole: the reader may see a frame twice, never out of
-    order, and derived ids make a repeat harmless.
+    What failed of a flush is repeated: the reader may see a frame twice, never out of order, and derived
+    ids make a repeat harmless.
     """
 
     def __init__(self, broker: Broker, *, limit: int, linger_s: float) -> None:
@@ -32,6 +32,21 @@ class Producer:
     def is_half_full(self) -> bool:
         """What is put now waits a while."""
         return 2 * len(self) >= self._limit
+
+    @property
+    def taken(self) -> int:
+        """How many frames were taken so far."""
+        return self._commit.put
+
+    @property
+    def written(self) -> int:
+        """How many of them are on their streams."""
+        return self._commit.written
+
+    @property
+    def tries(self) -> int:
+        """How often it tried to write."""
+        return self._commit.tries
 
     def publish_nowait(self, partition: int, frame: Inbound) -> None:
         """Take a frame for `partition`. Raises `Full`."""
@@ -53,12 +68,17 @@ class Producer:
         by_partition: dict[int, list[Inbound]] = {}
         for partition, frame in items:
             by_partition.setdefault(partition, []).append(frame)
-        results = await self._broker.batch(
-            [command for partition, frames in by_partition.items() for command in entries(partition, frames)]
-        )
-        for result in results:
-            if isinstance(result, Exception):
-                raise result
+        commands = {partition: entries(partition, frames) for partition, frames in by_partition.items()}
+        results = iter(await self._broker.attempt([command for of_one in commands.values() for command in of_one]))
+        failed: dict[int, Exception] = {}
+        for partition, of_one in commands.items():
+            for result in [next(results) for _ in of_one]:
+                if isinstance(result, Exception):
+                    failed[partition] = result
+        if failed:
+            # Where one node of a cluster is away, what went to the others is not to go again and again meanwhile.
+            items[:] = [item for item in items if item[0] in failed]
+            raise next(iter(failed.values()))
 
 
 def entries(partition: int, frames: list[Inbound]) -> list[type_of_command]:

@@ -1,14 +1,19 @@
 """Structured logs: one JSON line an event, on standard error.
 
-Lines carry ids (message, session, request), never content, tokens or names.
+Lines carry ids (message, session, request), never content, tokens or names. An exception's words may be made of what
+somebody said (`KeyError: …`, `invalid literal …`): a stack trace tells its type and where it was, and no more.
 """
 
 import logging
 import sys
-from typing import Literal
+import traceback
+from types import TracebackType
+from typing import Final, Literal
 
 import structlog
 
+# In the place of what an exception says.
+_UNSAID: Final = "…"
 Level = Literal["debug", "info", "warning", "error"]
 
 
@@ -26,6 +31,24 @@ class ErrorCount:
         return line
 
 
+_Info = tuple[type[BaseException], BaseException, TracebackType | None]
+
+
+def trace(exc_info: _Info) -> str:
+    """A stack trace without what its exceptions say."""
+    told = traceback.TracebackException(*exc_info)
+    _hush(told)
+    return "".join(told.format()).rstrip("\n")
+
+
+def _hush(told: traceback.TracebackException) -> None:
+    told._str = _UNSAID  # type: ignore[attr-defined] # noqa: SLF001 - the standard library has no other way in
+    told.__notes__ = None
+    for further in (told.__cause__, told.__context__, *(told.exceptions or ())):
+        if further is not None:
+            _hush(further)
+
+
 def configure(service: str, instance: str, level: Level = "info") -> ErrorCount:
     """Set logging up for this process; `service` and `instance` stand in every line. Gives what counts the errors."""
     errors = ErrorCount()
@@ -35,7 +58,7 @@ def configure(service: str, instance: str, level: Level = "info") -> ErrorCount:
         structlog.processors.add_log_level,
         errors,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
-        structlog.processors.format_exc_info,
+        structlog.processors.ExceptionRenderer(trace),
     ]
     structlog.configure(
         processors=[

@@ -11,6 +11,9 @@ import msgspec
 
 from libs.wire.frames import Downlink, Inbound, Section
 
+# Beside what is no frame: text that is no UTF-8, and what is nested without end.
+_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
 _encoder: Final = msgspec.msgpack.Encoder()
 _frame_list: Final = msgspec.msgpack.Decoder(list[msgspec.Raw])
 _inbound: Final = msgspec.msgpack.Decoder(list[Inbound])
@@ -32,7 +35,7 @@ def unpack_inbound(entry: bytes) -> tuple[list[Inbound], int]:
     """The frames of an entry, and how many in it could not be read (they are left out)."""
     try:
         return _inbound.decode(entry), 0
-    except msgspec.DecodeError:
+    except _UNREADABLE:
         return _unpack_one_by_one(entry)
 
 
@@ -45,7 +48,7 @@ def unpack_downlink(entry: bytes) -> list[Section]:
     """The sections of an entry. Raises `Unreadable`."""
     try:
         return _sections.decode(entry)
-    except msgspec.DecodeError as error:
+    except _UNREADABLE as error:
         raise Unreadable(str(error)) from error
 
 
@@ -58,7 +61,7 @@ def unpack_inbound_frame(packed: bytes) -> Inbound:
     """One inbound frame by itself. Raises `Unreadable`."""
     try:
         frame: Inbound = _one_inbound.decode(packed)
-    except msgspec.DecodeError as error:
+    except _UNREADABLE as error:
         raise Unreadable(str(error)) from error
     return frame
 
@@ -67,7 +70,7 @@ def unpack_downlink_frame(packed: bytes) -> Downlink:
     """One downlink frame by itself. Raises `Unreadable`."""
     try:
         frame: Downlink = _one_downlink.decode(packed)
-    except msgspec.DecodeError as error:
+    except _UNREADABLE as error:
         raise Unreadable(str(error)) from error
     return frame
 
@@ -75,14 +78,14 @@ def unpack_downlink_frame(packed: bytes) -> Downlink:
 def _unpack_one_by_one(entry: bytes) -> tuple[list[Inbound], int]:
     try:
         raw = _frame_list.decode(entry)
-    except msgspec.DecodeError:
+    except _UNREADABLE:
         return [], 1
     frames: list[Inbound] = []
     unreadable = 0
     for item in raw:
         try:
             frames.append(_one_inbound.decode(item))
-        except msgspec.DecodeError:
+        except _UNREADABLE:
             unreadable += 1
     return frames, unreadable
 

@@ -179,6 +179,20 @@ class Tally(Struct, array_like=True, tag="tally", frozen=True):
     broadcast_id: str
 
 
+class Trace(Struct, array_like=True, tag="trace", frozen=True):
+    """Where is a message, and how did it get there? Goes to the partition of its conversation."""
+
+    origin: Origin
+    message_id: str
+
+
+class Sums(Struct, array_like=True, tag="sums", frozen=True):
+    """How it stands with all messages in the ledger of the partition it goes to, or those of the last `seconds`."""
+
+    origin: Origin
+    seconds: int = 0
+
+
 class Search(Struct, array_like=True, tag="search", frozen=True):
     """Goes to the user's partition."""
 
@@ -225,6 +239,16 @@ class SealedFrame(Struct, array_like=True, tag="sealed", frozen=True):
     body: bytes
 
 
+class Canary(Struct, array_like=True, tag="canary", frozen=True):
+    """Goes the way of every frame and comes back as a `CanaryReply`: the way is open. Goes to every partition.
+
+    No session is its origin. `sent_ms` is by a clock of the gateway's own.
+    """
+
+    origin: Origin
+    sent_ms: int
+
+
 Inbound = (
     SignIn
     | Send
@@ -241,6 +265,9 @@ Inbound = (
     | TakeKeys
     | Revoke
     | SealedFrame
+    | Canary
+    | Trace
+    | Sums
 )
 
 
@@ -366,7 +393,26 @@ class SealedReply(Struct, array_like=True, tag="sealed", frozen=True):
     body: bytes
 
 
-Downlink = SignedIn | Answer | Emit | DuePage | TypingNotice | Alarm | Moved | SignedOut | PresenceChanges | SealedReply
+class CanaryReply(Struct, array_like=True, tag="canary", frozen=True):
+    """A `Canary` that came back from a partition: on the downlink, from that of broadcasts among the alarms."""
+
+    partition: int
+    sent_ms: int
+
+
+Downlink = (
+    SignedIn
+    | Answer
+    | Emit
+    | DuePage
+    | TypingNotice
+    | Alarm
+    | Moved
+    | SignedOut
+    | PresenceChanges
+    | SealedReply
+    | CanaryReply
+)
 
 # The partition of sections that nobody fences: what is in them can be told twice, or late, without harm.
 UNFENCED: Final = -1

@@ -19,12 +19,13 @@ _PSEUDONYM = re.compile(r"anon-[0-9a-f]{20}")
 _BROADCAST_ID = re.compile(rf"[0-9a-f]{{{2 * _DIGEST_BYTES}}}")
 # What is found out about a name is asked again for each frame that bears it: 0.1 µs for those at hand, else 3.
 _AT_HAND: Final = 16_384
-# 128 is Firebase's own limit for a uid. A colon would make a conversation id ambiguous.
-_ID = re.compile(r"[^\s:\x00-\x1f\x7f]{1,128}")
+# 128 is Firebase's own limit for a uid. A colon would make a conversation id ambiguous; half an emoji has no bytes.
+_ID = re.compile(r"[^\s:\x00-\x1f\x7f\ud800-\udfff]{1,128}")
 
 
 def is_id(text: str) -> bool:
-    """Whether `text` can name a user or a group: 1 to 128 characters, no colon, space or control character."""
+    """Whether `text` can name a user or a group: 1 to 128 characters, no colon, space or control
+    character, and nothing that is no character by itself."""
     return _ID.fullmatch(text) is not None
 
 

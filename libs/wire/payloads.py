@@ -59,6 +59,16 @@ class TokenExpiring(Struct, rename="camel", frozen=True):
     expires_at: int
 
 
+class Reconnect(Struct, rename="camel", frozen=True):
+    """The socket is about to be closed: come back after this time, with this ticket, to any gateway.
+
+    Without a ticket, come back with what you have.
+    """
+
+    after_ms: int
+    resume_ticket: str | msgspec.UnsetType = msgspec.UNSET
+
+
 class Error(Struct, rename="camel", frozen=True, omit_defaults=True):
     """`error` inside a refused answer."""
 
@@ -350,6 +360,7 @@ type_of_event: Final[dict[str, type[Struct]]] = {
     "auth_failed": AuthFailed,
     "auth_timeout": AuthTimeout,
     "token_expiring": TokenExpiring,
+    "reconnect": Reconnect,
     "error": ErrorEvent,
     "message_error": MessageError,
     "message_delivery_status": MessageDeliveryStatus,

@@ -82,13 +82,15 @@ class Tokens:
         shutil.copy(self._home / "issuer" / "private.pem", home / "issuer" / "private.pem")
 
 
-async def ours(home: Path, gateways: int, population: Population, tokens: Tokens) -> System:
+async def ours(
+    home: Path, gateways: int, population: Population, tokens: Tokens, environment: Mapping[str, str] | None = None
+) -> System:
     """Our cluster: broker, store, routers, presence, and so many gateways."""
     make_home(home)
     tokens.hand_key(home)
     port = _free(gateways)[0]
     settings = LocalSettings(data_dir=str(home), websocket_port=port, gateways=gateways)
-    plan = make_plan(settings, RAISED | dict(os.environ), first_port=_FIRST_PORT + 100)
+    plan = make_plan(settings, RAISED | dict(environment or {}) | dict(os.environ), first_port=_FIRST_PORT + 100)
     async with open_store(settings.database) as store:
         await store.put_users([UserRow(id=user, name=user, village_id=VILLAGE) for user in population.users])
         groups = population.groups.items()

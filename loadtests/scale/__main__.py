@@ -1,13 +1,14 @@
 """As many sockets as this machine holds. `make scale` runs all of it, in about a quarter of an hour.
 
-    python -m loadtests.scale                       hold, growth, failover, and endure for two minutes
+    python -m loadtests.scale                       all of it, and endure for two minutes
     python -m loadtests.scale endure --minutes 10   a part
     python -m loadtests.scale --quick               a look: hundreds of sockets; printed, not written
 
 hold: 40,000 sockets on 4 gateways. growth: CPU of a message at 1 to 8 gateways and 500 to 20,000 sockets. failover: a
-gateway with 10,000 sockets is killed. endure: 10,000 sockets on one gateway, for minutes. 500 messages a second in
-all. Results go to `loadtests/results/<date>-scale.md` and `.json`, each part as it ends; a part that is run again on
-the same day replaces what it found before.
+gateway with 10,000 sockets is killed. endure: 10,000 sockets on one gateway, for minutes. rolling: three gateways with
+10,000 sockets are restarted, one after another. rebalance: a fourth is added to them. 500 messages a second in all.
+Results go to `loadtests/results/<date>-scale.md` (`-rolling.md`) and `.json`, each part as it ends; a part that is run
+again on the same day replaces what it found before.
 """
 
 import argparse
@@ -28,6 +29,7 @@ from loadtests.compare import machine, systems
 from loadtests.scale import plan, report, works
 from loadtests.scale.plan import Size
 from loadtests.scale.report import Part, Results
+from loadtests.scale.stage import Stage
 from services.local.claim import make_home
 
 _RESULTS: Final = Path(__file__).parent.parent / "results"
@@ -40,11 +42,12 @@ def _empty() -> Results:
     return Results(datetime.now(UTC).date().isoformat(), machine.machine(), versions, systems.RAISED, {})
 
 
-def _write(results: Results) -> Path:
-    """Add these parts to those of the same day."""
-    path = _RESULTS / f"{results.date}-scale.json"
-    parts = _before(path) | results.parts
-    ordered = {name: parts[name] for name in plan.WORKS if name in parts}
+def _write(results: Results, work: str) -> Path:
+    """Add this part to those of the same page and day."""
+    page, works_ = next((page, works_) for page, works_ in plan.PAGES.items() if work in works_)
+    path = _RESULTS / f"{results.date}-{page}.json"
+    parts = _before(path) | {work: results.parts[work]}
+    ordered = {name: parts[name] for name in works_ if name in parts}
     whole = msgspec.structs.replace(results, parts=ordered)
     path.write_bytes(msgspec.json.format(msgspec.json.encode(whole), indent=1) + b"\n")
     path.with_suffix(".md").write_text(report.markdown(whole), encoding="utf-8")
@@ -70,7 +73,7 @@ async def scale(chosen: Sequence[str], size: Size, home: Path, command: str, *, 
     def say(text: str) -> None:
         sys.stderr.write(f"{time.perf_counter() - began:5.0f} s  {text}\n")
 
-    stage = works.Stage(home, size, say)
+    stage = Stage(home, size, say)
     for name in chosen:
         say(f"{name}:")
         started = time.perf_counter()
@@ -78,7 +81,7 @@ async def scale(chosen: Sequence[str], size: Size, home: Path, command: str, *, 
         part = Part(command, round(time.perf_counter() - started), row)
         results = msgspec.structs.replace(results, parts=results.parts | {name: part})
         if is_kept:
-            say(f"written: {_write(results)}")
+            say(f"written: {_write(results, name)}")
     return results
 
 

@@ -154,7 +154,63 @@ class Failover(Struct, frozen=True, kw_only=True, tag_field="work", tag="failove
     complaints: dict[str, int]
 
 
-Row = Hold | Growth | Endure | Failover
+class Restart(Struct, frozen=True):
+    """One gateway: how many sockets it had, and how long it took until it was gone, and until it was ready again."""
+
+    gateway: str
+    sockets: int
+    gone_s: float
+    ready_s: float
+
+
+class Rolling(Struct, frozen=True, kw_only=True, tag_field="work", tag="rolling"):
+    """All gateways are restarted, one after another. `per_second` are sign-ins in each second from the first on."""
+
+    gateways: int
+    entry: Entry
+    heeds: float
+    bound_per_s: int
+    restarts: list[Restart]
+    took_s: float
+    back: int
+    signed_in_after: int
+    per_second: list[int]
+    turned_away: dict[str, int]
+    closed: dict[int, int]
+    before: Flow
+    flow: Flow
+    complaints: dict[str, int]
+
+
+class Spread(Struct, frozen=True):
+    """How many sockets each gateway had, so many seconds after the order."""
+
+    at_s: float
+    sockets: list[int]
+
+
+class Rebalanced(Struct, frozen=True, kw_only=True, tag_field="work", tag="rebalance"):
+    """A gateway is added, and sockets are spread evenly. `even_s` is none if they were not in time."""
+
+    gateways: int
+    entry: Entry
+    heeds: float
+    bound_per_s: int
+    rest_s: float
+    target: int
+    excess: list[int]
+    moved: int
+    even_s: float | None
+    samples: list[Spread]
+    per_second: list[int]
+    turned_away: dict[str, int]
+    closed: dict[int, int]
+    before: Flow
+    flow: Flow
+    complaints: dict[str, int]
+
+
+Row = Hold | Growth | Endure | Failover | Rolling | Rebalanced
 
 
 class Trend(Struct, frozen=True):

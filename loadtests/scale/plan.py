@@ -9,7 +9,9 @@ from msgspec import Struct
 from loadtests.letters import Letter, pairs
 from loadtests.phone import Person
 
-WORKS: Final = ("hold", "growth", "failover", "endure")
+WORKS: Final = ("hold", "growth", "failover", "endure", "rolling", "rebalance")
+# Which works share a page of results.
+PAGES: Final[dict[str, tuple[str, ...]]] = {"scale": WORKS[:4], "rolling": WORKS[4:]}
 # What a process opens besides its sockets.
 _OTHER_FILES: Final = 400
 # So many sockets a client process: it has a core to itself for a fraction of the time only.
@@ -35,6 +37,18 @@ class Size(Struct, frozen=True, kw_only=True):
     failover_others: int = 2_000
     before_s: float = 5.0
     after_s: float = 30.0
+    rolling: int = 10_000
+    rolling_gateways: int = 3
+    rolling_before_s: float = 10.0
+    drain_sign_ins_per_s: int = 500
+    rebalance: int = 10_000
+    rebalance_gateways: int = 4
+    rebalance_rest_s: float = 20.0
+    rebalance_sign_ins_per_s: int = 100
+    rebalance_sample_s: float = 5.0
+    rebalance_most_s: float = 150.0
+    # Phones that come back when `reconnect` says so; the others are clients that know nothing of it.
+    heeds: float = 0.5
 
 
 WHOLE: Final = Size()
@@ -53,6 +67,14 @@ QUICK: Final = Size(
     failover_others=40,
     before_s=2.0,
     after_s=8.0,
+    rolling=200,
+    rolling_before_s=2.0,
+    drain_sign_ins_per_s=50,
+    rebalance=200,
+    rebalance_rest_s=2.0,
+    rebalance_sign_ins_per_s=40,
+    rebalance_sample_s=1.0,
+    rebalance_most_s=30.0,
 )
 
 

@@ -5,7 +5,8 @@ from typing import Final
 
 from msgspec import Struct
 
-from loadtests.scale.figures import Endure, Entry, Failover, Flow, Growth, Hold, Row, trend
+from loadtests.scale.figures import Endure, Entry, Failover, Flow, Growth, Hold, Rebalanced, Rolling, Row, trend
+from services.gateway import balance
 
 _P99_MS: Final = 100.0
 _BACK_S: Final = 20.0
@@ -63,9 +64,24 @@ def outcomes(rows: Iterable[Row]) -> list[Outcome]:
                 is_met = row.all_back_s is not None and row.all_back_s <= _BACK_S
                 found.append(Outcome(f"{what}: all signed in elsewhere", f"≤ {_BACK_S:g} s", value, is_met))
                 found.append(_nothing_lost(what, row.flow))
+            case Rolling():
+                what = f"{row.gateways} gateways with {_sockets(row.entry.asked)} restarted"
+                found.append(_bound(f"{what}: sign-ins in any second", row.per_second, row.bound_per_s))
+                found.append(_least(f"{what}: signed in at the end", row.signed_in_after, row.entry.asked))
+                found.append(_nothing_lost(what, row.flow))
+            case Rebalanced():
+                what = f"a gateway added to {row.gateways - 1} with {_sockets(row.entry.asked)}"
+                last = row.samples[-1].sockets if row.samples else []
+                is_even = balance.is_even({str(number): count for number, count in enumerate(last)}, row.target)
+                spread = " · ".join(f"{count:,}" for count in last)
+                found.append(
+                    Outcome(f"{what}: all near their share", f"{row.target:,} ± 10 %", spread, bool(last) and is_even)
+                )
+                found.append(_bound(f"{what}: sign-ins in any second", row.per_second, row.bound_per_s))
+                found.append(_nothing_lost(what, row.flow))
             case Growth():
                 pass
-    return found
+    return sorted(found, key=lambda each: each.is_met)
 
 
 def markdown(results: Results) -> str:
@@ -76,7 +92,7 @@ def markdown(results: Results) -> str:
     for part in results.parts.values():
         commands[part.command] += part.took_s
     parts = [
-        "# Many sockets, and a gateway that dies",
+        _title(results),
         f"{results.date} · {about}",
         " · ".join(f"`{command}`, {took_s / 60:.0f} min" for command, took_s in commands.items())
         + ". All on one machine, the clients too, from 128 addresses of it. Valkey with an append-only file, SQLite "
@@ -101,7 +117,17 @@ def markdown(results: Results) -> str:
                 parts += _endure(row)
             case Failover() as row:
                 parts += _failover(row)
+            case Rolling() as row:
+                parts += _rolling(row)
+            case Rebalanced() as row:
+                parts += _rebalanced(row)
     return "\n\n".join(parts) + "\n"
+
+
+def _title(results: Results) -> str:
+    if all(isinstance(part.row, Rolling | Rebalanced) for part in results.parts.values()):
+        return "# Gateways that go and come under many sockets"
+    return "# Many sockets, and a gateway that dies"
 
 
 def _hold(row: Hold) -> list[str]:
@@ -235,6 +261,77 @@ def _failover(row: Failover) -> list[str]:
     ]
 
 
+def _rolling(row: Rolling) -> list[str]:
+    return [
+        f"## rolling: {row.gateways} gateways with {_sockets(row.entry.wanted)} restarted, one after another",
+        (
+            "SIGTERM, wait until it is gone, start it, wait until it is ready, the next. The bound is "
+            f"`DRAIN_SIGN_INS_PER_S={row.bound_per_s}`. {_who_comes_back(row.heeds)}"
+        ),
+        _entry(row.entry),
+        _table(
+            ("gateway", "sockets when it was told to leave", "gone after s", "ready again after s"),
+            [(each.gateway, f"{each.sockets:,}", f"{each.gone_s:g}", f"{each.ready_s:g}") for each in row.restarts],
+        ),
+        (
+            f"All was over after {row.took_s:g} s: {row.back:,} sockets closed and back, "
+            f"{row.signed_in_after:,} signed in. Tries that failed: {_counts(row.turned_away)}."
+        ),
+        f"Sign-ins in each second, {max(row.per_second, default=0):,} at most: {_each(row.per_second)}",
+        (
+            "Before, and from the first SIGTERM until all were back; times are from the first try to write, on a phone "
+            "that is out too, to the arrival:"
+        ),
+        _flow(row.before, row.flow),
+        _after(row.closed, row.complaints),
+    ]
+
+
+def _rebalanced(row: Rebalanced) -> list[str]:
+    even = "not in time" if row.even_s is None else f"after {row.even_s:g} s"
+    excess = " · ".join(f"{count:,}" for count in row.excess)
+    names = [f"g{number}" for number in range(1, row.gateways + 1)]
+    return [
+        f"## rebalance: a gateway added to {row.gateways - 1} with {_sockets(row.entry.wanted)}",
+        (
+            f"`POST /rebalance` answers a target of {row.target:,} and an excess of {excess}. The bound is "
+            f"`REBALANCE_SIGN_INS_PER_S={row.bound_per_s}`; nobody moves who has been there for less than "
+            f"`REBALANCE_REST_S={row.rest_s:g}`. {_who_comes_back(row.heeds)} So of those who leave a gateway one in "
+            f"{row.gateways} comes back to it. An ingress that deals to who has the fewest moves the excess only."
+        ),
+        _entry(row.entry),
+        (
+            f"All were near their share {even}; {row.moved:,} sockets were closed. Tries that failed: "
+            f"{_counts(row.turned_away)}."
+        ),
+        _table(
+            ("after s", *names),
+            [(f"{each.at_s:.0f}", *(f"{count:,}" for count in each.sockets)) for each in row.samples],
+        ),
+        f"Sign-ins in each second, {max(row.per_second, default=0):,} at most: {_each(row.per_second)}",
+        "Messages before, and meanwhile:",
+        _flow(row.before, row.flow),
+        _after(row.closed, row.complaints),
+    ]
+
+
+def _who_comes_back(heeds: float) -> str:
+    return (
+        f"{heeds:.0%} of the phones come back when `reconnect` says so, with its ticket; the others know nothing of it "
+        "and come back as `socket.io-client` does (after 1 s ± half), with the ticket they had. Each goes to one of "
+        "the gateways that are ready, by chance, as an ingress deals in turn."
+    )
+
+
+def _each(per_second: Sequence[int]) -> str:
+    return " · ".join(f"{count:,}" for count in per_second)
+
+
+def _bound(what: str, per_second: Sequence[int], at_most: int) -> Outcome:
+    most = max(per_second, default=0)
+    return Outcome(what, f"≤ {at_most:,}", f"{most:,}", most <= at_most)
+
+
 def _entry(entry: Entry) -> str:
     return _room(entry) + (
         f"{entry.signed_in:,} of {entry.wanted:,} signed in with tokens in {entry.took_s:g} s, "
@@ -249,7 +346,7 @@ def _room(entry: Entry) -> str:
     return f"{entry.wanted:,} of {entry.asked:,} sockets fit: a process may open no more files on this machine. "
 
 
-def _flow(flow: Flow) -> str:
+def _flow(*flows: Flow) -> str:
     head = (
         "messages a second",
         "sent",
@@ -283,6 +380,7 @@ def _flow(flow: Flow) -> str:
                 f"{flow.client_us:.0f}",
                 f"{flow.client_late_ms:.0f}",
             )
+            for flow in flows
         ],
     )
 

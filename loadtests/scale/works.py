@@ -1,118 +1,19 @@
-"""What is done with many sockets, each on a cluster of its own: hold, growth, endure, failover.
-
-The cluster is the comparison's: what `make up` starts, with limits raised so that one address and few people may
-do what thousands do. Clients are a fleet, in processes of their own.
-"""
+"""What is done with many sockets, each on a cluster of its own: hold, growth, endure, failover."""
 
 import asyncio
-import resource
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 from typing import Final
 
-from libs.lifecycle import raise_file_limit
-from loadtests.compare import systems
-from loadtests.compare.plan import sitters
-from loadtests.fleet import Figures, Fleet, open_fleet
-from loadtests.letters import Letter, pairs
-from loadtests.meter import Meter
-from loadtests.phone import Person
-from loadtests.processes import by_role, cpu_s, rss_kb
-from loadtests.scale import plan
+from loadtests.letters import pairs
+from loadtests.processes import cpu_s
+from loadtests.scale import moves, plan
 from loadtests.scale.complaints import complaints
-from loadtests.scale.figures import Cell, Endure, Entry, Failover, Flow, Growth, Hold, Row, Sample, per_second
-from loadtests.scale.plan import Size
-from loadtests.tallies import Sent, percentile
-from services.local.cluster import Cluster, open_cluster
+from loadtests.scale.figures import Cell, Endure, Failover, Flow, Growth, Hold, Row, Sample, per_second
+from loadtests.scale.stage import PATIENCE_S, Site, Stage
+from loadtests.tallies import percentile
 
-_READY_S: Final = 60.0
-# Receipts are saved a second after they came.
-_AFTERMATH_S: Final = 1.2
 _WARM_UP_S: Final = 2.0
-_LOOK_S: Final = 0.2
-# Who is not back by then does not come back.
-_BACK_S: Final = 90.0
-# Nothing can come to a phone that is still on its way back: it may wait half a minute in vain, and then once more.
-_PATIENCE_S: Final = 45.0
-Say = Callable[[str], None]
-
-
-class Stage:
-    """Where clusters run, one at a time, each in a folder of its own below `home`."""
-
-    def __init__(self, home: Path, size: Size, say: Say) -> None:
-        self.size = size
-        self.say = say
-        raise_file_limit()
-        self.files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        self._home = home
-        self._opened = 0
-        self._tokens = systems.Tokens(home / "keys")
-
-    def fit(self, sockets: int, gateways: int) -> int:
-        """As many of these as this machine holds; says so if that is not all."""
-        count = plan.fit(sockets, gateways, self.files)
-        if count < sockets:
-            self.say(f"{sockets:,} sockets do not fit {gateways} gateways of {self.files:,} files each: {count:,} do")
-        return count
-
-    @asynccontextmanager
-    async def open(self, gateways: int, sockets: int) -> AsyncIterator["Site"]:
-        """A cluster that is ready, clients that are not signed in."""
-        self._opened += 1
-        home = self._home / str(self._opened)
-        self.say(f"{gateways} gateways, {sockets:,} people …")
-        system = await systems.ours(home, gateways, sitters(sockets), self._tokens)
-        async with open_cluster(home, system.processes, self.say) as cluster:
-            for each in cluster.names:
-                await cluster.start(each)
-            for each in cluster.names:
-                await cluster.wait_ready(each, _READY_S)
-            async with open_fleet(plan.client_processes(sockets, self.files)) as fleet:
-                yield Site(cluster, fleet, system.people, self.size, self.say)
-
-
-class Site(Meter):
-    """A cluster, its people, and their phones."""
-
-    def __init__(self, cluster: Cluster, fleet: Fleet, people: list[Person], size: Size, say: Say) -> None:
-        super().__init__(cluster)
-        self.fleet = fleet
-        self.people = people
-        self.size = size
-        self.say = say
-
-    async def sign_in(self, asked: int) -> Entry:
-        """Everyone, as fast as it goes; `asked` were to be here."""
-        found, used = await self.during(self.fleet.connect(self.people, at_once=self.size.at_once))
-        entry = Entry.of(asked, len(self.people), found, used)
-        self.say(
-            f"{entry.signed_in:,} of {entry.wanted:,} signed in, {entry.signed_in / found.took_s:.0f} a second, "
-            f"{sum(entry.cpu_ms.values()):.2f} ms of CPU each {entry.failed or ''}"
-        )
-        return entry
-
-    async def write(self, letters: list[Letter], seconds: float) -> Flow:
-        """Messages at the set rate, and what follows from them."""
-        sent, used = await self.during(self._send(letters, seconds))
-        flow = Flow.of(sent, self.size.rate, used)
-        self.say(f"{sum(flow.cpu_us.values()):.0f} µs a message; {sent.summary}")
-        return flow
-
-    def rss_kb(self) -> dict[str, int]:
-        """Memory in RAM, by role."""
-        return {role: round(kilobytes) for role, kilobytes in by_role(self.cluster, dict(rss_kb(self.cluster))).items()}
-
-    def kb_a_socket(self, before: dict[str, int], sockets: int) -> dict[str, float]:
-        """What each socket has added since, by role."""
-        return {role: round((now - before[role]) / max(1, sockets), 2) for role, now in self.rss_kb().items()}
-
-    async def _send(self, letters: list[Letter], seconds: float) -> Sent:
-        sent = await self.fleet.send(letters, self.size.rate, seconds)
-        await asyncio.sleep(_AFTERMATH_S)
-        return sent
 
 
 async def hold(stage: Stage) -> Hold:
@@ -218,13 +119,13 @@ async def failover(stage: Stage) -> Failover:
         await site.fleet.come_back_to([living])
         async with asyncio.TaskGroup() as tasks:
             sending = tasks.create_task(
-                site.fleet.send(pairs(site.people), size.rate, size.before_s + size.after_s, _PATIENCE_S)
+                site.fleet.send(pairs(site.people), size.rate, size.before_s + size.after_s, PATIENCE_S)
             )
             await asyncio.sleep(size.before_s)
             own = (await site.fleet.figures()).own_cpu_s
             before, killed_at = cpu_s(site.cluster), time.perf_counter()
             _kill_first_gateway(site)
-            figures = await _all_back(site, on_it, entry.signed_in)
+            figures = await site.all_back(on_it, entry.signed_in)
             after = cpu_s(site.cluster)
         returned = [at - killed_at for at in await site.fleet.returned()]
         site.say(f"{len(returned):,} of {on_it:,} back, the last after {max(returned, default=0):.1f} s")
@@ -256,19 +157,11 @@ def _kill_first_gateway(site: Site) -> None:
     site.cluster.kill(name)
 
 
-async def _all_back(site: Site, on_it: int, signed_in: int) -> Figures:
-    """How the clients are when everyone is signed in again, or when that takes too long."""
-    deadline = time.perf_counter() + _BACK_S
-    while True:
-        figures = await site.fleet.figures()
-        if (figures.came_back >= on_it and figures.signed_in == signed_in) or time.perf_counter() > deadline:
-            return figures
-        await asyncio.sleep(_LOOK_S)
-
-
 WORKS: Final[dict[str, Callable[[Stage], Awaitable[Row]]]] = {
     "hold": hold,
     "growth": growth,
     "failover": failover,
     "endure": endure,
+    "rolling": moves.rolling,
+    "rebalance": moves.rebalance,
 }

@@ -39,6 +39,12 @@ def client(peer: str | None, forwarded: Sequence[str], trusted: Sequence[Network
     return _counted(address)
 
 
+def is_in(peer: str | None, trusted: Sequence[Network]) -> bool:
+    """Whether a connection's peer is one of these."""
+    address = _address(peer or "")
+    return address is not None and _is_in(address, trusted)
+
+
 def _address(text: str) -> Address | None:
     """An address, perhaps with a port as some proxies write it; None if it is none."""
     if text.startswith("["):

@@ -1,7 +1,9 @@
 """The composition root of a gateway: read top to bottom."""
 
 import asyncio
+import math
 import secrets
+from typing import Final
 
 import structlog
 from aiohttp import web
@@ -16,15 +18,18 @@ from libs.operators import Operators
 from libs.streams.producer import Producer
 from libs.telemetry import health, logs
 from libs.wheel import Wheel
-from services.gateway import addresses, broadcasts, downlink, http, minutes, neighbours, relay
+from services.gateway import addresses, broadcasts, downlink, http, ledger, minutes, neighbours, relay
 from services.gateway.alarms import Alarms
 from services.gateway.auth import Authenticator
+from services.gateway.canaries import Canaries
 from services.gateway.catchup import CatchUp
 from services.gateway.compression import Compression
 from services.gateway.confirmations import Confirmations
 from services.gateway.door import Door
+from services.gateway.doorstep import Doorstep
 from services.gateway.downlink import DownlinkReader
 from services.gateway.drain import Drain
+from services.gateway.fence import Fence
 from services.gateway.figures import OwnFigures
 from services.gateway.heartbeat import Heartbeat
 from services.gateway.keystrokes import Keystrokes
@@ -35,6 +40,7 @@ from services.gateway.neighbours import Neighbours
 from services.gateway.operations import Operations
 from services.gateway.pace import Paces
 from services.gateway.questions import Questions
+from services.gateway.rebalance import Rebalance
 from services.gateway.relay import Relay
 from services.gateway.requests import Requests
 from services.gateway.sessions import Acks, Sessions
@@ -48,6 +54,10 @@ from services.gateway.watching import Watching
 
 log = structlog.get_logger(__name__)
 
+# A gateway that hangs closes its sockets within the first, and is gone within the second.
+_HASTE_S: Final = 3.0
+_SURRENDER_S: Final = 15.0
+
 
 async def main(stop: asyncio.Event) -> None:
     """Run a gateway until `stop` is set, then drain it."""
@@ -58,6 +68,7 @@ async def main(stop: asyncio.Event) -> None:
     file_limit = lifecycle.raise_file_limit()
     registry = CollectorRegistry()
     metrics = GatewayMetrics(registry)
+    surrender = lifecycle.Surrender(stop, _SURRENDER_S)
 
     async with (
         broker.connect(s.redis_url) as commands,
@@ -76,9 +87,10 @@ async def main(stop: asyncio.Event) -> None:
             partitions=s.partitions,
             overload_lag_s=s.overload_lag_s,
             overload_entries=s.overload_entries,
+            metrics=metrics,
             envelopes=envelopes,
         )
-        wheel, acks = Wheel(), Acks()
+        wheel, acks, fence = Wheel(), Acks(), Fence()
         # When a gateway has died, thousands sign in here at once: all of them together would be late for everything.
         turns = asyncio.Semaphore(s.sign_ins_at_once)
         catchup = CatchUp(gateway, sessions, uplink, acks, wheel, page_timeout_s=s.page_timeout_s)
@@ -97,6 +109,7 @@ async def main(stop: asyncio.Event) -> None:
                 partitions=s.partitions,
                 linger_s=linger_s,
                 presence_grace_s=s.presence_grace_s,
+                fence=fence,
                 read_up_to=lambda: frames.positions,
                 reviving=lambda: prepare(frames, catchup),
                 revived=lambda: revive(catchup, door, alarms, watching, metrics),
@@ -129,6 +142,18 @@ async def main(stop: asyncio.Event) -> None:
                 token_warning_s=s.token_warning_s,
                 token_grace_s=s.token_grace_s,
             )
+            canaries = Canaries(
+                commands,
+                gateway,
+                uplink,
+                metrics,
+                surrender,
+                partitions=s.partitions,
+                period_s=s.canary_s,
+                read_up_to=lambda: frames.positions,
+                read_failures=lambda: frames.failures,
+                beats=lambda: heartbeat.turns,
+            )
             frames = DownlinkReader(
                 reader,
                 gateway,
@@ -140,8 +165,11 @@ async def main(stop: asyncio.Event) -> None:
                 watching,
                 alarms,
                 acks,
+                fence,
+                lambda: succeed(frames, catchup, heartbeat),
                 metrics,
                 envelopes,
+                canaries.heard,
             )
             confirmations = Confirmations(gateway, uplink, metrics, wheel, gather_s=s.confirm_gather_ms / 1000)
             requests = Requests(
@@ -164,6 +192,15 @@ async def main(stop: asyncio.Event) -> None:
             def came_from(request: web.Request) -> str:
                 return addresses.client(request.remote, request.headers.getall("X-Forwarded-For", ()), proxies)
 
+            poll_max_s = s.ping_interval_s + s.ping_timeout_s + s.answer_timeout_s
+            doorstep = Doorstep(
+                proxies,
+                lambda why: metrics.waited_in_vain.labels(why).inc(),
+                request_timeout_s=s.request_timeout_s,
+                keep_alive_s=s.keep_alive_s,
+                answer_timeout_s=poll_max_s,
+                idle_per_address=s.idle_per_address,
+            )
             compression = Compression(s.compress_min_bytes, metrics.compressed.inc)
             elsewhere = Relay(
                 gateway,
@@ -172,7 +209,7 @@ async def main(stop: asyncio.Event) -> None:
                 metrics,
                 compression,
                 secret=s.ticket_secret,
-                poll_max_s=s.ping_interval_s + s.ping_timeout_s + s.answer_timeout_s,
+                poll_max_s=poll_max_s,
                 frame_max_bytes=s.frame_max_bytes,
                 client_address=came_from,
             )
@@ -185,6 +222,7 @@ async def main(stop: asyncio.Event) -> None:
                 ping_timeout_s=s.ping_timeout_s,
                 frame_max_bytes=s.frame_max_bytes,
                 outbox_max_bytes=s.outbox_max_bytes,
+                bytes_per_s=s.socket_bytes_per_s,
                 allowed_origins=s.allowed_origins,
                 connect_timeout_s=s.sign_in_timeout_s,
                 turns=turns,
@@ -195,7 +233,27 @@ async def main(stop: asyncio.Event) -> None:
                 compression=compression,
                 elsewhere=elsewhere.pass_on,
             )
-            drain = Drain(server, elsewhere.bridges, heartbeat, tasks.create_task)
+            drain = Drain(
+                server,
+                elsewhere.bridges,
+                heartbeat,
+                door.send_back,
+                metrics,
+                tasks.create_task,
+                sign_ins_per_s=s.drain_sign_ins_per_s,
+            )
+            rebalance = Rebalance(
+                commands,
+                gateway,
+                server,
+                sessions,
+                drain,
+                door.send_back,
+                metrics,
+                sign_ins_per_s=s.rebalance_sign_ins_per_s,
+                rest_s=s.rebalance_rest_s,
+                every_s=s.rebalance_every_s,
+            )
             metrics.connections.set_function(lambda: len(server.sockets))
             metrics.sessions.set_function(lambda: len(sessions))
             metrics.watched.set_function(lambda: len(watching))
@@ -207,6 +265,7 @@ async def main(stop: asyncio.Event) -> None:
                 "broker": lambda: heartbeat.problem,
                 "draining": lambda: drain.problem,
                 "issuer": lambda: issuer.problem,
+                "canary": lambda: canaries.problem,
             }
             public = http.public_app(s, checks)
             server.attach(public)
@@ -215,6 +274,7 @@ async def main(stop: asyncio.Event) -> None:
             http.add_operators(internal, operators, commands, partitions=s.partitions)
             operations = Operations(
                 drain,
+                rebalance,
                 directory,
                 questions,
                 uplink,
@@ -226,11 +286,20 @@ async def main(stop: asyncio.Event) -> None:
             elsewhere.serve(internal, server.engine.handle_relayed)
             broadcasts.add_routes(internal, operators, questions, uplink, answer_timeout_s=s.answer_timeout_s)
 
+            ledger.add_routes(
+                internal,
+                operators,
+                questions,
+                uplink,
+                partitions=s.partitions,
+                answer_timeout_s=s.answer_timeout_s,
+            )
+
             own_figures = OwnFigures(gateway, server, sessions, drain, metrics, errors, lambda: relay_address)
             reporter = Reporter(commands, gateway, own_figures)
             async with (
                 health.serve(internal, s.internal_host, s.internal_port, "INTERNAL_PORT") as internal_port,
-                health.serve(public, s.websocket_host, s.websocket_port, "WEBSOCKET_PORT") as port,
+                health.serve(public, s.websocket_host, s.websocket_port, "WEBSOCKET_PORT", doorstep) as port,
             ):
                 relay_address = s.relay_address or neighbours.address(s.internal_host, internal_port)
                 working = (
@@ -243,15 +312,22 @@ async def main(stop: asyncio.Event) -> None:
                     standings,
                     reporter,
                     issuer,
-                    Moderation(s.beat_ms / 1000, lambda: server.engine.requests),
+                    canaries,
+                    rebalance,
+                    doorstep,
+                    Moderation(s.beat_ms / 1000, lambda: doorstep.arrived + server.engine.requests),
                 )
                 running = [tasks.create_task(work.run()) for work in working]
                 lifecycle.settle_memory()
                 log.info("started", port=port, internal_port=internal_port, file_limit=file_limit)
                 await stop.wait()
-                await drain.leave(confirmations, uplink, s.drain_window_s)
+                # What hangs keeps its clients waiting: they go at once.
+                longest_s = math.inf if surrender.reason is None else _HASTE_S
+                times_s = [min(longest_s, time_s) for time_s in (s.drain_window_s, s.drain_deadline_s)]
+                await drain.leave(confirmations, uplink, *times_s)
             await lifecycle.cancel(running)
             await reporter.forget()
+        surrender.complete()
         log.info("stopped")
 
 
@@ -259,6 +335,12 @@ def prepare(frames: DownlinkReader, catchup: CatchUp) -> None:
     """Before anything is said to this gateway again: what is said from then on is read once, and waits its turn."""
     frames.rewind()
     catchup.hold_all()
+
+
+def succeed(frames: DownlinkReader, catchup: CatchUp, heartbeat: Heartbeat) -> None:
+    """Another broker than before: what the one before had last is fetched ahead of what this one says."""
+    prepare(frames, catchup)
+    heartbeat.revive_soon()
 
 
 def revive(catchup: CatchUp, door: Door, alarms: Alarms, watching: Watching, metrics: GatewayMetrics) -> None:

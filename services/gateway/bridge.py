@@ -12,6 +12,9 @@ from typing import Final
 import aiohttp
 from aiohttp import WebSocketError, WSCloseCode, WSMsgType, web
 
+from libs.wire import payloads
+from services.gateway import packets
+
 WebSocket = web.WebSocketResponse | aiohttp.ClientWebSocketResponse
 
 # A side that does not answer a close frame, or does not read what came before it, is waited for this long.
@@ -28,18 +31,22 @@ class Bridge:
         self._owner = owner
         self._patience_s = patience_s
         self._leaving = asyncio.Event()
+        # What the client is told before it is closed.
+        self._farewell = ""
         # When a message last passed, by the monotonic clock.
         self.active_at = time.monotonic()
-        # Who is being written to, and when that has taken too long.
-        self._written: dict[WebSocket, asyncio.TimerHandle] = {}
+        # Who is being written to, by what ends it when it has taken too long.
+        self._written: dict[asyncio.TimerHandle, WebSocket] = {}
 
     @property
     def closed(self) -> bool:
         """Whether it is on its way out."""
         return self._leaving.is_set()
 
-    def close_for_retry(self) -> None:
-        """Close so that the client comes back at once, to any gateway."""
+    def send_back(self, after_s: float) -> None:
+        """Close, so that the client comes back, to any gateway. The ticket it has must do: its owner makes them."""
+        told = payloads.encode(payloads.Reconnect(round(after_s * 1000)))
+        self._farewell = packets.event("reconnect", told).body.decode()
         self._leaving.set()
 
     async def run(self) -> None:
@@ -51,7 +58,7 @@ class Bridge:
                 tasks.create_task(self._carry(self._owner, self._client)),
             )
             done, _ = await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-            for websocket in self._written:
+            for websocket in self._written.values():
                 _abort(websocket)
             for way in ways:
                 way.cancel()
@@ -83,14 +90,19 @@ class Bridge:
         Never cancelled while it waits for that: aiohttp could not wait for room again, not even to close.
         """
         self.active_at = time.monotonic()
-        self._written[target] = asyncio.get_running_loop().call_later(self._patience_s, _abort, target)
+        patience = asyncio.get_running_loop().call_later(self._patience_s, _abort, target)
+        self._written[patience] = target
         try:
             await (target.send_str(data) if isinstance(data, str) else target.send_bytes(data))
         finally:
-            self._written.pop(target).cancel()
+            del self._written[patience]
+            patience.cancel()
 
     async def _leave(self) -> int | None:
         await self._leaving.wait()
+        if self._client not in self._written.values():  # else it does not read, and would not hear it either
+            with suppress(ConnectionError, RuntimeError):
+                await self._write(self._client, self._farewell)
         return WSCloseCode.SERVICE_RESTART
 
 

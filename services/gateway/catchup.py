@@ -79,8 +79,11 @@ class CatchUp:
         walk = session.walk
         if walk is None or not walk.is_holding:
             return False
-        if len(walk.held) < HELD_MAX and not walk.again:
-            walk.held.append(due)
+        place = _place(due)
+        if place in walk.held:
+            pass  # a router that starts over says it again, and perhaps again
+        elif len(walk.held) < HELD_MAX and not walk.again:
+            walk.held[place] = due
         else:
             # What was held is due as well; a second walk brings it, in order.
             walk.held.clear()
@@ -191,9 +194,8 @@ class CatchUp:
         if walk is None:
             return
         walk.is_holding = False
-        for due in walk.held:
-            ((conversation_id, (seq,)),) = due.expected.confirms
-            if (conversation_id, seq) not in walk.seen:
+        for place, due in walk.held.items():
+            if place not in walk.seen:
                 session.emit_due(due)
         walk.held.clear()
 
@@ -206,3 +208,8 @@ class CatchUp:
             session.page_timer.cancel()
         if not session.is_gone:
             session.page_timer = self._wheel.after(after_s, partial(then, session))
+
+
+def _place(due: Due) -> tuple[str, int]:
+    ((conversation_id, (seq,)),) = due.expected.confirms
+    return conversation_id, seq

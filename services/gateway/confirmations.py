@@ -37,6 +37,7 @@ class Confirmations:
         for seq in seqs:
             self._noted.setdefault((conversation_id, seq), {})[user_id] = None
         self._count += len(seqs)
+        self._metrics.messages_acknowledged.inc(len(seqs))
         if self._count >= _MANY:
             self.flush()
         elif self._timeout is None:
@@ -59,12 +60,16 @@ class Confirmations:
             if len(users) == 1:
                 alone.setdefault((conversation_id, next(iter(users))), []).append(seq)
             else:
-                self._publish(conversation_id, Confirms(self._origin, conversation_id, seq, tuple(users), at_ms))
+                everyone = Confirms(self._origin, conversation_id, seq, tuple(users), at_ms)
+                self._publish(conversation_id, everyone, len(users))
         for (conversation_id, user_id), seqs in alone.items():
-            self._publish(conversation_id, Confirm(self._origin, user_id, conversation_id, tuple(seqs), at_ms=at_ms))
+            one = Confirm(self._origin, user_id, conversation_id, tuple(seqs), at_ms=at_ms)
+            self._publish(conversation_id, one, len(seqs))
 
-    def _publish(self, conversation_id: str, frame: Confirm | Confirms) -> None:
+    def _publish(self, conversation_id: str, frame: Confirm | Confirms, confirmed: int) -> None:
         try:
             self._uplink.publish_for_conversation(conversation_id, frame)
         except Refusal:
             self._metrics.confirms_dropped.inc()
+        else:
+            self._metrics.confirmed.inc(confirmed)

@@ -146,6 +146,18 @@ class Door:
         if session is not None:
             self._let_go(session)
 
+    def send_back(self, socket: Socket, after_s: float) -> None:
+        """Close a socket; its client is told when to be back, on any gateway, with a ticket that is good by then."""
+        session = self._sessions.by_socket(socket.id)
+        if session is not None and session.state is not State.JOINING:
+            session.comes_back = True
+            after_ms = round(after_s * _MS)
+            told = payloads.Reconnect(after_ms)
+            if session.claims.expires_at_ms > now_ms() + after_ms:  # else its sign-in has ended by then: a token is due
+                told = payloads.Reconnect(after_ms, self._authenticator.ticket(session.claims))
+            socket.emit("reconnect", payloads.encode(told))
+        socket.close_for_retry()
+
     async def role_of(self, token: str) -> str:
         """The role of an ID token's user, for operators' calls. Raises `Refusal`."""
         claims = await self._authenticator.check({"token": token})
@@ -310,7 +322,7 @@ class Door:
 
     def _let_go(self, session: Session) -> None:
         if self._sessions.remove(session):
-            self._heartbeat.unseat(session.user_id)
+            self._heartbeat.unseat(session.user_id, comes_back=session.comes_back)
         self._alarms.forget(session)
         self._questions.forget(session.id)
 

@@ -1,14 +1,13 @@
 """This gateway's streams → sessions.
 
 One reader, which starts at the beginning of both streams; the heartbeat trims what it has taken. Broadcasts have a
-stream of their own, which comes first. Sections under an
-older fencing token than one seen before are refused: their router lost its partition, and whoever owns
-it now says everything again.
+stream of their own, which comes first. Sections under an older fencing token than one seen before are refused
+(`fence`).
 """
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, get_args
 
 import structlog
@@ -21,13 +20,13 @@ from libs.wire import codec
 from libs.wire.frames import (
     Alarm,
     Answer,
+    CanaryReply,
     Downlink,
     DuePage,
     Emit,
     Moved,
     PresenceChanges,
     SealedReply,
-    Section,
     SignedIn,
     SignedOut,
     TypingNotice,
@@ -36,6 +35,7 @@ from services.gateway import packets
 from services.gateway.alarms import Alarms
 from services.gateway.catchup import CatchUp
 from services.gateway.door import Door
+from services.gateway.fence import Fence
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.questions import Questions
 from services.gateway.sessions import Acks, Session, Sessions, State
@@ -47,6 +47,8 @@ log = structlog.get_logger(__name__)
 BLOCK_MS: Final = 1000
 _READ_ENTRIES: Final = 200
 _BACKOFF_S: Final = 0.25
+# Far more entries than come between one trim and the next.
+_TAKEN_MAX: Final = 4096
 # Ticks on a message that was sent a while ago go with what comes next.
 _PATIENT: Final = frozenset({"message_delivery_status", "message_read"})
 
@@ -66,8 +68,11 @@ class DownlinkReader:
         watching: Watching,
         alarms: Alarms,
         acks: Acks,
+        fence: Fence,
+        succeeded: Callable[[], None],
         metrics: GatewayMetrics,
         envelopes: Envelopes | None = None,
+        heard: Callable[[CanaryReply], None] = lambda _: None,
     ) -> None:
         self._reader = reader
         self._sessions = sessions
@@ -80,31 +85,55 @@ class DownlinkReader:
         self._acks = acks
         self._metrics = metrics
         self._envelopes = envelopes
+        self._heard = heard
+        # Reads that the broker did not answer.
+        self.failures = 0
         self._counts = {kind: metrics.downlink_frames.labels(kind.__name__.lower()) for kind in get_args(Downlink)}
-        self._tokens: dict[int, int] = {}
+        self._fence = fence
+        self._succeeded = succeeded
+        # How many servers had taken another's place when it was last read.
+        self._successions = 0
+        # The ids of what was taken last: who begins anew meets some of it again.
+        self._taken: dict[tuple[str, str], None] = {}
         # What was taken of each stream, in the order they are taken in.
         self.positions = {keys.alarms(gateway): consumer.BEGINNING, keys.downlink(gateway): consumer.BEGINNING}
 
     def rewind(self) -> None:
-        """The streams were made anew: nothing in them has been read."""
+        """The streams were made anew, or are another server's: nothing in them has been read."""
         self.positions = dict.fromkeys(self.positions, consumer.BEGINNING)
 
     async def run(self) -> None:
         """Read until cancelled."""
-        while True:
-            positions = self.positions
-            try:
-                read = await consumer.read(self._reader, positions, count=_READ_ENTRIES, block_ms=BLOCK_MS)
-            except AWAY as error:
-                log.warning("downlink: the broker is away", error=type(error).__name__)
-                await asyncio.sleep(_BACKOFF_S)
-                continue
-            if positions is not self.positions:
-                continue  # rewound meanwhile: it is read again, from the beginning
-            for stream in positions:
-                for entry in read.get(stream, ()):
-                    self._take_entry(entry)
-                    positions[stream] = entry.id
+        async with consumer.reading(self._reader) as reads:
+            while True:
+                positions = self.positions
+                try:
+                    read = await reads.read(positions, count=_READ_ENTRIES, block_ms=BLOCK_MS)
+                except AWAY as error:
+                    log.warning("downlink: the broker is away", error=type(error).__name__)
+                    self.failures += 1
+                    await asyncio.sleep(_BACKOFF_S)
+                    continue
+                if self._reader.successions != self._successions:
+                    # It may know less than was said here, and be told of newer things first.
+                    self._successions = self._reader.successions
+                    self._succeeded()
+                if positions is not self.positions:
+                    continue  # rewound meanwhile: it is read again, from the beginning
+                for stream in positions:
+                    for entry in read.get(stream, ()):
+                        if self._is_new(stream, entry.id):
+                            self._take_entry(entry)
+                        positions[stream] = entry.id
+
+    def _is_new(self, stream: str, entry_id: str) -> bool:
+        """Else it was taken before a rewind, and its statuses are old by now."""
+        if (stream, entry_id) in self._taken:
+            return False
+        self._taken[stream, entry_id] = None
+        if len(self._taken) > _TAKEN_MAX:
+            del self._taken[next(iter(self._taken))]
+        return True
 
     def _take_entry(self, entry: consumer.Entry) -> None:
         if entry.frames is None:
@@ -116,18 +145,14 @@ class DownlinkReader:
             self._metrics.unreadable.inc()
             return
         for section in sections:
-            if self._passes(section):
+            if self._fence.passes(section):
                 for frame in section.frames:
                     self._take(frame)
+                    self._counts[type(frame)].inc()
             else:
                 self._metrics.fenced.inc()
 
-    def _passes(self, section: Section) -> bool:
-        newest = self._tokens.get(section.partition, 0)
-        self._tokens[section.partition] = max(newest, section.token)
-        return section.token >= newest
-
-    def _take(self, frame: Downlink) -> None:  # noqa: C901 - an arm a frame, each a line or two
+    def _take(self, frame: Downlink) -> None:  # noqa: C901, PLR0912 - an arm a frame, each a line or two
         match frame:
             case Emit():
                 self._emit(frame)
@@ -153,7 +178,8 @@ class DownlinkReader:
                     self._door.checked(frame)
             case SignedOut():
                 self._door.sign_out(frame)
-        self._counts[type(frame)].inc()
+            case CanaryReply():
+                self._heard(frame)
 
     def _emit(self, frame: Emit) -> None:
         sessions = [

@@ -1,13 +1,15 @@
 """Stay alive for the others: this gateway's name and the seats of its users, in batches.
 
 Every two seconds it renews its name, trims what it has read, and looks how far behind the routers are. A
-gateway that was given up for dead (it was paused, or the broker was wiped) finds its name gone: it seats
-its users again and has every session fetch what it missed.
+gateway that was given up for dead (it was paused, or the broker was wiped) finds its name gone, and one whose broker
+failed over finds another server than before, which may have lost what was said last: it seats its users again and
+has every session fetch what it missed.
 """
 
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 import structlog
@@ -18,6 +20,7 @@ from libs.directory import Directory, Seat
 from libs.streams import consumer
 from libs.streams.group_commit import Full, GroupCommit
 from libs.wire import names
+from services.gateway.fence import Fence
 from services.gateway.sessions import Sessions, State
 from services.gateway.uplink import Lag, Uplink
 
@@ -48,6 +51,7 @@ class Heartbeat:
         partitions: int,
         linger_s: float,
         presence_grace_s: float,
+        fence: Fence,
         read_up_to: Callable[[], Mapping[str, str]],
         reviving: Callable[[], None],
         revived: Callable[[], None],
@@ -58,19 +62,32 @@ class Heartbeat:
         self._sessions = sessions
         self._uplink = uplink
         self._partitions = partitions
+        self._fence = fence
         self._read_up_to = read_up_to
         self._reviving = reviving
         self._revived = revived
         self._must_revive = True
+        self._hurry = asyncio.Event()
+        # How many servers had taken another's place at the last beat.
+        self._successions = 0
         self._presence_grace_ms = round(presence_grace_s * 1000)
         # While draining, who goes comes back: their absence is noticed later.
         self.is_draining = False
         # What is to become of the seats of users who wait in `_seats`, and of those that are being written.
         self._wanted: dict[str, Seat] = {}
         self._writing: dict[str, Seat] = {}
+        # Who was told to come back: as while draining, one by one.
+        self._coming_back: set[str] = set()
         self._seats: GroupCommit[str] = GroupCommit(self._change, limit=_SEAT_CHANGES_MAX, linger_s=linger_s)
         self._beat_at = 0.0
+        # How often it beat, or tried to.
+        self._turns = 0
         self._beats_amiss = 0
+
+    @property
+    def turns(self) -> int:
+        """Rises while it beats or tries to, or while seats that a beat may wait for are written or tried to."""
+        return self._turns + self._seats.tries
 
     @property
     def problem(self) -> str | None:
@@ -85,9 +102,11 @@ class Heartbeat:
         """A user was let in: others see that they are here."""
         self._put(user_id, Seat.SHOWN)
 
-    def unseat(self, user_id: str) -> None:
-        """A user's last socket here is gone."""
+    def unseat(self, user_id: str, *, comes_back: bool = False) -> None:
+        """A user's last socket here is gone; `comes_back`: they were told to."""
         self._put(user_id, Seat.DROPPED)
+        if comes_back and user_id in self._wanted:
+            self._coming_back.add(user_id)
 
     async def wait_seated(self) -> None:
         """Wait until every change of seats so far is known to the cluster."""
@@ -102,20 +121,27 @@ class Heartbeat:
                     await self.beat()
                 except AWAY as error:
                     log.warning("heartbeat: the broker is away", error=type(error).__name__)
-                await asyncio.sleep(_BEAT_S)
+                self._turns += 1
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_BEAT_S):
+                        await self._hurry.wait()
+                self._hurry.clear()
+
+    def revive_soon(self) -> None:
+        """This gateway may have missed something: its next beat is now."""
+        self._must_revive = True
+        self._hurry.set()
 
     async def beat(self) -> None:
         """One beat. Raises `AWAY`."""
         was_known = await self._broker.script(self._directory.beat(self._gateway))
         read_up_to = self._read_up_to()
-        exist, *_ = await self._broker.batch(
-            [
-                ("EXISTS", *read_up_to),
-                *(("XTRIM", stream, "MINID", "=", consumer.after(entry)) for stream, entry in read_up_to.items()),
-            ]
-        )
+        is_whole = all(taken > 0 for taken in await self._broker.script(consumer.trim(read_up_to)))
+        is_heard = not await self._fence.check(self._broker)
+        is_another = self._broker.successions != self._successions
+        self._successions = self._broker.successions
         # Remembered until it is done: a broker that goes away half-way has the name and the streams already.
-        self._must_revive = self._must_revive or not was_known or exist != len(read_up_to)
+        self._must_revive = self._must_revive or is_another or not (was_known and is_whole and is_heard)
         await self._check_seats()
         if self._must_revive:
             await self._revive(read_up_to)
@@ -128,6 +154,7 @@ class Heartbeat:
 
     async def _revive(self, streams: Iterable[str]) -> None:
         """Make our streams, seat everyone, and let them fetch what was said meanwhile."""
+        await self._fence.hold(self._broker)
         self._reviving()
         for stream in streams:
             await self._broker.command("XADD", stream, "*", "hello", "")
@@ -164,6 +191,7 @@ class Heartbeat:
         self._put(user_id, Seat.SHOWN if is_let_in else Seat.TAKEN)
 
     def _put(self, user_id: str, seat: Seat) -> None:
+        self._coming_back.discard(user_id)
         try:
             if user_id not in self._wanted:
                 self._seats.put_nowait(user_id)
@@ -175,8 +203,12 @@ class Heartbeat:
     async def _change(self, users: list[str]) -> None:
         if not self._writing:  # else the same once more: the broker was away
             self._writing = {user: self._wanted.pop(user) for user in users}
-        grace_ms = _LEAVING_GRACE_MS if self.is_draining else self._presence_grace_ms
-        await self._directory.change(self._gateway, self._writing, grace_ms)
+        back = self._writing.keys() if self.is_draining else self._writing.keys() & self._coming_back
+        for some, grace_ms in ((back, _LEAVING_GRACE_MS), (self._writing.keys() - back, self._presence_grace_ms)):
+            if some:
+                seats = {user: seat for user, seat in self._writing.items() if user in some}
+                await self._directory.change(self._gateway, seats, grace_ms)
+        self._coming_back -= self._writing.keys() - self._wanted.keys()
         self._writing = {}
 
 

@@ -33,15 +33,34 @@ class GatewayMetrics:
             "Acknowledgements dropped: the uplink was full, or they were too many. What they confirmed stays due.",
             registry=registry,
         )
+        self.published_frames = Counter(
+            "talowa_gateway_published_frames_total",
+            "Frames taken for the routers, by kind; sealed ones by what is in them.",
+            ["kind"],
+            registry=registry,
+        )
         self.uplink_frames = Gauge(
             "talowa_gateway_uplink_frames", "Frames that wait for the broker.", registry=registry
         )
         self.downlink_frames = Counter(
-            "talowa_gateway_downlink_frames_total", "Frames from routers.", ["kind"], registry=registry
+            "talowa_gateway_downlink_frames_total",
+            "Frames from routers and presence, as they stand on the streams.",
+            ["kind"],
+            registry=registry,
         )
         self.messages_sent = Counter(
             "talowa_gateway_messages_sent_total",
             "Messages handed to sockets, live or due; one for each socket.",
+            registry=registry,
+        )
+        self.messages_acknowledged = Counter(
+            "talowa_gateway_messages_acknowledged_total",
+            "Messages that sockets acknowledged; one for each socket.",
+            registry=registry,
+        )
+        self.confirmed = Counter(
+            "talowa_gateway_confirmed_total",
+            "Messages x users in the confirmations that were taken for the routers.",
             registry=registry,
         )
         self.downlink_s = Histogram(
@@ -49,6 +68,18 @@ class GatewayMetrics:
             "From a router's write to our read, by the broker's and our clocks.",
             registry=registry,
             buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+        )
+        self.canary_silent_s = Gauge(
+            "talowa_gateway_canary_silent_seconds",
+            "Since a canary came back last, by partition; the last one is that of broadcasts.",
+            ["partition"],
+            registry=registry,
+        )
+        self.canary_s = Histogram(
+            "talowa_gateway_canary_seconds",
+            "From a canary's leaving to its return.",
+            registry=registry,
+            buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
         )
         self.alarms = Counter(
             "talowa_gateway_broadcasts_emitted_total", "Broadcasts put on a socket as they came.", registry=registry
@@ -66,6 +97,14 @@ class GatewayMetrics:
         self.outbox_overflows = Counter(
             "talowa_gateway_outbox_overflows_total", "Sockets closed because they did not read.", registry=registry
         )
+        self.waited_in_vain = Counter(
+            "talowa_gateway_http_closed_total",
+            "HTTP connections closed for what did not come: head, body, answer (not read); crowd: too many idle ones.",
+            ["why"],
+            registry=registry,
+        )
+        for why in ("head", "body", "answer", "crowd"):
+            self.waited_in_vain.labels(why)  # so that it is 0 before it is 1
         self.relayed = Counter(
             "talowa_gateway_relayed_total",
             "Requests for another gateway's socket: poll, post, upgrade passed on; its gateway unknown or unreachable.",
@@ -74,6 +113,12 @@ class GatewayMetrics:
         )
         self.bridges = Gauge(
             "talowa_gateway_bridges", "WebSockets that pass through here to another gateway.", registry=registry
+        )
+        self.sent_back = Counter(
+            "talowa_gateway_sent_back_total",
+            "Sockets closed here to come back elsewhere: drain, deadline (at once, no time was left), rebalance.",
+            ["why"],
+            registry=registry,
         )
         self.compressed = Counter(
             "talowa_gateway_compressed_total", "Messages and polled bodies sent compressed.", registry=registry

@@ -1,4 +1,4 @@
-"""Operators' calls that change something: stop and start this gateway, revoke a user."""
+"""Operators' calls that change something: stop and start this gateway, spread sockets evenly, revoke a user."""
 
 import asyncio
 from typing import Annotated, Final
@@ -15,6 +15,7 @@ from libs.wire.codes import Code, Refusal
 from libs.wire.frames import Revoke
 from services.gateway.drain import Drain
 from services.gateway.questions import Questions, body_of
+from services.gateway.rebalance import Rebalance
 from services.gateway.uplink import Uplink
 
 WindowS = Annotated[float, Meta(ge=0, le=600)]
@@ -31,6 +32,13 @@ class Stopping(Struct, rename={"window_s": "windowS"}, frozen=True):
 
     draining: int
     window_s: float
+
+
+class Rebalancing(Struct, frozen=True):
+    """How many sockets each gateway has too many, and how many each should have."""
+
+    gateways: dict[str, int]
+    target: int
 
 
 class Started(Struct, frozen=True):
@@ -50,6 +58,7 @@ class Operations:
     def __init__(
         self,
         drain: Drain,
+        rebalance: Rebalance,
         directory: Directory,
         questions: Questions,
         uplink: Uplink,
@@ -58,6 +67,7 @@ class Operations:
         answer_timeout_s: float,
     ) -> None:
         self._drain = drain
+        self._rebalance = rebalance
         self._directory = directory
         self._questions = questions
         self._uplink = uplink
@@ -68,6 +78,7 @@ class Operations:
         """Serve the calls from an internal port."""
         app.router.add_post("/stop", operators.route(self._post_stop))
         app.router.add_post("/start", operators.route(self._post_start))
+        app.router.add_post("/rebalance", operators.route(self._post_rebalance))
         app.router.add_post("/users/{uid}/revoke", operators.route(self._post_revoke))
 
     async def _post_stop(self, request: web.Request) -> bytes:
@@ -77,6 +88,11 @@ class Operations:
 
     async def _post_start(self, _: web.Request) -> bytes:
         return msgspec.json.encode(Started(self._drain.start()))
+
+    async def _post_rebalance(self, _: web.Request) -> bytes:
+        given, gateways = await self._rebalance.ask()
+        excess = {gateway: given.shares[gateway].excess if gateway in given.shares else 0 for gateway in gateways}
+        return msgspec.json.encode(Rebalancing(excess, given.target))
 
     async def _post_revoke(self, request: web.Request) -> bytes:
         """Ask the router of the user's partition, which closes their sockets in line with their sign-ins."""

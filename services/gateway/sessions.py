@@ -4,6 +4,7 @@ A *session* is a socket that has shown a good token. It moves one way: joining (
 router has not said yes) → catching up (what is due goes first, live messages are held) → live.
 """
 
+import time
 from collections.abc import Iterator, Sequence
 from enum import IntEnum
 from typing import Final, Protocol
@@ -21,8 +22,10 @@ from services.gateway.pace import Pace
 # Unanswered emits that are remembered per socket; what is forgotten stays due.
 _UNANSWERED_MAX: Final = 1024
 _ACK_MAX: Final = 2**30
-# Live messages held while a session catches up; beyond it they are let go, and fetched as due after.
-HELD_MAX: Final = 200
+# Live messages held while a session catches up; beyond it they are let go, and fetched as due after. Far more than
+# come to one person while a broker fails over: should the store be away too, what was let go is late. A message that
+# many hold is in memory once.
+HELD_MAX: Final = 1000
 # Broadcasts that a socket was sent; one beyond so many newer ones could come again.
 _ALARMS_MAX: Final = 256
 
@@ -131,7 +134,7 @@ class Walk:
         self.first: DuePage | None = None
         self.cursors = cursors
         self.budget_bytes = budget_bytes
-        self.held: list[Due] = []
+        self.held: dict[tuple[str, int], Due] = {}
         # Live messages wait for the walk; not for ever (`catchup.py`).
         self.is_holding = True
         self.seen: set[tuple[str, int]] = set()
@@ -148,6 +151,7 @@ class Session:
         "_alarms",
         "_unanswered",
         "claims",
+        "comes_back",
         "expiry",
         "has_moved",
         "is_gone",
@@ -157,6 +161,7 @@ class Session:
         "places",
         "refusal",
         "role",
+        "since",
         "socket",
         "state",
         "user_id",
@@ -171,6 +176,9 @@ class Session:
         self.role = ""
         self.places = _NOWHERE
         self.has_moved = False
+        # When it came, by the monotonic clock; whether its client was told to come back.
+        self.since = time.monotonic()
+        self.comes_back = False
         self.state = State.JOINING
         self.is_gone = False
         self.minutes: dict[str, Minute] | None = None

@@ -44,6 +44,22 @@ class GatewaySettings(settings.PartitionedSettings, frozen=True, kw_only=True):
     sign_in_timeout_s: Annotated[
         float, Meta(gt=0, le=300, description="A socket that has not signed in by then is closed.")
     ] = 30.0
+    request_timeout_s: Annotated[
+        float,
+        Meta(
+            gt=0, le=300, description="A connection's first request, and any body, that has not come by then: closed."
+        ),
+    ] = 30.0
+    keep_alive_s: Annotated[
+        float,
+        Meta(gt=0, le=3600, description="An idle HTTP connection is closed; longer than a proxy in front keeps one."),
+    ] = 75.0
+    idle_per_address: Annotated[
+        int,
+        Meta(
+            ge=0, le=100_000, description="Idle HTTP connections of an address, but a trusted proxy's; 0: any number."
+        ),
+    ] = 500
     answer_timeout_s: Annotated[
         float, Meta(gt=0, le=60, description="A router that has not answered a sign-in by then counts as away.")
     ] = 10.0
@@ -102,6 +118,10 @@ class GatewaySettings(settings.PartitionedSettings, frozen=True, kw_only=True):
         int, Meta(ge=0, le=100_000, description="Events a socket may send a second, in the long run; 0: any number.")
     ] = 50
     frames_burst: Annotated[int, Meta(ge=1, le=100_000, description="Events a socket may send at once.")] = 200
+    socket_bytes_per_s: Annotated[
+        int,
+        Meta(ge=0, le=1 << 30, description="A WebSocket is read this fast in the long run, 8 s worth at once; 0: any."),
+    ] = 131_072
     trusted_proxies: Annotated[
         str,
         Meta(
@@ -144,8 +164,39 @@ class GatewaySettings(settings.PartitionedSettings, frozen=True, kw_only=True):
         int, Meta(ge=0, le=10_000, description="Histories and syncs a session may ask in any minute; 0: any number.")
     ] = 240
     drain_window_s: Annotated[
-        float, Meta(ge=0, le=600, description="Leaving sockets are closed spread over this time.")
+        float, Meta(ge=0, le=600, description="Leaving sockets are closed spread over this time, or longer.")
     ] = 3.0
+    # A gateway signs in some 1,400 a second and core: of the last one that is left, two thirds stay for messages.
+    drain_sign_ins_per_s: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=100_000,
+            description="Sign-ins a second that a drain may bring elsewhere; its window stretches. 0: any number.",
+        ),
+    ] = 500
+    # Kubernetes kills after 30 s; a farewell takes up to three.
+    drain_deadline_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=3600,
+            description="After SIGTERM, what is still open by then is closed at once; allow 5 s more before SIGKILL.",
+        ),
+    ] = 25.0
+    # Nobody is in a hurry: a fifth of what a drain may bring.
+    rebalance_sign_ins_per_s: Annotated[
+        int,
+        Meta(ge=0, le=100_000, description="Sign-ins a second that a rebalance may bring, in all. 0: any number."),
+    ] = 100
+    rebalance_rest_s: Annotated[
+        float,
+        Meta(ge=0, le=3600, description="A socket moves only after it has been here for so long: nobody moves twice."),
+    ] = 120.0
+    rebalance_every_s: Annotated[
+        float,
+        Meta(ge=0, le=3600, description="Look this often whether sockets are uneven, and act when it lasts; 0: never."),
+    ] = 0.0
 
     presence_grace_s: Annotated[
         float, Meta(ge=0, le=60, description="Who is back within this time was never seen to be offline.")
@@ -156,12 +207,18 @@ class GatewaySettings(settings.PartitionedSettings, frozen=True, kw_only=True):
 
     def problems(self) -> list[str]:
         """What the fields cannot say one by one."""
-        found = []
+        found = super().problems()
         if self.sign_in_timeout_s < self.answer_timeout_s:
             found.append(
                 f"SIGN_IN_TIMEOUT_S={self.sign_in_timeout_s:g} is shorter than ANSWER_TIMEOUT_S="
                 f"{self.answer_timeout_s:g}: sockets would be closed while they sign in. Raise the first or lower "
                 "the second."
+            )
+        if self.drain_window_s > self.drain_deadline_s:
+            found.append(
+                f"DRAIN_WINDOW_S={self.drain_window_s:g} is longer than DRAIN_DEADLINE_S={self.drain_deadline_s:g}: "
+                "the drain would be cut short. Lower the first, or raise the second and the time until SIGKILL "
+                "(terminationGracePeriodSeconds) with it."
             )
         if len(self.ticket_secret) < _MIN_SECRET:
             found.append(

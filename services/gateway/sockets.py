@@ -289,6 +289,7 @@ class Server(socketio.AsyncServer):  # type: ignore[misc] # the library is untyp
         ping_timeout_s: float,
         frame_max_bytes: int,
         outbox_max_bytes: int,
+        bytes_per_s: int = 0,
         allowed_origins: str,
         connect_timeout_s: float,
         turns: asyncio.Semaphore | None = None,
@@ -313,6 +314,7 @@ class Server(socketio.AsyncServer):  # type: ignore[misc] # the library is untyp
             ping_timeout_s=ping_timeout_s,
             outbox_max_bytes=outbox_max_bytes,
             frame_max_bytes=frame_max_bytes,
+            bytes_per_s=bytes_per_s,
             overflowed=self._overflow,
             wasted=self._waste,
         )

@@ -33,6 +33,8 @@ class Status(Struct, rename="camel", frozen=True):
     messages_out_per_second: float = 0.0
     refusals: int = 0
     errors: int = 0
+    unaccounted: int = 0
+    in_flight: int = 0
     gateways: Sequence[GatewayFigures] = ()
     routers: Sequence[RouterFigures] = ()
     presence: Sequence[PresenceFigures] = ()
@@ -58,6 +60,8 @@ async def read_status(broker: Broker, partitions: int) -> bytes:
         refusals=sum(each.refusals + each.sign_ins_refused for each in gateways)
         + sum(each.refusals for each in routers),
         errors=sum(each.errors for each in said),
+        unaccounted=sum(each.unaccounted for each in routers),
+        in_flight=sum(each.in_flight for each in routers),
         gateways=gateways,
         routers=routers,
         presence=figures.of_kind(said, PresenceFigures),

@@ -5,7 +5,8 @@ When routers are behind by more than a setting, what would make it worse is refu
 """
 
 from collections.abc import Mapping
-from typing import Final
+from contextlib import suppress
+from typing import Final, get_args
 
 from msgspec import Struct
 
@@ -14,7 +15,8 @@ from libs.streams.group_commit import Full
 from libs.streams.producer import Producer
 from libs.wire import names
 from libs.wire.codes import Code, Refusal
-from libs.wire.frames import Inbound, Send
+from libs.wire.frames import Canary, Inbound, Send
+from services.gateway.metrics import GatewayMetrics
 
 _RETRY_AFTER_MS: Final = 2000
 # A second of real lag: owners note how far they have read once a second, so up to one more is seen where there is none.
@@ -38,6 +40,7 @@ class Uplink:
         partitions: int,
         overload_lag_s: float,
         overload_entries: int,
+        metrics: GatewayMetrics,
         envelopes: Envelopes | None = None,
     ) -> None:
         self._producer = producer
@@ -45,10 +48,18 @@ class Uplink:
         self._overload_lag_s = overload_lag_s
         self._overload_entries = overload_entries
         self._envelopes = envelopes
+        self._counts = {kind: metrics.published_frames.labels(kind.__name__.lower()) for kind in get_args(Inbound)}
         self._lags: Mapping[int, Lag] = {}
+        # Of the frames that the producer took, the last one that is a canary.
+        self._last_canary = 0
 
     def __len__(self) -> int:
         return len(self._producer)
+
+    @property
+    def tries(self) -> int:
+        """How often it tried to write."""
+        return self._producer.tries
 
     def note_lags(self, lags: Mapping[int, Lag]) -> None:
         """How far behind each partition is now."""
@@ -77,12 +88,29 @@ class Uplink:
             raise Refusal(Code.ACCESS_DENIED)
         self._publish(partition, frame)
 
+    def publish_for_partition(self, partition: int, frame: Inbound) -> None:
+        """To one of the partitions of conversations. Raises `Refusal`."""
+        self._publish(partition, frame)
+
     def publish_alarm(self, frame: Inbound) -> None:
         """To the partition of broadcasts: ahead of all that waits, however far behind routers are. Raises `Refusal`."""
         try:
             self._producer.publish_first_nowait(names.alarm_partition(self._partitions), frame)
         except Full as error:
             raise Refusal(Code.UNAVAILABLE, retry_after_ms=_RETRY_AFTER_MS) from error
+        self._counts[type(frame)].inc()
+
+    def publish_canaries(self, canary: Canary) -> None:
+        """To every partition, however far behind routers are. Nothing, while the last round waits for the broker."""
+        if self._last_canary > self._producer.written:
+            return
+        with suppress(Full):
+            for partition in range(self._partitions):
+                self._producer.publish_nowait(partition, canary)
+                self._counts[Canary].inc()
+            self._producer.publish_first_nowait(names.alarm_partition(self._partitions), canary)
+            self._counts[Canary].inc()
+        self._last_canary = self._producer.taken
 
     async def wait_written(self) -> None:
         """Wait until everything published so far is with the broker."""
@@ -96,6 +124,7 @@ class Uplink:
         lag = self._lags.get(partition)
         if lag is not None and (lag.age_s > self._overload_lag_s or lag.entries > self._overload_entries):
             raise Refusal(Code.OVERLOADED, retry_after_ms=_RETRY_AFTER_MS)
+        kind = type(frame)
         if self._envelopes is not None:
             frame = self._envelopes.closed(frame)
         elif isinstance(frame, Send) and frame.draft.is_anonymous:
@@ -104,3 +133,4 @@ class Uplink:
             self._producer.publish_nowait(partition, frame)
         except Full as error:
             raise Refusal(Code.UNAVAILABLE, retry_after_ms=_RETRY_AFTER_MS) from error
+        self._counts[kind].inc()

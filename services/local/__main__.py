@@ -14,7 +14,7 @@ from libs.lifecycle import EXIT_CONFIG, Unstartable
 from libs.settings import SettingsError, load
 from libs.telemetry import logs
 from libs.wire.events import LEVELS
-from services.local import broadcast, people, state
+from services.local import broadcast, people, state, trace
 from services.local.app import console, say, up
 from services.local.arguments import parse
 from services.local.chat import CannotChat, Chat
@@ -139,6 +139,10 @@ async def _start(settings: LocalSettings, given: argparse.Namespace) -> int:
     return await _post(settings, "/start", given.gateway)
 
 
+async def _rebalance(settings: LocalSettings, _: argparse.Namespace) -> int:
+    return await _post(settings, "/rebalance")
+
+
 async def _revoke(settings: LocalSettings, given: argparse.Namespace) -> int:
     return await _post(settings, revoke_path(given.user))
 
@@ -169,6 +173,15 @@ async def _broadcast(settings: LocalSettings, given: argparse.Namespace) -> int:
     return 0
 
 
+async def _trace(settings: LocalSettings, given: argparse.Namespace) -> int:
+    token = Keyring(settings.home).admin_token()
+    return 0 if await trace.show_message(_running(settings), token, given.message, console()) else 1
+
+
+async def _ledger(settings: LocalSettings, _: argparse.Namespace) -> int:
+    return 0 if await trace.show_sums(_running(settings), Keyring(settings.home).admin_token(), console()) else 1
+
+
 async def _admin_token(settings: LocalSettings, _: argparse.Namespace) -> int:
     print(Keyring(settings.home).admin_token())
     return 0
@@ -182,7 +195,10 @@ _COMMANDS = {
     "broadcast": _broadcast,
     "stop": _stop,
     "start": _start,
+    "rebalance": _rebalance,
     "revoke": _revoke,
+    "trace": _trace,
+    "ledger": _ledger,
     "admin-token": _admin_token,
 }
 

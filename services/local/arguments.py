@@ -82,6 +82,10 @@ back. G is its name in `talowa status`, such as g1.
 _ABOUT_START: Final = """\
 A gateway that was stopped takes sockets again. Those that it had not closed yet stay.
 """
+_ABOUT_REBALANCE: Final = """\
+Gateways that have more than their share of the sockets send some to the others, slowly: after a new gateway has
+come, say. Prints how many each has too many. Nothing is done where all are within a tenth of the mean.
+"""
 _ABOUT_REVOKE: Final = """\
 Every sign-in of USER from before now is void: their sockets are closed, on all gateways, and their tokens and
 resume tickets are refused.
@@ -95,6 +99,16 @@ examples:
   talowa broadcast --village v12 --village v13 "Flood" "Go to the school on the hill."
   talowa broadcast --district d1 --priority critical "Flood" "Go to higher ground."
   talowa broadcast --tally 5d41402abc4b2a76b9719d911017c592
+"""
+_ABOUT_TRACE: Final = """\
+Where the message of this id (`messageId` in what clients are answered) is, how it got there, and who has it. Of the
+last hour with times, as long as the ledger goes back (LEDGER_S); of older ones what the record has.
+
+example:
+  talowa trace 3f1c6f1ed002ab5595859014ebf0951522d9
+"""
+_ABOUT_LEDGER: Final = """\
+How it stands with all messages of the last hour. Exits with 1 if one is not accounted for.
 """
 _ABOUT_OPERATORS: Final = """\
 Prints the token that opens the operators' routes on the internal ports.
@@ -136,14 +150,18 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         ("start", "have a gateway take sockets again", _ABOUT_START),
     ):
         _add(commands, name, summary, about).add_argument("gateway", metavar="G", help="the gateway's name")
+    _add(commands, "rebalance", "spread sockets evenly over the gateways", _ABOUT_REBALANCE)
     revoke = _add(commands, "revoke", "make every sign-in of a user void", _ABOUT_REVOKE)
     revoke.add_argument("user", metavar="USER", type=_id, help="the user's id")
     broadcast = _add(commands, "broadcast", "warn everyone in villages, mandals, districts or states", _ABOUT_BROADCAST)
     _add_broadcast(broadcast)
+    trace = _add(commands, "trace", "where one message is, and how it got there", _ABOUT_TRACE)
+    trace.add_argument("message", metavar="MESSAGE", help="its id")
+    _add(commands, "ledger", "how it stands with all messages of the last hour", _ABOUT_LEDGER)
     _add(commands, "admin-token", "print the operators' token", _ABOUT_OPERATORS)
     given = parser.parse_args(arguments)
     if given.command is None:
-        parser.error("say what to do: up, token, import, chat, status, stop, start, revoke, broadcast or admin-token.")
+        parser.error(f"say what to do: {', '.join(commands.choices)}.")
     if given.command == "token":
         _check_token(token, given)
     if given.command == "broadcast":

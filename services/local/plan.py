@@ -15,6 +15,8 @@ from services.local.process import Process
 from services.local.settings import LocalSettings
 
 _INTERNAL_HOST: Final = "127.0.0.1"
+# `talowa up` kills a gateway that has not stopped after 8.5 s (`cluster.py`); a farewell takes up to three.
+_DRAIN_DEADLINE_S: Final = "5"
 _ANY_ADDRESS: Final = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - compared with, not bound to
 
 
@@ -88,7 +90,8 @@ def _gateway(name: str, socket: int, internal: int, settings: LocalSettings, sha
         name=name,
         role="gateway",
         command=_python("services.gateway"),
-        environment=shared
+        environment={"DRAIN_DEADLINE_S": _DRAIN_DEADLINE_S}
+        | shared
         | _internal(internal)
         | {
             "GATEWAY_ID": name,

@@ -10,7 +10,15 @@ from libs.settings import Settings
 from libs.telemetry.logs import Level
 
 _LAST_PORT = 65535
-_REDIS_SCHEMES = ("redis://", "rediss://", "redis+sentinel://", "redis+cluster://", "unix://")
+_REDIS_SCHEMES = (
+    "redis://",
+    "rediss://",
+    "redis+sentinel://",
+    "rediss+sentinel://",
+    "redis+cluster://",
+    "rediss+cluster://",
+    "unix://",
+)
 
 
 class LocalSettings(Settings, frozen=True, kw_only=True):

@@ -54,7 +54,8 @@ def _sums(figures: Status) -> str:
         f"{waiting} entries wait for routers, the oldest for {lag_ms:.0f} ms\n"
         f"{figures.users_online} users online, {figures.connections} connections, {figures.authenticated} signed in\n"
         f"messages a second: {figures.messages_in_per_second:g} in, {figures.messages_per_second:g} taken, "
-        f"{figures.messages_out_per_second:g} out; {figures.refusals} refusals, {figures.errors} errors"
+        f"{figures.messages_out_per_second:g} out; {figures.refusals} refusals, {figures.errors} errors\n"
+        f"{figures.in_flight} messages in flight, {figures.unaccounted} unaccounted for"
     )
 
 

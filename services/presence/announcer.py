@@ -8,6 +8,7 @@ an announcement what they have had. One copy announces a shard, by a short lease
 
 import asyncio
 import secrets
+import time
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -34,6 +35,7 @@ _SETTLED_AFTER_MS: Final = 2500
 # Forgotten after a week: the store has them, and answers when somebody asks.
 _KEPT_MS: Final = 7 * 24 * 3_600_000
 _SWEEP_EVERY: Final = 10
+_STALE_S: Final = 5.0
 _SWEEP_FIELDS: Final = 500
 # Anybody may ask for ids that nobody has, 500 at a time: what is not in the store is not kept for a week.
 _NEVER_SEEN_KEPT_MS: Final = 60_000
@@ -60,8 +62,14 @@ class Announcer:
         self._metrics = metrics
         self._name = secrets.token_hex(8)
         self._turns = 0
+        self._turned_at = 0.0
         self._cursors: dict[int, bytes] = {}
         self.shards: frozenset[int] = frozenset()
+
+    @property
+    def problem(self) -> str | None:
+        """Why presence is not ready, if it is not."""
+        return None if time.monotonic() - self._turned_at < _STALE_S else "changes are not announced"
 
     async def run(self) -> None:
         """Announce until cancelled."""
@@ -81,6 +89,7 @@ class Announcer:
         for announced in said.values():
             self._cold.ask(announced.cold)
         self._turns += 1
+        self._turned_at = time.monotonic()
         if self._turns % _SWEEP_EVERY == 0:
             await self._sweep()
         return any(announced.looked_at == _BATCH for announced in said.values())
@@ -116,9 +125,11 @@ class Announcer:
         changes = [change for announced in said.values() for change in announced.changes]
         if not changes:
             return
-        for result in await self._broker.batch(_entries(changes)):
+        results = await self._broker.batch(_entries(changes))
+        for result in results:
             if isinstance(result, Exception):
                 raise result
+        self._metrics.published_frames.inc(sum(result is not None for result in results))
         await self._broker.scripts(
             [
                 settle(keys.pending(shard), ((change.user_id, change.at_ms) for change, _ in announced.changes))

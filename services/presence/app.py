@@ -51,7 +51,9 @@ async def main(stop: asyncio.Event) -> None:
         announcer = Announcer(commands, cold, metrics)
         unsaved = Unsaved(commands, store, metrics, lambda: announcer.shards)
         reporter = Reporter(commands, presence, lambda: own_figures(presence, errors))
-        internal = health.internal_app(registry, {"broker": lambda: reaper.problem})
+        internal = health.internal_app(
+            registry, {"broker": lambda: reaper.problem, "announcer": lambda: announcer.problem}
+        )
         operators = Operators(s.admin_token, http.RoleClaims(issuer).role_of)
         http.add_operators(internal, operators, commands, store)
         async with (

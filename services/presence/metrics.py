@@ -31,6 +31,9 @@ class PresenceMetrics:
             ["status"],
             registry=registry,
         )
+        self.published_frames = Counter(
+            "talowa_presence_published_frames_total", "Frames of changes published to gateways.", registry=registry
+        )
         self.looked_up = Counter(
             "talowa_presence_looked_up_total", "Users of whom only the store knew.", registry=registry
         )

@@ -4,7 +4,7 @@ from msgspec import Struct
 
 from libs.wire import payloads
 from libs.wire.codes import Refusal
-from libs.wire.frames import Answer, Downlink, Origin
+from libs.wire.frames import Answer, Canary, CanaryReply, Downlink, Origin
 from services.router.anonymity import Author
 from services.router.routing import Saying, ToSession, ToUsers
 
@@ -29,3 +29,8 @@ def to_origin(partition: int, origin: Origin, frame: Downlink) -> Saying:
 def to_author(partition: int, author: Author, event: str, body: bytes, *, skip_session: str | None = None) -> Saying:
     """An event for all devices of who wrote a message; for a hidden author it is sealed."""
     return ToUsers(partition, (author.user_id,), event, body, skip_session=skip_session, is_sealed=author.is_hidden)
+
+
+def heard(partition: int, canary: Canary) -> Saying:
+    """A canary, back to its gateway."""
+    return to_origin(partition, canary.origin, CanaryReply(partition, canary.sent_ms))

@@ -22,11 +22,14 @@ from services.router import routing
 from services.router.accounts import Accounts
 from services.router.anonymity import Anonymity
 from services.router.aside import Aside
+from services.router.audit import Audit
 from services.router.broadcasts import Broadcasts
 from services.router.conversations import Conversations
+from services.router.deafness import Watch
 from services.router.delivery import Delivery
 from services.router.due import DuePages
 from services.router.figures import OwnFigures
+from services.router.ledger import Notes
 from services.router.metrics import RouterMetrics
 from services.router.moves import Moves
 from services.router.people import People
@@ -39,6 +42,7 @@ from services.router.settings import RouterSettings
 from services.router.sqlite import open_store
 from services.router.store import Store, StoreAway
 from services.router.tallies import Tallies
+from services.router.traces import Traces
 from services.router.typing_notices import TypingNotices
 from services.router.worker import BLOCK_MS, Worker
 
@@ -47,6 +51,8 @@ log = structlog.get_logger(__name__)
 
 # A store that is busy or away when a router starts is asked again this often.
 _STORE_WAIT_S = 0.5
+# Partitions are handed over within 2 s; a router that hangs has not got long for it.
+_SURRENDER_S = 10.0
 
 
 async def main(stop: asyncio.Event) -> None:
@@ -57,6 +63,7 @@ async def main(stop: asyncio.Event) -> None:
     errors = logs.configure("router", router, s.log_level)
     registry = CollectorRegistry()
     metrics = RouterMetrics(registry)
+    surrender = lifecycle.Surrender(stop, _SURRENDER_S)
 
     async with (
         broker.connect(s.redis_url) as commands,
@@ -89,7 +96,7 @@ async def main(stop: asyncio.Event) -> None:
                 conversations,
                 _sender(s),
                 metrics,
-                lambda: worker.partitions,
+                lambda: [*worker.partitions, *filter(None, (worker.alarm_partition,))],
                 after_s=s.push_after_s,
                 per_s=s.pushes_per_s,
                 counted_members=s.counted_members_max,
@@ -97,12 +104,25 @@ async def main(stop: asyncio.Event) -> None:
             if s.push != "off"
             else None
         )
+        audit = Audit(
+            store,
+            commands,
+            metrics,
+            lambda: worker.partitions,
+            lambda: delivery.is_store_away,
+            window_s=s.ledger_s,
+            max_mb=s.ledger_max_mb,
+            partitions=s.partitions,
+            settle_s=s.ledger_settle_s,
+            share=s.ledger_share,
+        )
+        traces = Traces(store, conversations, commands, audit, metrics)
         delivery = Delivery(
             store,
             people,
             directory,
             commands,
-            Sayings(conversations, requests, aside, metrics, partitions=s.partitions),
+            Sayings(conversations, requests, aside, metrics, partitions=s.partitions, traces=traces),
             metrics,
             rates,
             anonymity,
@@ -112,6 +132,10 @@ async def main(stop: asyncio.Event) -> None:
         tallies = Tallies(store, commands, metrics)
         broadcasts = Broadcasts(store, directory, commands, tallies, rates, metrics, pushes)
         metrics.parked.set_function(lambda: delivery.parked + broadcasts.parked)
+        metrics.unaccounted.set_function(lambda: audit.unaccounted)
+        metrics.abandoned.set_function(lambda: audit.abandoned)
+        metrics.in_flight.set_function(lambda: audit.in_flight)
+        metrics.audit_behind_s.set_function(lambda: audit.behind_s)
         metrics.store_away.set_function(lambda: delivery.is_store_away or broadcasts.is_store_away)
         worker = Worker(
             commands,
@@ -127,26 +151,30 @@ async def main(stop: asyncio.Event) -> None:
             parked_frames_max=s.parked_frames_max,
             receipt_gather_s=s.receipt_gather_s,
             envelopes=envelopes,
+            notes=lambda: Notes(s.counted_members_max) if s.ledger_s else None,
         )
         moves = Moves(store, directory, commands, metrics, lambda: worker.alarm_partition)
         retention = Retention(
             store, metrics, lambda: worker.owns(0), days=s.retention_days, every_s=s.retention_every_s
         )
         reporter = Reporter(commands, router, OwnFigures(router, metrics, errors))
-        internal = health.internal_app(registry, {"broker": lambda: worker.problem})
+        watch = Watch(commands, router, surrender, lambda: worker.sights, lambda: store.busy_s, period_s=s.canary_s)
+        checks = {"broker": lambda: worker.problem, "canary": lambda: watch.problem}
+        internal = health.internal_app(registry, checks)
         async with (
             health.serve(internal, s.internal_host, s.internal_port, "INTERNAL_PORT") as port,
             asyncio.TaskGroup() as tasks,
         ):
             lifecycle.settle_memory()
             log.info("started", internal_port=port, partitions=s.partitions, store=s.store)
-            running = (worker, aside, tallies, moves, retention, reporter, accounts, pushes)
+            running = (worker, aside, tallies, traces, audit, moves, retention, reporter, watch, accounts, pushes)
             working = [tasks.create_task(work.run()) for work in running if work is not None]
             await stop.wait()
             log.info("draining")
             await worker.drain()
             await lifecycle.cancel(working)
             await reporter.forget()
+        surrender.complete()
         log.info("stopped")
 
 

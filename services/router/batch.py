@@ -1,9 +1,11 @@
 """A batch on its way through a router: the frames of several partitions, and what was decided about them."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
+from libs.clock import now_ms
 from libs.wire.codes import Refusal
-from libs.wire.frames import Inbound, Send
+from libs.wire.frames import Canary, Inbound, Send
+from services.router.ledger import UNCOUNTED
 from services.router.partition import Partition
 from services.router.store import Message
 
@@ -11,7 +13,19 @@ from services.router.store import Message
 class Verdict:
     """What became of one `Send`: `message` if it has a place, else `refusal`."""
 
-    __slots__ = ("forwarded", "is_new", "is_queued", "is_recent", "key", "message", "refusal", "send", "was_placed")
+    __slots__ = (
+        "forwarded",
+        "is_new",
+        "is_queued",
+        "is_recent",
+        "key",
+        "members",
+        "message",
+        "refusal",
+        "send",
+        "told",
+        "was_placed",
+    )
 
     def __init__(self, send: Send, key: str | None) -> None:
         self.send = send
@@ -27,6 +41,9 @@ class Verdict:
         self.forwarded: Send | None = None
         # It had its place before this batch: its sender may have heard of it, or not.
         self.was_placed = False
+        # The members of its group when it was given its place, and to how many users it was said then.
+        self.members: Collection[str] | None = None
+        self.told = UNCOUNTED
 
     @property
     def may_be_new(self) -> bool:
@@ -37,7 +54,17 @@ class Verdict:
 class Work:
     """The frames of one partition in a batch, and what was decided about them."""
 
-    __slots__ = ("frames", "is_replay", "last_id", "partition", "refusals", "verdicts")
+    __slots__ = (
+        "frames",
+        "is_replay",
+        "last_id",
+        "partition",
+        "published_ms",
+        "read_ms",
+        "refusals",
+        "saved_ms",
+        "verdicts",
+    )
 
     def __init__(
         self, partition: Partition, frames: Sequence[Inbound], last_id: str, *, is_replay: bool = False
@@ -49,8 +76,29 @@ class Work:
         self.verdicts: list[Verdict] = []
         # Broadcasts that are refused, by id.
         self.refusals: dict[str, Refusal] = {}
+        # When it was at its stations; 0 before.
+        self.read_ms = now_ms()
+        self.saved_ms = self.published_ms = 0
 
     @property
     def new_messages(self) -> list[Message]:
         """The messages that are to be saved, in order."""
         return [verdict.message for verdict in self.verdicts if verdict.is_new and verdict.message is not None]
+
+
+def parked(before: Sequence[Work], works: Sequence[Work]) -> list[Work]:
+    """What waits for the store, in order, with what comes to it.
+
+    Canaries were answered and wait for nothing: in a long outage they would come to fill the room for messages. But
+    what is behind others on its stream is acknowledged after them, so the last of a partition takes on how far it goes.
+    """
+    last = {work.partition: work for work in before}
+    found = list(before)
+    for work in works:
+        work.frames = [frame for frame in work.frames if not isinstance(frame, Canary)]
+        if not work.frames and work.partition in last:
+            last[work.partition].last_id = work.last_id
+        else:
+            last[work.partition] = work
+            found.append(work)
+    return found

@@ -17,9 +17,9 @@ from libs.broker import Broker
 from libs.directory import Directory
 from libs.wire import payloads
 from libs.wire.codes import Code, Refusal
-from libs.wire.frames import Alarm, Section, Tally
+from libs.wire.frames import Alarm, Canary, Section, Tally
 from libs.wire.frames import Broadcast as Asked
-from services.router import answers, bodies, outbound, permission, routing
+from services.router import answers, batch, bodies, outbound, permission, routing
 from services.router.batch import Work
 from services.router.metrics import RouterMetrics
 from services.router.pushes import Pushes
@@ -104,7 +104,7 @@ class Broadcasts:
         for work in works:
             await self._answer(work, standing)
         if standing is None:
-            self._parked += works
+            self._parked = batch.parked(self._parked, works)
         else:
             await self._push(works, standing)
             await self._acknowledge(works)
@@ -125,8 +125,11 @@ class Broadcasts:
 
     async def _save(self, works: Sequence[Work]) -> frozenset[str] | None:
         """Save what is there; the ids of those that were not sent again, None when the store is away."""
+        records = [_record(one) for work in works for one in _allowed(work)]
+        if not records:
+            return frozenset()
         try:
-            return await self._store.save_broadcasts([_record(one) for work in works for one in _allowed(work)])
+            return await self._store.save_broadcasts(records)
         except StoreAway as error:
             if not self._parked:
                 log.warning("store is away: broadcasts are queued", error=str(error))
@@ -157,16 +160,25 @@ class Broadcasts:
 
     async def _answer(self, work: Work, standing: frozenset[str] | None) -> None:
         sayings: list[Saying] = []
+        heard: list[Saying] = []
         for frame in work.frames:
             match frame:
+                case Canary():
+                    work.partition.heard_at = time.monotonic()
+                    if not work.is_replay:
+                        heard.append(answers.heard(work.partition.number, frame))
                 case Asked(broadcast_id=refused) if refused in work.refusals:
                     sayings.append(self._refuse(work.partition.number, frame, work.refusals[refused]))
                 case Asked():
                     sayings.append(await self._answer_one(work.partition.number, frame, standing))
                 case Tally():
                     sayings += self._tallies.ask(work.partition, frame)
-        plan = routing.plan(sayings, {}, {work.partition.number: work.partition.token})
-        await outbound.publish(self._broker, plan, self._metrics)
+        tokens = {work.partition.number: work.partition.token}
+        said, canaries = routing.plan(sayings, {}, tokens), routing.plan(heard, {}, tokens)
+        commands = outbound.commands(said) + outbound.commands(canaries, stream=keys.alarms)
+        replies = await self._broker.batch(commands)
+        outbound.check(replies[: len(said)], self._metrics, said)
+        outbound.check(replies[len(said) :], self._metrics, canaries)
 
     async def _answer_one(self, number: int, asked: Asked, standing: frozenset[str] | None) -> Saying:
         status = "queued" if standing is None else "sent"

@@ -50,6 +50,7 @@ class Confirmations:
         if not confirming or not all(map(page.__contains__, others)) or not book.is_next(where, confirming, seq):
             return None
         book.deliver(where, confirming, seq)
+        _note(partition, message, confirming, frame)
         if message.key in partition.unsaved or confirming == [message.sender_id]:
             return ()
         status, counts = self._conversations.progress(partition, message, others)
@@ -64,10 +65,10 @@ class Confirmations:
         match frame:
             case Confirms():
                 standing = await self._standing(frame.conversation_id, frame.user_ids)
-                return await self._deliver(partition, frame.conversation_id, frame.seq, standing)
+                return await self._deliver(partition, frame, frame.seq, standing)
             case Confirm(seqs=(seq,), up_to=0, message_id=None, read=False, event=None):
                 user_id = await self._conversations.standing(frame.user_id, frame.conversation_id)
-                return await self._deliver(partition, frame.conversation_id, seq, [user_id])
+                return await self._deliver(partition, frame, seq, [user_id])
             case _:
                 return await self._confirm(partition, frame)
 
@@ -92,9 +93,11 @@ class Confirmations:
             sayings.append(answers.accepted(partition.number, frame.origin, payloads.Ok()))
         return sayings
 
-    async def _deliver(self, partition: Partition, where: str, seq: int, user_ids: Collection[str]) -> Sequence[Saying]:
+    async def _deliver(
+        self, partition: Partition, frame: Confirm | Confirms, seq: int, user_ids: Collection[str]
+    ) -> Sequence[Saying]:
         """Devices of these users acknowledged one message: one pass, and one status for who wrote it."""
-        book = partition.receipts
+        book, where = partition.receipts, frame.conversation_id
         with suppress(StoreAway):  # receipts merge: what is noted now joins the rest when the store is back
             await self._conversations.load_receipts(partition, where, user_ids)
             for user_id in user_ids:
@@ -105,6 +108,7 @@ class Confirmations:
         news = book.deliver(where, user_ids, seq)
         sayings: list[Saying] = []
         for message in await self._messages_at(partition, where, news):
+            _note(partition, message, news[message.seq], frame)
             saying = await self._say_delivered(partition, message, news[message.seq])
             if saying is not None:
                 sayings.append(saying)
@@ -176,6 +180,8 @@ class Confirmations:
         sayings: list[Saying] = []
         newest_read: dict[str, tuple[Author, Message]] = {}
         for message in await self._messages_of(partition, change):
+            if message.seq in change.delivered:
+                _note(partition, message, (change.user_id,), frame)
             if message.key in partition.unsaved:
                 continue  # first it is `sent`; how far it has come is said with that
             author = self._conversations.author(message)
@@ -217,6 +223,12 @@ class Confirmations:
             for user, receipt in partition.receipts.known(message.conversation_id).items()
             if user not in but
         )
+
+
+def _note(partition: Partition, message: Message, user_ids: Sequence[str], frame: Confirm | Confirms) -> None:
+    """For the ledger: who has a message now."""
+    if partition.notes is not None:
+        partition.notes.confirmed(message, user_ids, frame.origin.gateway, frame.at_ms)
 
 
 def _say_status(

@@ -14,17 +14,19 @@ stream, and its `sent` follows when the store has it.
 import asyncio
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Final
 
 import structlog
 
 from libs.broker import Broker, type_of_command
+from libs.clock import now_ms
 from libs.directory import Directory
 from libs.identity import Envelopes
 from libs.wire import names
 from libs.wire.codes import Code, Refusal
 from libs.wire.frames import Inbound, Send
-from services.router import outbound, permission, records, routing
+from services.router import batch, outbound, permission, records, routing
 from services.router.anonymity import Anonymity
 from services.router.batch import Verdict, Work
 from services.router.metrics import RouterMetrics
@@ -99,7 +101,10 @@ class Delivery:
         await self._load_people(frame for _, frame in sends)
         keyed = [(work, send, self._key(send)) for work, send in sends]
         keys = {key for _, _, key in keyed if key is not None}
-        waiting = {key: message for work in works for key, message in work.partition.unsaved.items() if key in keys}
+        waiting: dict[str, Message] = {}
+        for work in works:
+            for at_hand in (work.partition.saved, work.partition.unsaved):
+                waiting.update((key, at_hand[key]) for key in keys & at_hand.keys())
         for work, send, key in keyed:
             work.verdicts.append(self._judge(Verdict(send, key), waiting))
         verdicts = [verdict for work in works for verdict in work.verdicts]
@@ -110,8 +115,9 @@ class Delivery:
             self._look_up([(work, send) for work, send, key in keyed if key is not None], keys - waiting.keys()),
             self._rates.count(list(counted.values())),
         )
-        for verdict in verdicts:
-            _recognise(verdict, found, over)
+        for work in works:
+            for verdict in work.verdicts:
+                _recognise(work.partition, verdict, found, over)
         await self._order(works, is_store_away=is_store_away or not is_found_out)
         given = {v.key for v in verdicts if v.is_new and not v.was_placed}
         repeats = {v.key for v in verdicts if v.key is not None and (v.was_placed or v.is_recent)} - given
@@ -220,7 +226,7 @@ class Delivery:
         replies = await self._broker.scripts(
             [
                 work.partition.order(
-                    [Candidate(key, v.send.draft.conversation_id, may=v.refusal is None) for v, key in verdicts],
+                    [self._candidate(work.partition, verdict, key) for verdict, key in verdicts],
                     is_store_away=is_store_away,
                 )
                 for work, verdicts in asking
@@ -235,6 +241,25 @@ class Delivery:
                 if self._anonymity is not None and verdict.send.draft.is_anonymous:
                     message = self._anonymity.hide(message)
                 self._place(work.partition, verdict, state, message)
+
+    def _candidate(self, partition: Partition, verdict: Verdict, key: str) -> Candidate:
+        conversation_id, may, line = verdict.send.draft.conversation_id, verdict.refusal is None, b""
+        if may and partition.notes is not None:
+            verdict.members = self._members(conversation_id)
+            is_anonymous = verdict.send.draft.is_anonymous
+            line = partition.notes.placed(key, conversation_id, verdict.members, is_anonymous=is_anonymous)
+        return Candidate(key, conversation_id, may=may, line=line)
+
+    def _members(self, conversation_id: str) -> Collection[str] | None:
+        """The members of a group, as they are at hand; None in a direct conversation."""
+        group_id = names.group_of(conversation_id)
+        if group_id is None:
+            return None
+        with suppress(StoreAway):
+            group = self._people.group(group_id)
+            if group is not None:
+                return group.members
+        return ()
 
     def _place(self, partition: Partition, verdict: Verdict, state: bytes, message: Message) -> None:
         match state:
@@ -270,14 +295,16 @@ class Delivery:
         await self._sayings.prepare(works)
         sayings = await self._sayings.of_batches(works, forwarded, is_saved=is_saved)
         await self._publish(works, sayings, forwarded, self._noted(works) if is_saved else ())
+        self._count_told(works, sayings)
         if is_saved:
+            self._note(works)
             self._owed.add(works)
             if not is_more or self._owed.is_due:
                 await self.settle()
         else:
             for verdict in (verdict for work in works for verdict in work.verdicts):
                 verdict.is_queued = verdict.is_new
-            self._park(self._parked + works)
+            self._park(batch.parked(self._parked, works))
 
     async def unpark(self) -> None:
         """Try the store again for what is parked; with success, tell the senders and acknowledge."""
@@ -292,10 +319,43 @@ class Delivery:
         for work in works:
             sayings += await self._sayings.of_unparked(work)
         await self._publish(works, sayings, [], self._noted(works))
+        self._note(works)
         self._owed.add(works)
         self._park([])
         await self.settle()
         log.info("store is back", saved=sum(len(work.new_messages) for work in works))
+
+    def _count_told(self, works: Sequence[Work], sayings: Sequence[Saying]) -> None:
+        """For the ledger: to how many users each message was said, and when."""
+        works = [work for work in works if work.partition.notes is not None]
+        if not works:
+            return
+        told, at_ms = routing.told(sayings), now_ms()
+        for work in works:
+            work.published_ms = at_ms
+            for verdict in work.verdicts:
+                if verdict.is_new and not work.is_replay and verdict.message is not None:
+                    place = verdict.message.conversation_id, verdict.message.seq
+                    # Of a group that changed in between, nobody can say how many it should have been.
+                    if self._members(place[0]) is verdict.members:
+                        verdict.told = told.get(place, 0)
+
+    @staticmethod
+    def _note(works: Sequence[Work]) -> None:
+        """For the ledger: what went all the way."""
+        for work, notes in ((work, work.partition.notes) for work in works):
+            for verdict in work.verdicts if notes is not None else ():
+                message, send = verdict.message, verdict.send
+                if notes is not None and message is not None and (verdict.is_new or _is_replayed(work, verdict)):
+                    notes.done(
+                        message,
+                        send.origin.gateway,
+                        took_ms=send.received_at_ms,
+                        read_ms=work.read_ms,
+                        saved_ms=work.saved_ms if verdict.is_new else None,
+                        published_ms=work.published_ms,
+                        told=verdict.told,
+                    )
 
     def _park(self, works: list[Work]) -> None:
         self._parked = works
@@ -311,6 +371,9 @@ class Delivery:
             for (work, verdict), outcome in zip(verdicts, outcomes, strict=True):
                 await self._settle(work, verdict, outcome)
             self._save_s.observe(time.monotonic() - began)
+            saved_ms = now_ms()
+            for work in works:
+                work.saved_ms = saved_ms
         except StoreAway as error:
             if not self._parked:
                 log.warning("store is away: messages are queued", error=str(error))
@@ -327,6 +390,7 @@ class Delivery:
         match outcome:
             case Saved.SAVED:
                 work.partition.unsaved.pop(message.key, None)
+                work.partition.saved[message.key] = message
                 work.partition.note_last_seq(message.conversation_id, message.seq)
             case Saved.TAKEN:
                 log.warning(
@@ -367,7 +431,7 @@ class Delivery:
             replies = await self._owed.settle(self._broker, commands)
         else:
             replies = await self._broker.batch(commands)
-        outbound.check(replies, self._metrics)
+        outbound.check(replies, self._metrics, planned, forwarded)
         self._publish_s.observe(time.monotonic() - began)
 
     def _closed(self, frame: Inbound) -> Inbound:
@@ -381,16 +445,23 @@ class Delivery:
             self._acknowledge_s.observe(time.monotonic() - began)
 
 
+def _is_replayed(work: Work, verdict: Verdict) -> bool:
+    return work.is_replay and verdict.was_placed
+
+
 def _counted(send: Send, key: str) -> Counted:
     return Counted(send.sender.user_id, send.draft.type, key)
 
 
-def _recognise(verdict: Verdict, found: Mapping[str, Message], over: Mapping[str, Refusal]) -> None:
+def _recognise(
+    partition: Partition, verdict: Verdict, found: Mapping[str, Message], over: Mapping[str, Refusal]
+) -> None:
     """What is in the store already is answered as it was; what is new may be too much."""
     if verdict.message is not None or verdict.key is None:
         return
     verdict.message = found.get(verdict.key)
     if verdict.message is not None:
         verdict.was_placed, verdict.refusal, verdict.forwarded = True, None, None
+        partition.saved[verdict.key] = verdict.message
     elif verdict.forwarded is None:
         verdict.refusal = verdict.refusal or over.get(verdict.key)

@@ -31,5 +31,7 @@ class OwnFigures:
             messages_per_second=self._messages.per_second(taken, time.monotonic()),
             parked_frames=int(vitals.total(self._metrics.parked)),
             store_away=vitals.total(self._metrics.store_away) > 0,
+            unaccounted=int(vitals.total(self._metrics.unaccounted)),
+            in_flight=int(vitals.total(self._metrics.in_flight)),
             refusals=int(vitals.total(self._metrics.refusals)),
         )

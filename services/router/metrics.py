@@ -13,6 +13,20 @@ class RouterMetrics:
             "talowa_router_partitions_owned", "Partitions this router has the lease of.", registry=registry
         )
         self.frames = Counter("talowa_router_frames_total", "Frames read from gateways.", ["kind"], registry=registry)
+        self.forwarded_frames = Counter(
+            "talowa_router_forwarded_frames_total",
+            "Frames passed on to another partition.",
+            ["kind"],
+            registry=registry,
+        )
+        self.downlink_frames = Counter(
+            "talowa_router_downlink_frames_total", "Frames published to gateways.", ["kind"], registry=registry
+        )
+        self.confirmed = Counter(
+            "talowa_router_confirmed_total",
+            "Messages x users in the confirmations read from gateways.",
+            registry=registry,
+        )
         self.unreadable = Counter(
             "talowa_router_unreadable_frames_total", "Frames that no reader of this version knows.", registry=registry
         )
@@ -66,9 +80,36 @@ class RouterMetrics:
             ["partition"],
             registry=registry,
         )
+        self.canary_silent_s = Gauge(
+            "talowa_router_canary_silent_seconds",
+            "Since a canary was answered last, by owned partition.",
+            ["partition"],
+            registry=registry,
+        )
         self.gateways_gone = Counter(
             "talowa_router_undelivered_flushes_total",
-            "Flushes for a gateway that had no downlink any more; what they held stays due.",
+            "Flushes for a gateway that had no downlink any more; what they held stays due, and is in no other count.",
+            registry=registry,
+        )
+        self.unaccounted = Gauge(
+            "talowa_unaccounted_messages",
+            "Messages that were accepted and that nobody can account for, of the partitions owned here. 0 is right.",
+            registry=registry,
+        )
+        self.in_flight = Gauge(
+            "talowa_in_flight_messages", "Messages that have a place and are not saved yet.", registry=registry
+        )
+        self.abandoned = Gauge(
+            "talowa_abandoned_messages",
+            "Messages that were given a place and got no further: their senders heard nothing, and send again.",
+            registry=registry,
+        )
+        self.audited = Counter(
+            "talowa_audited_messages_total", "Messages whose ledger was compared with the store.", registry=registry
+        )
+        self.audit_behind_s = Gauge(
+            "talowa_audit_behind_seconds",
+            "How long ago the ledger was compared as far as it should be; grows while the store is away.",
             registry=registry,
         )
         self.retired = Counter(

@@ -4,6 +4,7 @@ A gateway whose downlink is gone was reaped, or outran its bound: its users are 
 get what is due when they (or it) come back.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from libs import keys
 from libs.broker import Broker, type_of_command
 from libs.streams import producer
 from libs.wire import codec
-from libs.wire.frames import Inbound, Section
+from libs.wire.frames import Downlink, Inbound, Section
 from services.router.metrics import RouterMetrics
 
 
@@ -23,7 +24,7 @@ async def publish(
     stream: Callable[[str], str] = keys.downlink,
 ) -> None:
     """Publish every gateway's sections. Raises `libs.broker.AWAY`."""
-    check(await broker.batch(commands(sections, stream=stream)), metrics)
+    check(await broker.batch(commands(sections, stream=stream)), metrics, sections)
 
 
 def commands(
@@ -42,10 +43,24 @@ def commands(
     return found
 
 
-def check(replies: Sequence[Any], metrics: RouterMetrics) -> None:
-    """Raises what the broker said against any of them."""
+def check(
+    replies: Sequence[Any],
+    metrics: RouterMetrics,
+    sections: Mapping[str, Sequence[Section]],
+    forwarded: Sequence[tuple[int, Inbound]] = (),
+) -> None:
+    """Count what was published. Raises what the broker said against any of the commands."""
     for reply in replies:
         if isinstance(reply, Exception):
             raise reply
+    taken: Counter[type[Downlink]] = Counter()
+    for of_gateway, reply in zip(sections.values(), replies, strict=False):  # behind them: what was forwarded
         if reply is None:
             metrics.gateways_gone.inc()
+            continue
+        for section in of_gateway:
+            taken.update(map(type, section.frames))
+    for kind, count in taken.items():
+        metrics.downlink_frames.labels(kind.__name__.lower()).inc(count)
+    for passed_on, count in Counter(type(frame) for _, frame in forwarded).items():
+        metrics.forwarded_frames.labels(passed_on.__name__.lower()).inc(count)

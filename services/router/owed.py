@@ -76,10 +76,13 @@ class Owed:
                 raise
             for (partition, due), reply in zip(owed.items(), replies[len(behind) :], strict=True):
                 partition.under_way -= due.batches
+                for message in due.placed:
+                    partition.saved.pop(message.key, None)
                 if reply is None:
                     partition.is_lost = True
             return replies[: len(behind)]
 
 
 def _call(partition: Partition, due: _Due) -> Call:
-    return partition.acknowledge(due.up_to, due.placed, list(due.receipts.values()))
+    line = partition.notes.take_settled() if partition.notes is not None else b""
+    return partition.acknowledge(due.up_to, due.placed, list(due.receipts.values()), line=line)

@@ -12,6 +12,7 @@ from typing import Any, Final
 from libs import keys
 from libs.broker import Call, Script
 from libs.streams import consumer
+from services.router.ledger import Notes
 from services.router.receipts import ReceiptBook
 from services.router.store import Message, ReceiptRow
 
@@ -24,20 +25,24 @@ _acknowledge: Final = Script("services.router", "acknowledge.lua")
 
 
 class Candidate:
-    """A message that asks for its place. `may` is False for one that was refused, unless it has a place."""
+    """A message that asks for its place. `may` is False for one that was refused, unless it has a place.
 
-    __slots__ = ("conversation_id", "key", "may")
+    `line` goes into the ledger if it is given one.
+    """
 
-    def __init__(self, key: str, conversation_id: str, *, may: bool) -> None:
+    __slots__ = ("conversation_id", "key", "line", "may")
+
+    def __init__(self, key: str, conversation_id: str, *, may: bool, line: bytes = b"") -> None:
         self.key = key
         self.conversation_id = conversation_id
         self.may = may
+        self.line = line
 
 
 class Partition:
-    """One owned partition."""
+    """One owned partition. Without `notes` nothing is written into the ledger."""
 
-    def __init__(self, number: int, token: int, router: str) -> None:
+    def __init__(self, number: int, token: int, router: str, notes: Notes | None = None) -> None:
         self.number = number
         self.token = token
         self.position = consumer.BEGINNING
@@ -49,14 +54,23 @@ class Partition:
         # Batches read and not yet acknowledged; a partition is handed over when there are none.
         self.under_way = 0
         self.leaving_since: float | None = None
+        # When a canary was answered last.
+        self.heard_at: float | None = None
         # Messages that have a place and are not in the store yet, by key.
         self.unsaved: dict[str, Message] = {}
+        # Messages that are in the store, until the broker knows it too: sent again meanwhile, they need no question.
+        self.saved: dict[str, Message] = {}
         self.receipts = ReceiptBook()
+        self.notes = notes
         # What the lease holds while it is ours.
         self.lease = f"{token} {router}"
         self._order_keys = (keys.lease(number), keys.seqs(number), keys.assigned(number))
         self._acknowledge_keys = (keys.lease(number), keys.inbound(number), keys.seqs(number), keys.assigned(number))
         self._last_seqs: OrderedDict[str, int] = OrderedDict()
+
+    def is_held(self, lease: bytes | None) -> bool:
+        """Whether a lease, as the broker has it, is ours."""
+        return lease is not None and lease.decode() == self.lease
 
     def last_seq(self, conversation_id: str) -> int | None:
         """The last seq of a conversation in the store, if this owner knows it."""
@@ -73,7 +87,8 @@ class Partition:
     def order(self, candidates: Sequence[Candidate], *, is_store_away: bool) -> Call:
         """The script that gives places; see `order.lua` for its reply."""
         window = _window()
-        args: list[str | int] = [self.lease, "1" if is_store_away else "0"]
+        rolls = self.notes.take_rolls() if self.notes is not None else ()
+        args: list[str | bytes | int] = [self.lease, "1" if is_store_away else "0", len(rolls), *rolls]
         for candidate in candidates:
             last = self.last_seq(candidate.conversation_id)
             args += [
@@ -81,10 +96,17 @@ class Partition:
                 candidate.conversation_id,
                 -1 if last is None else last,
                 "1" if candidate.may else "0",
+                candidate.line,
             ]
         number = self.number
         return _order.call(
-            [*self._order_keys, keys.recent(number, window), keys.recent(number, window - 1)],
+            # The window after this one as well: another router's clock may be ahead, or have been.
+            [
+                *self._order_keys,
+                *(keys.recent(number, window + n) for n in (0, -1, 1)),
+                keys.clock(number),
+                keys.ledger(number),
+            ],
             *args,
         )
 
@@ -94,8 +116,10 @@ class Partition:
         saved: Sequence[Message] = (),
         receipts: Sequence[ReceiptRow] = (),
         cleared: Collection[ReceiptRow] = (),
+        line: bytes = b"",
     ) -> Call:
-        """The script that takes entries up to `up_to` off the stream and keeps what they brought."""
+        """The script that takes entries up to `up_to` off the stream, and keeps what they brought and what is said of
+        it in the ledger (`line`)."""
         number = self.number
         args: list[Any] = [self.lease, consumer.after(up_to) if up_to else "", 2 * _RECENT_WINDOW_S, len(saved)]
         for message in saved:
@@ -106,8 +130,9 @@ class Partition:
         args.append(len(cleared))
         for row in cleared:
             args += [self.receipts.field(row), self.receipts.pack(row.receipt)]
+        args.append(line)
         return _acknowledge.call(
-            [*self._acknowledge_keys, keys.recent(number, _window()), keys.receipts(number)],
+            [*self._acknowledge_keys, keys.recent(number, _window()), keys.receipts(number), keys.ledger(number)],
             *args,
         )
 

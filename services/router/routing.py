@@ -69,6 +69,15 @@ def audience(sayings: Iterable[Saying]) -> set[str]:
     return found
 
 
+def told(sayings: Iterable[Saying]) -> dict[tuple[str, int], int]:
+    """To how many users each message is said, by its place."""
+    return {
+        (saying.conversation_id, saying.seq): len(saying.users)
+        for saying in sayings
+        if isinstance(saying, ToUsers) and saying.seq
+    }
+
+
 Seal = Callable[[Downlink], Downlink]
 
 

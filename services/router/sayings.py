@@ -5,6 +5,7 @@ every sender hears `sent` once it is so, and no status goes back.
 """
 
 import asyncio
+import time
 from collections.abc import Collection, Iterable, Sequence
 
 from libs.clock import now_ms
@@ -12,6 +13,7 @@ from libs.streams import consumer
 from libs.wire import names, payloads
 from libs.wire.frames import (
     Answer,
+    Canary,
     Confirm,
     Confirms,
     Due,
@@ -22,6 +24,8 @@ from libs.wire.frames import (
     Search,
     Send,
     SignIn,
+    Sums,
+    Trace,
     Typing,
 )
 from services.router import answers, bodies
@@ -34,6 +38,7 @@ from services.router.partition import Partition
 from services.router.requests import AboutConversation, Request, Requests
 from services.router.routing import Saying, ToUsers
 from services.router.store import Message, StoreAway
+from services.router.traces import Traces
 
 
 class Sayings:
@@ -47,6 +52,7 @@ class Sayings:
         metrics: RouterMetrics,
         *,
         partitions: int,
+        traces: Traces | None = None,
     ) -> None:
         self._conversations = conversations
         self._requests = requests
@@ -56,6 +62,7 @@ class Sayings:
             outcome: metrics.messages.labels(outcome) for outcome in ("sent", "queued", "repeat", "refused")
         }
         self._partitions = partitions
+        self._traces = traces
 
     async def prepare(self, works: Sequence[Work]) -> None:
         """Have at hand what the confirmations of a batch will ask for."""
@@ -91,11 +98,17 @@ class Sayings:
     async def of_unparked(self, work: Work) -> list[Saying]:
         """The store has what was said to be queued: `sent` to the senders, and what could not be said before."""
         sayings: list[Saying] = []
-        for send, message in ((v.send, v.message) for v in work.verdicts if v.is_queued and v.message is not None):
+        for verdict in work.verdicts:
+            send, message, was_told = verdict.send, verdict.message, _may_be_told(work, verdict)
+            if message is None or not verdict.is_queued:
+                continue
             author = self._author(send, message)
-            sayings.append(_status(work.partition.number, message, author, "sent"))
-            sayings += await self._missed(work.partition, message, author)
-        return sayings
+            if was_told:
+                work.partition.untold.append(message)
+            else:
+                sayings.append(_status(work.partition.number, message, author, "sent"))
+            sayings += await self._missed(work.partition, message, author, is_told=was_told)
+        return sayings + await self._of_untold(work)
 
     async def _of_verdicts(self, work: Work, forwarded: list[tuple[int, Inbound]], *, is_saved: bool) -> list[Saying]:
         sayings: list[Saying] = []
@@ -109,15 +122,15 @@ class Sayings:
                 outcome = status if verdict.is_new else "repeat"
                 outcomes[outcome] = outcomes.get(outcome, 0) + 1
                 author = self._author(send, verdict.message)
-                # An earlier owner of the partition may have answered `queued`, and a second answer is not read.
-                is_retold = work.is_replay and verdict.was_placed and status != "queued"
                 if verdict.is_new:
-                    sayings += _new(number, send.origin, verdict.message, author, status, to_all=is_retold)
+                    sayings += _new(
+                        number, send.origin, verdict.message, author, status, is_told=_may_be_told(work, verdict)
+                    )
                 else:
                     told = await self._how_far(work.partition, verdict.message, author, status)
                     sayings.append(_again(number, send.origin, verdict.message, author, status, told))
-                    if is_retold:
-                        work.partition.untold.append(verdict.message)
+                if _may_be_told(work, verdict) and status != "queued":
+                    work.partition.untold.append(verdict.message)
                 if not verdict.is_recent:
                     sayings += await self._message(work, verdict, verdict.message, author)
             elif verdict.forwarded is not None:
@@ -178,7 +191,7 @@ class Sayings:
             sayings.append(answers.to_author(partition.number, author, "new_message", body, skip_session=skip))
         return sayings
 
-    async def _missed(self, partition: Partition, message: Message, author: Author) -> list[Saying]:
+    async def _missed(self, partition: Partition, message: Message, author: Author, *, is_told: bool) -> list[Saying]:
         """What could not be said of a message before it was saved: to who came meanwhile, and how far it has come."""
         try:
             recipients = await self._conversations.participants(message.conversation_id) - {message.sender_id}
@@ -190,7 +203,7 @@ class Sayings:
         missing = _missing(partition, message, recipients)
         sayings = [_to(partition.number, message, missing, bodies.new_message(message))]
         status, counts = self._conversations.progress(partition, message, others)
-        if status != "sent":
+        if status != "sent" and not is_told:
             sayings.append(_status(partition.number, message, author, status, counts))
         return sayings
 
@@ -206,8 +219,8 @@ class Sayings:
             if isinstance(frame, Confirm | Confirms):
                 said = self._requests.confirmations.answer_nowait(work.partition, frame)
                 results.append(said if said is not None else await self._requests.answer(work.partition, frame))
-            elif isinstance(frame, Search):
-                results.append(self._aside.ask_nowait(work.partition, frame))
+            elif isinstance(frame, Canary | Search | Trace | Sums):
+                results.append(self._aside_of(work, frame))
             elif not isinstance(frame, Send):
                 waiting.append((len(results), frame))
                 results.append(())
@@ -224,16 +237,37 @@ class Sayings:
                     sayings += result
         return sayings
 
+    def _aside_of(self, work: Work, frame: Canary | Search | Trace | Sums) -> Sequence[Saying]:
+        """What is said at once to frames that take no part in the batch: most are answered beside it."""
+        match frame:
+            case Canary():
+                work.partition.heard_at = time.monotonic()
+                # One that is read again was of interest once.
+                return () if work.is_replay else (answers.heard(work.partition.number, frame),)
+            case Search():
+                return self._aside.ask_nowait(work.partition, frame)
+            case Trace() | Sums():
+                return self._traces.ask(work.partition, frame) if self._traces is not None else ()
 
-def _new(number: int, origin: Origin, message: Message, author: Author, status: str, *, to_all: bool) -> list[Saying]:
-    """The answer to the socket that sent it, and the status to the sender's other devices (or `to_all`)."""
+
+def _may_be_told(work: Work, verdict: Verdict) -> bool:
+    """An earlier owner may have told more of it; or it answered `queued`, and a second answer is not read.
+
+    So how far it has come is said to all, once the replay, and the receipts in it, are through.
+    """
+    return work.is_replay and verdict.was_placed
+
+
+def _new(number: int, origin: Origin, message: Message, author: Author, status: str, *, is_told: bool) -> list[Saying]:
+    """The answer to the socket that sent it; and to the sender's other devices the status, if they have no other."""
     body = bodies.delivery_status(message, author, status, now_ms())
     sayings: list[Saying] = []
     if origin.ack is not None:
         answer = Answer(origin.session, origin.ack, bodies.accepted(message, author, status))
         sayings.append(answers.to_origin(number, origin, answer))
-    skip = origin.session if origin.ack is not None and not to_all else None
-    sayings.append(answers.to_author(number, author, "message_delivery_status", body, skip_session=skip))
+    if not is_told:
+        skip = origin.session if origin.ack is not None else None
+        sayings.append(answers.to_author(number, author, "message_delivery_status", body, skip_session=skip))
     return sayings
 
 

@@ -83,6 +83,19 @@ class RouterSettings(settings.PartitionedSettings, frozen=True, kw_only=True):
     retention_every_s: Annotated[
         float, Meta(ge=0.1, le=86_400, description="How often one router looks for what may leave the hot log.")
     ] = 3600.0
+    ledger_s: Annotated[
+        float,
+        Meta(ge=0, le=86_400, description="How long the ledger tells where each message is; 0: there is no ledger."),
+    ] = 3900.0
+    ledger_max_mb: Annotated[
+        int, Meta(ge=16, description="Memory of the ledger in the broker, over all partitions; beyond it, less time.")
+    ] = 1024
+    ledger_settle_s: Annotated[
+        float, Meta(ge=0, le=600, description="The ledger is compared with the store this long after it was written.")
+    ] = 5.0
+    ledger_share: Annotated[
+        float, Meta(ge=0, le=1, description="The share of messages whose ledger is compared with the store.")
+    ] = 1.0
     page_messages: Annotated[int, Meta(ge=1, le=500, description="Messages in a page of offline_messages.")] = 50
     page_bytes: Annotated[
         int, Meta(ge=4096, le=262_144, description="Bytes in a page of offline_messages; small for slow phones.")
@@ -112,7 +125,9 @@ class RouterSettings(settings.PartitionedSettings, frozen=True, kw_only=True):
 
     def problems(self) -> list[str]:
         """What the fields cannot say one by one."""
-        found = issuers.project_problems(self.auth, self.firebase_project_id) if self.checks_accounts else []
+        found = super().problems()
+        if self.checks_accounts:
+            found += issuers.project_problems(self.auth, self.firebase_project_id)
         if self.push == "fcm" and not self.firebase_project_id:
             found.append("FIREBASE_PROJECT_ID is not set, and PUSH=fcm needs it. Give the id of the project.")
         for variable, setting in (

@@ -8,21 +8,23 @@ token, and the stream from its beginning. What was done before is found done.
 
 import asyncio
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Final, Protocol
+from typing import Final
 
 import structlog
 
 from libs import keys
 from libs.broker import AWAY, Broker
+from libs.deafness import Sight
 from libs.identity import Envelopes, Unopenable
 from libs.streams import consumer
 from libs.streams.leases import Leases
-from libs.streams.pace import Pace
 from libs.wire import codec, names
-from libs.wire.frames import Inbound, SealedFrame
+from libs.wire.frames import Confirm, Confirms, Inbound, SealedFrame
 from services.router.batch import Work
+from services.router.ledger import Notes
+from services.router.line import Line, Stages, frames
 from services.router.metrics import RouterMetrics
 from services.router.owed import SETTLE_S
 from services.router.partition import Partition
@@ -39,34 +41,8 @@ _HAND_OVER_S: Final = 2.0
 _MEASURE_S: Final = 1.0
 # Receipts of lost partitions that are kept for the store; beyond it, messages are due again.
 _ORPHANS_MAX: Final = 100_000
-
-
-class Stages(Protocol):
-    """What becomes of batches: `Delivery` for those of conversations, `Broadcasts` for those of broadcasts."""
-
-    @property
-    def parked(self) -> int: ...
-    @property
-    def owes(self) -> bool: ...
-    async def decide(self, works: Sequence[Work]) -> None: ...
-    async def complete(self, works: Sequence[Work], *, is_more: bool = False) -> None: ...
-    async def unpark(self) -> None: ...
-    async def settle(self) -> None: ...
-
-
-class _Line:
-    """A pair of stages, and the partitions whose batches go through them."""
-
-    def __init__(self, stages: Stages, partitions: Collection[int], linger_s: float) -> None:
-        self.stages = stages
-        self.partitions = partitions
-        self.pace = Pace(linger_s)
-        self.decided: asyncio.Queue[list[Work]] = asyncio.Queue(maxsize=1)
-
-    def nudge(self) -> None:
-        """Have whoever completes look around, if there is nothing to complete."""
-        if self.decided.empty():
-            self.decided.put_nowait([])
+# A turn of the leases is several calls, each of which may take the 5 s after which the broker is away.
+_A_TURN_S: Final = 30.0
 
 
 class Worker:
@@ -88,6 +64,7 @@ class Worker:
         parked_frames_max: int,
         receipt_gather_s: float,
         envelopes: Envelopes | None = None,
+        notes: Callable[[], Notes | None] = lambda: None,
     ) -> None:
         self._broker = broker
         self._reader = reader
@@ -99,10 +76,11 @@ class Worker:
         self._parked_frames_max = parked_frames_max
         self._receipt_gather_s = receipt_gather_s
         self._envelopes = envelopes
+        self._notes = notes
         self._alarm_partition = names.alarm_partition(partitions)
         self._lines = (
-            _Line(delivery, range(partitions), linger_s),
-            _Line(broadcasts, (self._alarm_partition,), 0.0),  # which wait for nothing
+            Line("messages", delivery, range(partitions), linger_s),
+            Line("broadcasts", broadcasts, (self._alarm_partition,), 0.0),  # which wait for nothing
         )
         self._leases = Leases(broker, router, self._alarm_partition + 1, self)
         self._partitions: dict[int, Partition] = {}
@@ -124,9 +102,17 @@ class Worker:
         return self._partitions.get(self._alarm_partition)
 
     @property
-    def partitions(self) -> Collection[Partition]:
-        """The partitions that are ours, and whose receipts are at hand."""
-        return self._partitions.values()
+    def sights(self) -> dict[str, Sight]:
+        """What should move, and how far it has moved."""
+        found = {"what renews leases": Sight(self._leases.turns, _A_TURN_S)}
+        for line in self._lines:
+            found |= line.sights
+        return found
+
+    @property
+    def partitions(self) -> list[Partition]:
+        """Those of conversations that are ours."""
+        return [partition for number, partition in self._partitions.items() if number != self._alarm_partition]
 
     def owns(self, partition: int) -> bool:
         """Whether a partition is ours, as far as we know."""
@@ -136,7 +122,7 @@ class Worker:
 
     def gain(self, partition: int, token: int) -> None:
         """Start on a partition."""
-        self._arriving[partition] = Partition(partition, token, self._router)
+        self._arriving[partition] = Partition(partition, token, self._router, self._notes())
         self._count_owned()
 
     def lose(self, partition: int) -> None:
@@ -185,26 +171,38 @@ class Worker:
         except AWAY:
             log.warning("leases are left to lapse: the broker is away")
 
-    async def _read(self, line: _Line) -> None:
-        while True:
-            try:
-                await self._arrive(line)
-                works = await self._read_batch(line)
-                if works:
-                    began = time.monotonic()
-                    await line.stages.decide(works)
-                    self._decide_s.observe(time.monotonic() - began)
-                    await line.decided.put(works)
-            except AWAY as error:
-                # The policy for a broker that is away: everything starts over once it is back.
-                log.warning("broker is away", error=type(error).__name__)
-                self._start_over(self._owned(line))
-                await asyncio.sleep(_BACKOFF_S)
+    async def _read(self, line: Line) -> None:
+        async with consumer.reading(self._reader) as reads:
+            while True:
+                line.reads += 1
+                line.deciding = 0
+                try:
+                    self._look_for_heirs(line)
+                    await self._arrive(line)
+                    works = await self._read_batch(line, reads)
+                    if works:
+                        line.deciding = frames(works)
+                        began = time.monotonic()
+                        await line.stages.decide(works)
+                        self._decide_s.observe(time.monotonic() - began)
+                        await line.decided.put(works)
+                except AWAY as error:
+                    # The policy for a broker that is away: everything starts over once it is back.
+                    log.warning("broker is away", error=type(error).__name__)
+                    self._start_over(self._owned(line))
+                    await asyncio.sleep(_BACKOFF_S)
 
-    def _owned(self, line: _Line) -> list[Partition]:
+    def _look_for_heirs(self, line: Line) -> None:
+        """A server that took the place of another may know less of a stream than was read of it: start over."""
+        if line.successions != self._broker.successions:
+            line.successions = self._broker.successions
+            log.warning("another broker than before: its partitions start over")
+            self._start_over(self._owned(line))
+
+    def _owned(self, line: Line) -> list[Partition]:
         return [partition for partition in self._partitions.values() if partition.number in line.partitions]
 
-    async def _arrive(self, line: _Line) -> None:
+    async def _arrive(self, line: Line) -> None:
         if self._arriving.keys().isdisjoint(line.partitions):
             return
         await self._save_orphans()  # before somebody looks for them
@@ -220,21 +218,26 @@ class Worker:
                 del self._arriving[number]
                 self._partitions[number] = partition
 
-    async def _read_batch(self, line: _Line) -> list[Work]:
+    async def _read_batch(self, line: Line, reads: consumer.Reads) -> list[Work]:
         ready = {keys.inbound(p.number): p for p in self._owned(line) if p.leaving_since is None}
-        if not ready or self._is_draining or line.stages.parked >= self._parked_frames_max:
+        is_full = line.stages.parked >= self._parked_frames_max
+        if not ready or self._is_draining or is_full or not self._leases.is_current:
             await asyncio.sleep(BLOCK_MS / 1000 / 5)
             return []
         # Under load one read brings what ten would have brought, and each would have woken broker and router.
         pause_s = line.pace.pause_s()
         if pause_s > 0:
             await asyncio.sleep(pause_s)
-        entries = await consumer.read(
-            self._reader,
+        entries = await reads.read(
             {stream: partition.position for stream, partition in ready.items()},
             count=self._read_entries,
             block_ms=BLOCK_MS,
+            under=hash(frozenset((partition.number, partition.token) for partition in ready.values())),
         )
+        if self.problem:
+            # Paused for longer than a lease lives. Whoever owns these partitions now begins with what was there when it
+            # came: what came later is its own to tell.
+            return []
         works = [self._work(ready[stream], of_stream) for stream, of_stream in entries.items()]
         works = [work for work in works if not work.partition.is_lost]
         for work in works:
@@ -248,9 +251,16 @@ class Worker:
 
     def _count(self, works: Sequence[Work]) -> None:
         kinds: dict[type[Inbound], int] = {}
+        confirmed = 0
         for work in works:
             for frame in work.frames:
                 kinds[type(frame)] = kinds.get(type(frame), 0) + 1
+                match frame:
+                    case Confirms(user_ids=user_ids):
+                        confirmed += len(user_ids)
+                    case Confirm(event=None, seqs=seqs):
+                        confirmed += len(seqs)
+        self._metrics.confirmed.inc(confirmed)
         for kind, count in kinds.items():
             self._metrics.frames.labels(kind.__name__.lower()).inc(count)
 
@@ -278,13 +288,14 @@ class Worker:
             self._metrics.unopened.inc()
         return frame
 
-    async def _complete(self, line: _Line) -> None:
+    async def _complete(self, line: Line) -> None:
         stages, loop = line.stages, asyncio.get_running_loop()
         while True:
             # With nothing to complete, it is woken up by an empty batch.
             nudge = loop.call_later(SETTLE_S if stages.owes else _UNPARK_S, line.nudge)
             works = await line.decided.get()
             nudge.cancel()
+            line.completing = frames(works)
             try:
                 if works:
                     await stages.complete(works, is_more=line.pace.is_busy)
@@ -298,6 +309,8 @@ class Worker:
             for work in works:
                 work.partition.under_way -= 1
             self._start_over([partition for partition in self._owned(line) if partition.is_lost])
+            line.completions += 1
+            line.completing = 0
 
     def _start_over(self, partitions: list[Partition]) -> None:
         """Forget what was thought of these partitions; the lease is taken anew, under a new token."""
@@ -346,6 +359,11 @@ class Worker:
         while True:
             await asyncio.sleep(_MEASURE_S)
             owned = list(self._partitions.values())
+            self._metrics.canary_silent_s.clear()
+            for partition in owned:
+                if partition.heard_at is not None:
+                    silent_s = time.monotonic() - partition.heard_at
+                    self._metrics.canary_silent_s.labels(partition.number).set(silent_s)
             read = [(p.number, p.position) for p in owned if p.position != consumer.BEGINNING]
             try:
                 if read:

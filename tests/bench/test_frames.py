@@ -13,6 +13,7 @@ from services.gateway import packets
 from services.gateway.alarms import Alarms
 from services.gateway.catchup import CatchUp
 from services.gateway.downlink import DownlinkReader
+from services.gateway.fence import Fence
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.questions import Questions
 from services.gateway.sessions import Acks, Session, Sessions, State
@@ -109,5 +110,7 @@ def _frames(place: Place, sessions: Sessions) -> DownlinkReader:
         Watching(Watchers(broker), "g1", metrics, linger_s=0, watches_max=10),
         Alarms(Directory(broker), sessions, catchup, acks, metrics, linger_s=0),
         acks,
+        Fence(),
+        lambda: None,
         metrics,
     )

@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager, closing
 from itertools import count
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import msgspec
 import pytest
@@ -21,6 +20,7 @@ from services.router.sqlite import UserRow
 from tests.support.clients import Client, JsClient, JsClients, PythonClient
 from tests.support.cluster import LiveCluster, lasting_cluster
 from tests.support.history import History, check
+from tests.support.topologies import HOST
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -207,6 +207,8 @@ async def test_the_real_id_is_written_nowhere_beside_the_message(cluster: LiveCl
         await until(is_saved, 5, "the receipts to be in the store")
         pages = [str(await cluster.get(name, "/metrics")) for name in ("g1", "g2", "r1", "r2", "presence")]
     _assert_no_frame_names(me, members, [frame for line in lines for frame in _frames(line)], direct, group)
+    assert any(':ledger"' in line for line in lines)
+    assert [line for line in lines if ':ledger"' in line and '"XADD"' in line and me in line] == []
     marks = {*_marks(direct), *_marks(group)}
     arguments = [argument for line in lines if '"XADD"' not in line for argument in _ARGUMENT.findall(line)]
     columns = ["\n".join(map(str, row)) for table in ("messages", "members") for row in _rows(cluster, table)]
@@ -323,28 +325,32 @@ def _rows(cluster: LiveCluster, table: str) -> list[tuple[Any, ...]]:
 @asynccontextmanager
 async def _monitor(cluster: LiveCluster) -> AsyncIterator[list[str]]:
     """Every command that the broker is given while the block runs, as `MONITOR` writes it."""
-    url = urlsplit(cluster.redis_url)
-    reader, writer = await asyncio.open_connection(url.hostname, url.port, limit=1 << 24)
     lines: list[str] = []
 
-    async def read() -> None:
+    async def read(reader: asyncio.StreamReader) -> None:
         while line := await reader.readline():
             lines.append(line.decode().rstrip())
 
-    writer.write(b"MONITOR\r\n")
-    assert await reader.readline() == b"+OK\r\n"
+    writers, reading = [], []
     async with asyncio.TaskGroup() as tasks:
-        reading = tasks.create_task(read())
+        for server in await cluster.servers.primaries():
+            reader, writer = await asyncio.open_connection(HOST, cluster.servers.port(server), limit=1 << 24)
+            writer.write(b"MONITOR\r\n")
+            assert await reader.readline() == b"+OK\r\n"
+            writers.append(writer)
+            reading.append(tasks.create_task(read(reader)))
         yield lines
         await until(lambda: len(lines) > 0, 5, "a command")
-        reading.cancel()
-    writer.close()
+        for task in reading:
+            task.cancel()
+    for writer in writers:
+        writer.close()
 
 
 def _frames(line: str) -> Iterator[Any]:
     """The frames that a command adds to a stream, if it is one that does."""
     command, *arguments = _ARGUMENT.findall(line)
-    if command != "XADD":
+    if command != "XADD" or arguments[0].endswith(":ledger"):
         return
     entry = _ESCAPE.sub(_unescaped, arguments[-1].encode())
     if arguments[0].endswith(":in"):

@@ -31,7 +31,7 @@ async def test_a_gateway_holds_a_bounded_number_of_frames_for_a_broker_that_is_a
         bala = await _open(js, cluster, "bala", 1)
         assert (await asha.send_message(_message(0)))["seq"] == 1
         await bala.wait_for_messages(1)
-        cluster.processes.kill("broker", signal.SIGSTOP)
+        cluster.servers.pause()
         async with asyncio.TaskGroup() as tasks:
             # One write is in the air until it times out; then the gateway knows.
             first = tasks.create_task(asha.emit("send_message", _message(1), _HELD_S))
@@ -41,7 +41,7 @@ async def test_a_gateway_holds_a_bounded_number_of_frames_for_a_broker_that_is_a
             ]
             refused = await until(lambda: [task.result() for task in asked if task.done()], _SOON_S, "refusals")
             assert await cluster.metric("g1", "talowa_gateway_uplink_frames") == limit
-            cluster.processes.kill("broker", signal.SIGCONT)
+            cluster.servers.resume()
         answers = [task.result() for task in (first, *asked)]
         refused = [answer["error"] for answer in answers if not answer["ok"]]
         assert len(refused) == count - 1 - limit

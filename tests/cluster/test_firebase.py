@@ -110,6 +110,6 @@ async def test_operators_of_the_project_may_operate(scene: tuple[LiveCluster, Pu
     headers = {"Authorization": f"Bearer {_token(role='admin')}"}
     async with aiohttp.ClientSession(headers=headers) as session:
         for name, path in (("g1", "/status"), ("presence", "/presence?ids=asha")):
-            url = f"http://127.0.0.1:{cluster._internal[name]}{path}"
+            url = f"http://{cluster._internal[name]}{path}"
             async with session.get(url) as response:
                 assert response.status == 200, await response.text()

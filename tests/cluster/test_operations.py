@@ -34,6 +34,7 @@ _WRONG_SETTINGS: Final = (
     ("gateway", "WEBSOCKET_PORT", "99999", "0 (any) to 65535"),
     ("gateway", "FIREBASE_AUTH_EMULATOR_HOST", "localhost:9099", "Unset it"),
     ("gateway", "PARTITIONS", "17", "PARTITIONS=16"),
+    ("gateway", "DRAIN_WINDOW_S", "26", "DRAIN_DEADLINE_S=25"),
     ("router", "STORE", "paper", "sqlite"),
     ("router", "PARTITIONS", "17", "PARTITIONS=16"),
     ("presence", "REDIS_URL", "", "redis://127.0.0.1:6379"),

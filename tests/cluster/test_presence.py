@@ -282,7 +282,7 @@ async def test_last_seen_outlives_the_broker(cluster: LiveCluster, people: Peopl
     await until(lambda: _is_saved(cluster), 5, "all to be saved")
     revived = [await cluster.metric(name, "talowa_gateway_revivals_total") for name in ("g1", "g2")]
     mark = asha.mark
-    await cluster.broker.command("FLUSHALL")
+    await cluster.servers.wipe()
 
     async def known_again() -> bool:
         now = [await cluster.metric(name, "talowa_gateway_revivals_total") for name in ("g1", "g2")]

@@ -1,7 +1,9 @@
 """What people say to each other, and what signs them in, is in no log and on no page of metrics."""
 
+import asyncio
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import aiohttp
 
@@ -15,14 +17,21 @@ _SERVICES: Final = ("g1", "r1", "presence")
 
 
 async def test_no_log_and_no_metric_holds_what_people_say(tmp_path: Path) -> None:
-    """Content, names, addresses, tokens and tickets, taken or refused, at the most talkative level."""
-    async with live_cluster(tmp_path, gateways=1, routers=1, environment={"LOG_LEVEL": "debug"}) as cluster:
+    """Content, names, addresses, tokens and tickets, taken or refused, at the most talkative level.
+
+    Nor in what a gateway answers to a request that is wrong, nor when it stumbles over an event and says so.
+    """
+    environment = {"LOG_LEVEL": "debug"}
+    async with live_cluster(
+        tmp_path, gateways=1, routers=1, environment=environment, mutants={"g1": "telltale"}
+    ) as cluster:
         await cluster.people([UserRow(id="asha", name=f"Asha {_SAID}"), "bala"], {"committee": ["asha", "bala"]})
         secrets = await _talk(cluster)
         pages = [str(await cluster.get(name, "/metrics")) for name in _SERVICES]
     told = "\n".join([cluster.logs(), *pages])
     assert '"event": "started"' in told
     assert 'talowa_gateway_events_total{event="send_message"}' in told
+    assert "a frame could not be taken" in told
     assert [secret for secret in secrets if secret in told] == []
 
 
@@ -76,10 +85,23 @@ async def _talk(cluster: LiveCluster) -> set[str]:
         await bala.wait_closed()
     async with await RawClient.connect(cluster.urls[0], {"resumeTicket": ticket}) as asha:
         await asha.expect_event("auth_success")
+        await asha.send_event("send_message", message | {"clientId": "stumble"}, ack=1)
+        assert await asha.wait_closed() == 1011
     async with aiohttp.ClientSession() as session:
-        for path in (f"/socket.io/?EIO=4&transport=polling&sid={_SAID}", f"/{_SAID}", f"/info?token={_SAID}"):
-            async with session.get(f"{cluster.urls[0]}{path}"):
-                pass
+        for path in (
+            f"/socket.io/?EIO=4&transport=polling&sid={_SAID}",
+            f"/socket.io/?EIO={_SAID}&transport=polling",
+            f"/socket.io/?EIO=4&transport={_SAID}&token={token}",
+            f"/socket.io/?EIO=4&transport=websocket&token={token}",
+            f"/{_SAID}",
+            f"/info?token={_SAID}",
+        ):
+            async with session.get(f"{cluster.urls[0]}{path}", headers={"Cookie": _SAID}) as response:
+                answered = await response.text()
+                assert [secret for secret in (_SAID, token) if secret in answered] == []
+        await _say_nonsense(cluster, f"GET /{_SAID} HTTP/9.9\r\nX: {token}\r\n\r\n")
+        await _say_nonsense(cluster, f"POST /socket.io/ HTTP/1.1\r\nContent-Length: {_SAID}\r\n\r\n")
+        await _say_nonsense(cluster, f"{_SAID} {token}\r\n\r\n")
         keyring = Keyring(cluster.home)
         internal = f"http://127.0.0.1:{cluster._internal['g1']}/status"
         async with session.get(internal, headers={"Authorization": f"Bearer {_SAID}"}) as response:
@@ -93,3 +115,15 @@ async def _talk(cluster: LiveCluster) -> set[str]:
         keyring.ticket_secret(),
         keyring.admin_token(),
     }
+
+
+async def _say_nonsense(cluster: LiveCluster, head: str) -> None:
+    """What is no HTTP is answered, and not with its own words: a proxy on the way might keep them."""
+    address = urlsplit(cluster.urls[0])
+    reader, writer = await asyncio.open_connection(address.hostname, address.port)
+    writer.write(head.encode())
+    async with asyncio.timeout(10):
+        answered = (await reader.read()).decode(errors="replace")
+    writer.close()
+    assert answered.startswith("HTTP/1.")
+    assert [word for word in (_SAID, cluster.token("asha")[:20]) if word in answered] == []

@@ -17,7 +17,7 @@ import pytest_asyncio
 from libs.broker import Broker, connect
 from services.router.sqlite import UserRow, open_store
 from services.router.store import Group, Store, User
-from tests.support.broker import RunningBroker, live_broker, servers
+from tests.support.broker import RunningBroker, RunningNodes, live_broker, servers
 
 PATIENCE_S = 10.0
 
@@ -83,12 +83,17 @@ def record(request: pytest.FixtureRequest, tmp_path: Path) -> Record:
     return made
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session", params=servers().values(), ids=servers().keys())
+_KINDS: dict[str, tuple[type[RunningBroker], Path]] = {name: (RunningBroker, path) for name, path in servers().items()}
+_KINDS["cluster"] = (RunningNodes, servers()["embedded"])
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session", params=_KINDS.values(), ids=_KINDS.keys())
 async def server(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[RunningBroker]:
-    """Each broker in turn: the embedded one, and `redis-server` where it is on the path."""
-    async with live_broker(tmp_path_factory.mktemp("broker"), request.param) as running:
+    """Each broker in turn: the embedded one, `redis-server` where it is on the path, and a cluster of the first."""
+    make, path = request.param
+    async with live_broker(tmp_path_factory.mktemp("broker"), path, make) as running:
         yield running
 
 

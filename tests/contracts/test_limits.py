@@ -113,6 +113,12 @@ async def test_a_limit_that_was_lowered_waits_for_enough_to_leave(broker: Broker
     assert abs(wait_ms - 50_000) <= _SLACK_MS
 
 
+async def test_what_was_counted_before_the_clock_was_set_back_bars_nobody(broker: Broker) -> None:
+    """It would count until its time has come again, and a minute more."""
+    await _fill(broker, take(), [-300_000, -299_000, -298_000])
+    assert await Limiter(broker).take([take("new", most=3)]) == [0]
+
+
 @pytest.mark.parametrize("secret", [b"", b"a secret that all gateways share"])
 async def test_no_key_names_whom_it_is_about(broker: Broker, secret: bytes) -> None:
     """Nor can it be tried out by who does not have the secret."""

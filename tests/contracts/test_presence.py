@@ -222,6 +222,20 @@ async def test_who_is_let_in_again_in_time_was_never_gone(scene: Scene) -> None:
     assert not await scene.broker.command("EXISTS", keys.left(shard))
 
 
+async def test_who_is_to_be_looked_at_when_the_clock_is_set_back_does_not_wait_for_it(scene: Scene) -> None:
+    """Their time would come minutes later, and until then they would be seen as they were."""
+    await scene.watch("rama")
+    await scene.directory.touch("g1", ["rama"])
+    shard = shard_of("rama")
+    seconds, _ = await scene.broker.command("TIME")
+    ahead = (int(seconds) + 300) * 1000
+    await scene.broker.command("ZADD", keys.changes(shard), ahead, "rama")
+    await scene.broker.command("HSET", keys.counts(shard), "began", ahead)
+    await scene.turn()
+    assert await scene.statuses() == [("rama", "online")]
+    assert int(await scene.broker.command("HGET", keys.counts(shard), "began")) < ahead
+
+
 # How they want to be seen
 
 
@@ -268,7 +282,7 @@ class Dying(Broker):
     """A broker for a presence that dies before it has published, or after it: before it noted that."""
 
     def __init__(self, broker: Broker, *, publishes: bool) -> None:
-        super().__init__(broker._client)
+        vars(self).update(vars(broker))
         self._publishes = publishes
 
     async def batch(self, commands: Collection[tuple[str | bytes | int | float, ...]]) -> list[object]:
@@ -294,6 +308,18 @@ async def test_what_a_dead_announcer_left_is_published_by_the_next(scene: Scene,
     assert len(told) == (2 if publishes else 1)
     assert len(set(told)) == 1
     assert not await scene.broker.command("EXISTS", keys.pending(shard_of("rama")))
+
+
+async def test_presence_is_ready_as_long_as_changes_are_announced(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not before the first turn, and not when the last is too long ago."""
+    problems = [scene.announcer.problem]
+    await scene.turn()
+    problems.append(scene.announcer.problem)
+    monkeypatch.setattr(module, "_STALE_S", 0.0)
+    problems.append(scene.announcer.problem)
+    assert problems == ["changes are not announced", None, "changes are not announced"]
 
 
 async def test_one_copy_announces_a_shard_as_long_as_it_lives(scene: Scene) -> None:

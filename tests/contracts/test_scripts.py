@@ -7,7 +7,7 @@ import pytest
 
 from libs import keys
 from libs.broker import Broker, Script
-from libs.streams import consumer
+from libs.streams import consumer, leases
 from libs.streams.leases import LEASE_TTL_MS
 from libs.wire import names
 from services.router import partition as partitions
@@ -22,11 +22,13 @@ FIELD: Final = names.group("field")
 
 _lease: Final = Script("libs.streams", "lease.lua")
 _release: Final = Script("libs.streams", "release.lua")
+# A second, in the unit of tokens.
+_AHEAD: Final = 1_000_000
 
 
 async def take(broker: Broker, router: str = "r1", ttl_ms: int = LEASE_TTL_MS, *, held: int = 0) -> int:
     """Take the lease of P, or keep it under the token `held`; the token, 0 if refused."""
-    call = _lease.call([keys.lease(P), keys.lease_token(P)], router, ttl_ms, str(held))
+    call = _lease.call([keys.lease(P), keys.lease_token(P)], router, ttl_ms, str(held), 1)
     return int(await broker.script(call))
 
 
@@ -137,6 +139,15 @@ async def test_a_lease_is_refused_to_another(broker: Broker) -> None:
     assert await broker.command("GET", keys.lease_token(P)) == str(token).encode()
 
 
+async def test_a_lease_from_before_the_clock_was_set_back_lasts_no_longer_than_others(broker: Broker) -> None:
+    """Whoever should have the partition asks, and need not wait for as long as the clock was set back."""
+    assert await take(broker, "r1", 300_000)
+    assert await take(broker, "r2") == 0
+    assert await broker.command("PTTL", keys.lease(P)) <= LEASE_TTL_MS
+    assert await take(broker, "r2") == 0
+    assert await broker.command("PTTL", keys.lease(P)) <= LEASE_TTL_MS
+
+
 async def test_an_owner_may_take_its_lease_anew(broker: Broker) -> None:
     """That is how it starts a partition over: under a higher token, after which the old one is void."""
     old = await take(broker)
@@ -233,6 +244,19 @@ async def test_server_times_rise_with_places_and_are_kept(broker: Broker) -> Non
     assert await times(broker, successor, "a", "b", "c") == given
 
 
+async def test_server_times_never_fall_though_the_clock_is_set_back(broker: Broker) -> None:
+    """What is due is brought by them: a later message with an earlier time would come first."""
+    owner = await owned(broker)
+    owner.note_last_seq(RAMA_SITA, 0)
+    (given,) = await times(broker, owner, "a")
+    ahead = given + 300_000
+    await broker.command("SET", keys.clock(P), ahead)
+    assert await times(broker, owner, "b", "c") == [ahead, ahead]
+    successor = await owned(broker)
+    successor.note_last_seq(RAMA_SITA, 0)
+    assert await times(broker, successor, "d") == [ahead]
+
+
 async def test_places_go_on_from_the_store(broker: Broker) -> None:
     """After the broker was wiped, the counter restarts from what is saved."""
     owner = await owned(broker)
@@ -301,6 +325,17 @@ async def test_without_the_store_a_conversation_under_way_goes_on(broker: Broker
     ) == [("given", 8, RAMA_SITA), ("kept", 7, RAMA_SITA)]
 
 
+async def test_without_the_store_nobody_can_say_what_became_of_a_place_it_has(broker: Broker) -> None:
+    """`unknown`: it may be in the store there, and must not stand at two places; or another message may be."""
+    owner = await owned(broker)
+    owner.note_last_seq(RAMA_SITA, 0)
+    await places(broker, owner, ("a", RAMA_SITA))
+    owner.note_last_seq(RAMA_SITA, 1)
+    asked = Candidate("a", RAMA_SITA, may=True)
+    assert await order(broker, owner, asked, is_store_away=True) == [("unknown", 0, RAMA_SITA)]
+    assert await order(broker, owner, asked) == [("given", 2, RAMA_SITA)]
+
+
 @pytest.mark.parametrize("may", [True, False])
 async def test_without_the_store_a_message_saved_lately_is_known(broker: Broker, may: bool) -> None:
     """`recent`: it is told the place it has, in the conversation it stands in, and takes no other."""
@@ -329,6 +364,19 @@ async def test_a_message_stays_recent_into_the_next_window(broker: Broker, monke
         ((what, _, _),) = await order(broker, owner, Candidate("a", RAMA_SITA, may=True), is_store_away=True)
         found.append(what)
     assert found == ["recent", "recent", "unknown"]
+
+
+async def test_a_message_is_recent_for_a_router_whose_clock_is_behind(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was saved in a window that, by this clock, is still to come."""
+    owner = await owned(broker)
+    now = 1_000_000.0
+    monkeypatch.setattr(f"{partitions.__name__}.time.time", lambda: now)
+    await broker.script(owner.acknowledge(None, [message("a", 5)]))
+    monkeypatch.setattr(f"{partitions.__name__}.time.time", lambda: now - partitions._RECENT_WINDOW_S)
+    ((what, seq, _),) = await order(broker, owner, Candidate("a", RAMA_SITA, may=True), is_store_away=True)
+    assert (what, seq) == ("recent", 5)
 
 
 async def test_who_lost_the_lease_gives_no_places(broker: Broker) -> None:
@@ -509,3 +557,46 @@ async def test_a_batch_of_thousands_is_one_call(broker: Broker) -> None:
     assert await broker.script(owner.acknowledge(None, saved, receipts)) == 1
     assert await broker.command("HLEN", keys.receipts(P)) == 10_000
     assert await broker.command("EXISTS", keys.seqs(P), keys.assigned(P)) == 0
+
+
+# What a failover lost
+
+
+async def test_tokens_rise_above_what_a_gateway_has_seen_whatever_the_broker_forgot(broker: Broker) -> None:
+    """The newest token is lost and the clock is behind it: its owner's is too old, and has to be taken anew."""
+    seen = await take(broker) + 60 * _AHEAD  # by a clock that is a minute ahead of this server's
+    held = await take(broker)
+    assert held < seen
+    assert await broker.script(leases.surpass(P, seen)) == 1
+    assert await take(broker, held=held) == 0, "whoever had it notices"
+    anew = await take(broker)
+    assert anew > seen
+    assert await broker.script(leases.surpass(P, seen)) == 0, "as it should be: nothing is taken from anybody"
+    assert await take(broker, held=anew) == anew
+
+
+async def test_a_token_that_was_seen_holds_without_an_owner_too(broker: Broker) -> None:
+    """Wiped, the broker knows no token: whoever comes is given one above those of before."""
+    seen = await take(broker) + 60 * _AHEAD
+    await broker.command("DEL", keys.lease(P), keys.lease_token(P))
+    assert await broker.script(leases.surpass(P, seen)) == 0
+    assert await take(broker) > seen
+
+
+async def test_no_seq_is_given_twice_when_the_broker_forgot_what_it_gave(broker: Broker) -> None:
+    """Places go with the tail: of two messages with one place the store takes the first, the other gets the next."""
+    owner = await owned(broker)
+    owner.note_last_seq(RAMA_SITA, 4)
+    before = await broker.command("HGETALL", keys.seqs(P))
+    assert await places(broker, owner, ("a", RAMA_SITA), ("b", RAMA_SITA)) == [5, 6]
+    # A failover: all of it is as it was before. `a` was saved and said meanwhile, `b` was not.
+    await broker.command("DEL", keys.seqs(P), keys.assigned(P))
+    assert before == {}
+    heir = await owned(broker)
+    heir.note_last_seq(RAMA_SITA, 5)
+    assert await places(broker, heir, ("c", RAMA_SITA), ("b", RAMA_SITA)) == [6, 7]
+    # A place that came back with an older state, of a message that the store holds elsewhere by now.
+    heir.note_last_seq(RAMA_SITA, 7)
+    await broker.command("HSET", keys.assigned(P), "d", "6 1")
+    await broker.command("HSET", keys.seqs(P), RAMA_SITA, 6)
+    assert await places(broker, heir, ("d", RAMA_SITA)) == [8]

@@ -31,6 +31,7 @@ from services.router.store import (
     position_of,
 )
 from tests.contracts.conftest import Record
+from tests.support.waiting import until
 
 DAY_MS = 24 * 3600 * 1000
 WEEK_MS = 7 * DAY_MS
@@ -214,6 +215,17 @@ async def test_a_store_that_is_away_says_so_and_comes_back(record: Record) -> No
         assert await store.last_seqs([RAMA_SITA]) == {RAMA_SITA: 0}
         assert await store.receipts(RAMA_SITA) == {}
         assert await store.save([message(1), message(2)]) == [Saved.SAVED, Saved.SAVED]
+
+
+async def test_a_store_tells_how_long_it_has_been_at_a_call(record: Record) -> None:
+    """Who waits for it hangs no more than it does."""
+    async with record.open() as store, asyncio.TaskGroup() as tasks:
+        assert store.busy_s == 0
+        with record.away():
+            saving = tasks.create_task(store.save([message(1)]))
+            await until(lambda: store.busy_s > 0.1, 5, "a call that takes its time")
+        assert await saving == [Saved.SAVED]
+        assert store.busy_s == 0
 
 
 async def test_calls_that_wait_do_not_add_up_their_patience(record: Record) -> None:

@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
+import msgspec
 import redis
 
 from services.local import broker, leash, ports
@@ -21,17 +22,21 @@ from services.local.process import missing
 from tests.support.waiting import until
 
 HOST: Final = "127.0.0.1"
+SLOTS: Final = 16_384
 _READY_S: Final = 10.0
 
 
 class RunningBroker:
     """A server on a port of its own, and what a test may do to it."""
 
-    def __init__(self, server: Path, folder: Path) -> None:
-        port = ports.free(1, HOST, start=random.randrange(10_000, 30_000))[0]
-        self.url = broker.url(port)
+    def __init__(self, server: Path, folder: Path, *, is_node: bool = False) -> None:
+        self.port, self.bus = ports.free(2, HOST, start=random.randrange(10_000, 30_000))
+        self.url = broker.url(self.port)
         self._folder = folder
-        self._process = broker.broker(server, folder, port, dict(os.environ))
+        self._process = broker.broker(server, folder, self.port, dict(os.environ))
+        if is_node:
+            more = ("--cluster-enabled", "yes", "--cluster-port", str(self.bus))
+            self._process = msgspec.structs.replace(self._process, command=(*self._process.command, *more))
         self._running: subprocess.Popen[bytes] | None = None
 
     async def start(self) -> None:
@@ -79,6 +84,58 @@ class RunningBroker:
         return await missing(self._process) is None
 
 
+class RunningNodes(RunningBroker):
+    """A cluster of three, which stands and falls together."""
+
+    def __init__(self, server: Path, folder: Path) -> None:
+        self._nodes = [RunningBroker(server, folder / f"node{number}", is_node=True) for number in range(3)]
+        self.url = "redis+cluster://" + ",".join(f"{HOST}:{node.port}" for node in self._nodes)
+        self._is_formed = False
+
+    async def start(self) -> None:
+        for node in self._nodes:
+            await node.start()
+        if not self._is_formed:
+            self._form()
+            self._is_formed = True
+        await until(self._is_whole, _READY_S, "a cluster that is whole")
+
+    def kill(self) -> None:
+        for node in self._nodes:
+            node.kill()
+
+    def pause(self) -> None:
+        for node in self._nodes:
+            node.pause()
+
+    def resume(self) -> None:
+        for node in self._nodes:
+            node.resume()
+
+    def empty(self) -> None:
+        for node in self._nodes:
+            node.empty()
+
+    def _form(self) -> None:
+        share = -(-SLOTS // len(self._nodes))
+        for number, node in enumerate(self._nodes):
+            with redis.Redis.from_url(node.url) as client:
+                last = min(SLOTS, share * (number + 1)) - 1
+                client.execute_command("CLUSTER", "ADDSLOTSRANGE", share * number, last)
+                client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
+                if number:
+                    first = self._nodes[0]
+                    client.execute_command("CLUSTER", "MEET", HOST, first.port, first.bus)
+
+    async def _is_whole(self) -> bool:
+        for node in self._nodes:
+            with redis.Redis.from_url(node.url) as client:
+                said = client.execute_command("CLUSTER", "INFO")
+            if b"cluster_state:ok" not in said or f"cluster_known_nodes:{len(self._nodes)}".encode() not in said:
+                return False
+        return True
+
+
 def servers() -> dict[str, Path]:
     """The servers tests run on: the embedded one, and Redis where it is installed."""
     found = {"embedded": broker.find_server()}
@@ -88,9 +145,11 @@ def servers() -> dict[str, Path]:
 
 
 @asynccontextmanager
-async def live_broker(folder: Path, server: Path | None = None) -> AsyncIterator[RunningBroker]:
+async def live_broker(
+    folder: Path, server: Path | None = None, make: type[RunningBroker] = RunningBroker
+) -> AsyncIterator[RunningBroker]:
     """A server that answers, its files in `folder`; the embedded one unless told otherwise."""
-    running = RunningBroker(server or broker.find_server(), folder)
+    running = make(server or broker.find_server(), folder)
     try:
         await running.start()
         yield running

@@ -20,6 +20,8 @@ from services.local.ports import free
 from services.local.process import Process
 from services.local.settings import LocalSettings
 from services.router.sqlite import GroupRow, UserRow, open_store
+from tests.support import topologies
+from tests.support.topologies import Topology
 from tests.support.waiting import until
 
 _READY_S: Final = 30.0
@@ -30,20 +32,28 @@ UNLIMITED: Final = {
     f"{limit}_PER_MINUTE": "0" for limit in ("TEXT", "IMAGE", "DOCUMENT", "VOICE", "EMERGENCY", "CONNECTS", "SIGN_INS")
 }
 # What a test waits for should come soon; production's patience is longer.
-_IMPATIENT: Final = {"DRAIN_WINDOW_S": "0.3", "STORE_PATIENCE_S": "0.5", "PEOPLE_CACHE_S": "0.5"}
+IMPATIENT: Final = {"DRAIN_WINDOW_S": "0.3", "STORE_PATIENCE_S": "0.5", "PEOPLE_CACHE_S": "0.5"}
 
 
 class LiveCluster:
     """A running cluster, and what a test needs of it."""
 
-    def __init__(self, processes: Cluster, plan: Plan, settings: LocalSettings, commands: Broker) -> None:
+    def __init__(
+        self, processes: Cluster, plan: Plan, settings: LocalSettings, commands: Broker, servers: Topology
+    ) -> None:
         self.processes = processes
         self.broker = commands
+        # What a test does to the broker, it does through this: then it means the same for every kind of broker.
+        self.servers = servers
         self.database = settings.database
         self.home = settings.home
         self.urls = [socket_url(_HOST, port) for port in settings.websocket_ports]
         self.redis_url = plan.redis_url
-        self._internal = {process.name: process.ports.get("internal") for process in plan.processes}
+        self._internal = {
+            process.name: f"{process.host}:{process.ports['internal']}"
+            for process in plan.processes
+            if "internal" in process.ports
+        }
         self._keyring = Keyring(settings.home)
         self._issuer = Issuer(self._keyring.signing_key())
 
@@ -73,11 +83,18 @@ class LiveCluster:
     async def get(self, name: str, path: str) -> Any:
         """A path of a process's internal port, as JSON or text, with the admin token."""
         headers = {"Authorization": f"Bearer {self._keyring.admin_token()}"}
-        url = f"http://{_HOST}:{self._internal[name]}{path}"
+        url = f"http://{self._internal[name]}{path}"
         async with aiohttp.ClientSession() as session, session.get(url, headers=headers) as response:
             if response.content_type == "application/json":
                 return await response.json()
             return await response.text()
+
+    async def post(self, name: str, path: str) -> tuple[int, Any]:
+        """An operator's call to a gateway: the status, and what it answers."""
+        headers = {"Authorization": f"Bearer {self._keyring.admin_token()}"}
+        url = f"http://{_HOST}:{self._internal[name]}{path}"
+        async with aiohttp.ClientSession() as session, session.post(url, headers=headers) as response:
+            return response.status, await response.json()
 
     async def metric(self, name: str, series: str) -> float:
         """The sum of a process's samples whose name (and labels, if given) begin with `series`."""
@@ -109,31 +126,42 @@ async def live_cluster(
     presences: int = 1,
     environment: Mapping[str, str] | None = None,
     mutants: Mapping[str, str] | None = None,
+    topology: str | None = None,
+    **servers: Any,
 ) -> AsyncIterator[LiveCluster]:
     """A cluster that is ready; `environment` overrides settings of the services.
 
-    `mutants` names processes that run broken, and how (`tests.support.mutants`).
+    `mutants` names processes that run broken, and how (`tests.support.mutants`). Its broker is what the environment
+    asks for (`tests.support.topologies`), or of the kind `topology`, made with the options `servers`.
     """
     inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     port = free(gateways, _HOST, taken=(), start=_first_port())[0]
+    environment = {**inherited, **IMPATIENT, **UNLIMITED, **(environment or {})}
+    made = topologies.chosen(home, _first_port() + gateways, environment, topology, **servers)
     settings = LocalSettings(
-        gateways=gateways, routers=routers, presences=presences, data_dir=str(home), websocket_port=port
+        gateways=gateways,
+        routers=routers,
+        presences=presences,
+        data_dir=str(home),
+        websocket_port=port,
+        redis_url=made.url,
     )
-    environment = {**inherited, **_IMPATIENT, **UNLIMITED, **(environment or {})}
-    plan = make_plan(settings, environment, first_port=_first_port() + gateways)
+    plan = make_plan(settings, environment, first_port=max(made.taken) + 1)
     said: list[str] = []
-    planned = [_mutated(process, (mutants or {}).get(process.name)) for process in plan.processes]
-    async with open_cluster(home, planned, said.append) as processes:
-        for name in processes.names:
-            await processes.start(name)
+    planned = [mutated(process, (mutants or {}).get(process.name)) for process in plan.processes]
+    async with open_cluster(home, [*made.processes, *planned], said.append) as processes:
+        await made.start(processes)
+        for process in planned:
+            await processes.start(process.name)
         async with broker.connect(plan.redis_url) as commands:
-            cluster = LiveCluster(processes, plan, settings, commands)
+            cluster = LiveCluster(processes, plan, settings, commands, made)
             await cluster.wait_ready()
-            await _owned(cluster)
+            await owned(cluster)
             yield cluster
 
 
-def _mutated(process: Process, mutant: str | None) -> Process:
+def mutated(process: Process, mutant: str | None) -> Process:
+    """The process, broken in this way if in any."""
     if mutant is None:
         return process
     python, option, service = process.command
@@ -165,7 +193,7 @@ async def lasting_cluster(home: Path, **options: Any) -> AsyncIterator[LiveClust
     await living
 
 
-async def _owned(cluster: LiveCluster) -> None:
+async def owned(cluster: LiveCluster) -> None:
     """Wait until every partition has an owner, so that a test's first message does not wait for one."""
 
     async def is_owned() -> bool:

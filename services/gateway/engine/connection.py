@@ -52,6 +52,7 @@ class Rules:
         ping_timeout_s: float,
         outbox_max_bytes: int,
         frame_max_bytes: int,
+        bytes_per_s: int = 0,
         overflowed: "Callable[[Connection], None]",
         wasted: "Callable[[Connection], None]",
     ) -> None:
@@ -60,6 +61,8 @@ class Rules:
         self.ping_timeout_s = ping_timeout_s
         self.outbox_max_bytes = outbox_max_bytes
         self.frame_max_bytes = frame_max_bytes
+        # A WebSocket is read so fast; 0: as fast as it comes.
+        self.bytes_per_s = bytes_per_s
         # An outbox was full.
         self.overflowed = overflowed
         # A packet came that is none of the application's. Raises `Breach` or a refusal when they are too many.
@@ -188,6 +191,10 @@ class Connection:
         else:
             raise Breach
 
+    def waste(self) -> None:
+        """A ping or a pong of the WebSocket's own. Raises `Breach` when they are too many."""
+        self._rules.wasted(self)
+
     def take_polled(self, text: str) -> None:
         """A packet of a body that was posted, where binary data is base64 after a `b`. Raises `Breach`."""
         if text[:1] != "b":
@@ -219,6 +226,7 @@ class Connection:
             try:
                 async with asyncio.timeout(self._rules.ping_interval_s + self._rules.ping_timeout_s):
                     await self._poll
+                    await asyncio.sleep(0)  # what this turn has to say goes together: a goodbye with what came before
             except TimeoutError as error:
                 raise Breach from error
             finally:

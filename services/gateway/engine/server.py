@@ -78,7 +78,7 @@ class Engine(Generic[T]):
         self.connections: dict[str, T] = {}
         self._writes = Writes(rules.wheel, _PATIENCE_S)
         self._websockets: set[WebSocket] = set()
-        # One was lost.
+        # One of either is gone.
         self._lost = asyncio.Event()
 
     def generate_id(self) -> str:
@@ -88,15 +88,19 @@ class Engine(Generic[T]):
     def forget(self, connection: Connection) -> None:
         """A connection is closed. A poll may still fetch what was said to it last."""
         if connection.carrier is not None:
-            self.connections.pop(connection.sid, None)
+            self._drop(connection.sid)
         else:
-            self._wheel.after(CLOSE_TIMEOUT_S, partial(self.connections.pop, connection.sid, None))
+            self._wheel.after(CLOSE_TIMEOUT_S, partial(self._drop, connection.sid))
 
     async def wait_silent(self) -> None:
-        """Wait until every WebSocket has been sent what there was for it, and the client has heard it."""
-        while self._websockets:
+        """Wait until every client has heard what there was to say: by its WebSocket, or the poll that fetches it."""
+        while self._websockets or self.connections:
             self._lost.clear()
             await self._lost.wait()
+
+    def _drop(self, sid: str) -> None:
+        self.connections.pop(sid, None)
+        self._lost.set()
 
     def _lose(self, websocket: WebSocket) -> None:
         self._websockets.discard(websocket)
@@ -216,6 +220,7 @@ class Engine(Generic[T]):
             self._lose,
             window_bits=handshake.window_bits,
             frame_max_bytes=self._rules.frame_max_bytes,
+            bytes_per_s=self._rules.bytes_per_s,
         )
         self._websockets.add(websocket)
         return handshake, websocket, early
@@ -232,10 +237,10 @@ class Engine(Generic[T]):
             body = await connection.poll()
         except Breach as breach:
             connection.break_off()
-            self.connections.pop(connection.sid, None)
+            self._drop(connection.sid)
             raise Refused(*_BAD_REQUEST) from breach
         if connection.closed:  # and all was said
-            self.connections.pop(connection.sid, None)
+            self._drop(connection.sid)
         headers = {}
         if self._compression.min_bytes and len(body) > self._compression.min_bytes:
             accepted = request.headers.get(hdrs.ACCEPT_ENCODING, "")

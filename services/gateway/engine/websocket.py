@@ -6,7 +6,9 @@ are then free: 5 KB a socket instead of 25. aiohttp's compiled reader goes on re
 """
 
 import asyncio
+import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, Protocol
 
 import structlog
@@ -26,6 +28,13 @@ log = structlog.get_logger(__name__)
 _OUT_BYTES: Final = 65_536
 # An upgrade that is not completed by then is given up; until it is, polls bring nothing.
 _UPGRADE_TIMEOUT_S: Final = 10.0
+# What may come at once, in seconds of what may come in the long run.
+_BURST_S: Final = 8.0
+# So much of one socket is taken in a turn of the loop, which reads 256 KB at a time: a flood of small frames would hold
+# up everybody else for as long as it takes to refuse 6,000 of them.
+_A_TURN_BYTES: Final = 8_192
+# Of a frame's second byte.
+_MASKED: Final = 0x80
 
 
 Feed = Callable[[bytes], tuple[bool, bytes]]
@@ -36,6 +45,7 @@ class Taker(Protocol):
 
     def take(self, text: str) -> None: ...
     def take_binary(self, data: bytes) -> None: ...
+    def waste(self) -> None: ...
     def flush(self) -> None: ...
     def break_off(self) -> None: ...
     def carrier_lost(self) -> None: ...
@@ -61,6 +71,10 @@ class Writes:
             self._loop.call_soon(self._write_now)
         self._now.append(websocket)
 
+    def then(self, work: Callable[[], None]) -> None:
+        """Something is to be done in the next turn, when others have had theirs."""
+        self._loop.call_soon(work)
+
     def soon(self, websocket: "WebSocket") -> None:
         """Something is to be written within the patience."""
         if not self._soon:
@@ -82,18 +96,22 @@ class WebSocket(WebSocketDataQueue):
     """The reader's queue, which keeps nothing, and the transport's protocol, in one object."""
 
     __slots__ = (
+        "_bytes_per_s",
         "_compression",
+        "_feed",
         "_is_closing",
         "_is_due",
+        "_is_held",
         "_lost",
         "_out",
         "_out_bytes",
+        "_paid_until",
+        "_rest",
         "_taker",
         "_transport",
         "_wheel",
         "_window_bits",
         "_writes",
-        "data_received",
         "is_writable",
     )
 
@@ -109,6 +127,7 @@ class WebSocket(WebSocketDataQueue):
         *,
         window_bits: int,
         frame_max_bytes: int,
+        bytes_per_s: int = 0,
     ) -> None:
         self._transport = transport
         self._wheel = wheel
@@ -124,10 +143,17 @@ class WebSocket(WebSocketDataQueue):
         self._window_bits = window_bits
         self._taker: Taker | None = None
         self._is_closing = False
+        # Who takes from here is not to be given more.
+        self._is_held = False
+        # What has come is worth the time up to then, by the monotonic clock.
+        self._bytes_per_s = bytes_per_s
+        self._paid_until = 0.0
+        # What was read, and is taken in the next turns.
+        self._rest = b""
         self.is_writable = True
         # aiohttp refuses what is as large as its bound.
         reader = WebSocketReader(self, frame_max_bytes + 1, compress=window_bits > 0, decode_text=True)
-        self.data_received: Feed = reader.feed_data
+        self._feed: Feed = partial(self._feed_first, reader.feed_data, b"")
         transport.set_protocol(self)  # type: ignore[arg-type] # it has what the loop calls
 
     def begin(self, taker: Taker, early: bytes) -> None:
@@ -184,13 +210,13 @@ class WebSocket(WebSocketDataQueue):
 
     def pause_reading(self) -> None:
         """Take nothing more for now, but what has been read."""
-        if not self._transport.is_closing():
-            self._transport.pause_reading()
+        self._is_held = True
+        self._stop_reading()
 
     def resume_reading(self) -> None:
         """Take what comes again."""
-        if not self._transport.is_closing():
-            self._transport.resume_reading()
+        self._is_held = False
+        self._read_on()
 
     # --- the reader's queue --------------------------------------------------------------------
 
@@ -201,16 +227,16 @@ class WebSocket(WebSocketDataQueue):
             self._answer_close(data.data)
         elif self._is_closing or self._taker is None:
             return
-        elif kind is WSMsgType.PING:
-            self.write_out()  # what was said before goes before
-            if self.is_writable:  # who does not read his pongs is not to fill our memory with them
-                self._transport.write(packets.pong(bytes(data.data)))
-        elif kind is not WSMsgType.PONG:
+        else:
             try:
                 if kind is WSMsgType.TEXT:
                     self._taker.take(data.data)
-                else:
+                elif kind is WSMsgType.BINARY:
                     self._taker.take_binary(data.data)
+                else:
+                    self._taker.waste()
+                    if kind is WSMsgType.PING:
+                        self._answer_ping(bytes(data.data))
             except Breach:
                 self._taker.break_off()
 
@@ -232,6 +258,66 @@ class WebSocket(WebSocketDataQueue):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """It was made before."""
 
+    def data_received(self, data: bytes) -> None:
+        """What came. Who sends faster than may be is read later: his own TCP holds him up, and nothing waits here."""
+        if self._rest:
+            self._rest += data
+        elif len(data) > _A_TURN_BYTES:
+            self._rest = data
+            self._stop_reading()
+            self._take_some()
+        else:
+            self._feed(data)
+        if self._bytes_per_s:
+            now = time.monotonic()
+            self._paid_until = max(self._paid_until, now) + len(data) / self._bytes_per_s
+            if self._paid_until - now > _BURST_S:
+                self._stop_reading()
+                self._read_on()
+
+    def _take_some(self) -> None:
+        data, self._rest = self._rest[:_A_TURN_BYTES], self._rest[_A_TURN_BYTES:]
+        self._feed(data)
+        if self._rest:
+            self._writes.then(self._take_some)
+        else:
+            self._read_on()
+
+    def _stop_reading(self) -> None:
+        if not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def _read_on(self) -> None:
+        """Read again, unless whoever takes from here, a rest or the rate forbids it; the last two look again."""
+        if self._is_held or self._rest or self._transport.is_closing():
+            return
+        over_s = self._paid_until - time.monotonic() - _BURST_S if self._bytes_per_s else 0.0
+        if over_s > 0:
+            self._wheel.after(over_s, self._go_on)
+        else:
+            self._transport.resume_reading()
+
+    def _go_on(self) -> None:
+        """The time that was over has passed."""
+        self._paid_until = min(self._paid_until, time.monotonic() + _BURST_S)
+        self._read_on()
+
+    def _feed_first(self, feed: Feed, before: bytes, data: bytes) -> tuple[bool, bytes]:
+        """A client masks its frames (RFC 6455, 5.1), which aiohttp does not ask: who does not mask the first is none.
+
+        Asked of every frame it would cost more than reading it.
+        """
+        data = before + data
+        if len(data) <= 1:
+            self._feed = partial(self._feed_first, feed, data)
+        elif data[1] & _MASKED:
+            self._feed = feed
+            return feed(data)
+        else:
+            self._feed = _ignore
+            self.set_exception(WebSocketError(WSCloseCode.PROTOCOL_ERROR, "a frame without a mask"))
+        return False, b""
+
     def eof_received(self) -> None:
         """The transport closes itself."""
 
@@ -252,9 +338,15 @@ class WebSocket(WebSocketDataQueue):
         self._is_closing = True
         self._out = None
         taker, self._taker = self._taker, None
-        self.data_received = _ignore  # the reader and this hold each other
+        self._rest = b""
+        self._feed = _ignore  # the reader and this hold each other
         if taker is not None:
             taker.carrier_lost()
+
+    def _answer_ping(self, data: bytes) -> None:
+        self.write_out()  # what was said before goes before
+        if self.is_writable:  # who does not read his pongs is not to fill our memory with them
+            self._transport.write(packets.pong(data))
 
     def _answer_close(self, code: int) -> None:
         if not self._is_closing:
@@ -298,6 +390,10 @@ class Upgrade:
     def take_binary(self, _: bytes) -> None:
         """Nothing binary is said yet."""
         raise Breach
+
+    def waste(self) -> None:
+        """It counts as the connection's."""
+        self._connection.waste()
 
     def flush(self) -> None:
         """Nothing waits here."""

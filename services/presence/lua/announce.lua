@@ -11,6 +11,10 @@
 -- looked at, milliseconds by which the first of them was late}.
 local holder = redis.call('GET', KEYS[1])
 if holder and holder ~= ARGV[1] then
+  -- Taken before the clock was set back, it would last for as long as that.
+  if redis.call('PTTL', KEYS[1]) > tonumber(ARGV[2]) then
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+  end
   return false
 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
@@ -55,6 +59,9 @@ end
 
 -- After a wipe gateways need a while to seat their users again: until then who has no seat is not known to be away.
 redis.call('HSETNX', KEYS[9], 'began', text(now))
+if tonumber(redis.call('HGET', KEYS[9], 'began')) > now then
+  redis.call('HSET', KEYS[9], 'began', text(now)) -- by a clock that was set back since
+end
 local cold_from = redis.call('HGET', KEYS[9], 'began') + ARGV[4]
 local cold, late = {}, 0
 local room = math.max(0, limit - redis.call('HLEN', KEYS[8]))
@@ -64,6 +71,13 @@ if room > 0 then
 end
 if due[1] then
   late = now - redis.call('ZSCORE', KEYS[2], due[1])
+end
+-- Nobody is to be looked at two minutes from now: who is, was put there before the clock was set back.
+if #due < room then
+  local far = redis.call('ZRANGE', KEYS[2], '(' .. text(now + 120000), '+inf', 'BYSCORE', 'LIMIT', 0, room - #due)
+  for _, user in ipairs(far) do
+    due[#due + 1] = user
+  end
 end
 for _, user in ipairs(due) do
   local was, before, seen = announced(user)

@@ -11,6 +11,7 @@ from pathlib import Path
 from libs.storage.sqlite import Lane, open_lane
 from services.router.sqlite.broadcasts import Broadcasts
 from services.router.sqlite.keys import Keys
+from services.router.sqlite.ledger import Ledger
 from services.router.sqlite.messages import Messages
 from services.router.sqlite.people import GroupRow, People, UserRow
 from services.router.sqlite.retention import Retention
@@ -21,13 +22,18 @@ from services.router.sqlite.words import check
 __all__ = ["GroupRow", "SqliteStore", "UserRow", "open_store"]
 
 
-class SqliteStore(Messages, Broadcasts, People, Keys, Search, Retention):
+class SqliteStore(Messages, Broadcasts, People, Keys, Search, Retention, Ledger):
     """`store.Store` on one SQLite file, and the writes of operators. `patient` is for what takes its time."""
 
     def __init__(self, writer: Lane, reader: Lane, patient: Lane) -> None:
         self._writer = writer
         self._reader = reader
         self._patient = patient
+
+    @property
+    def busy_s(self) -> float:
+        """Searches take their time, and no batch waits for them."""
+        return max(self._writer.busy_s, self._reader.busy_s)
 
 
 @asynccontextmanager

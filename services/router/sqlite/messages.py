@@ -28,7 +28,7 @@ _LAST_SEQS: Final = """
 _RECEIPTS: Final = """
     SELECT json_array(conversation_id, user_id, json(receipt)) AS shape FROM marks WHERE conversation_id = ?
 """
-_RECEIPTS_OF: Final = """
+RECEIPTS_OF: Final = """
     SELECT json_array(conversation_id, user_id, json(receipt)) AS shape FROM json_each(?) AS asked
     CROSS JOIN marks ON conversation_id = asked.value ->> 0 AND user_id = asked.value ->> 1
 """
@@ -148,8 +148,8 @@ class Messages:
         return {user_id: receipt for _, user_id, receipt in _receipts.decode(text) if receipt != Receipt()}
 
     async def receipts_of(self, members: Collection[tuple[str, str]]) -> dict[tuple[str, str], Receipt]:
-        text = await self._reader.read(_RECEIPTS_OF, json_of(members))
-        return {(where, user_id): receipt for where, user_id, receipt in _receipts.decode(text) if receipt != Receipt()}
+        text = await self._reader.read(RECEIPTS_OF, json_of(members))
+        return {whose: receipt for whose, receipt in receipts_in(text).items() if receipt != Receipt()}
 
     async def save_receipts(self, rows: Sequence[ReceiptRow]) -> None:
         if rows:
@@ -211,7 +211,7 @@ def _save_receipts(db: sqlite3.Connection, rows: Sequence[ReceiptRow]) -> None:
     with transaction(db):
         rows = broadcasts.save_receipts(db, rows)
         asked = json_of([(row.conversation_id, row.user_id) for row in rows])
-        there = {(id_, user): receipt for id_, user, receipt in _receipts.decode(read(db, _RECEIPTS_OF, (asked,)))}
+        there = {(id_, user): receipt for id_, user, receipt in _receipts.decode(read(db, RECEIPTS_OF, (asked,)))}
         merged: dict[tuple[str, str], Receipt] = {}
         for row in rows:
             whose = (row.conversation_id, row.user_id)
@@ -224,6 +224,11 @@ def _save_receipts(db: sqlite3.Connection, rows: Sequence[ReceiptRow]) -> None:
         ]
         if changed:
             write_rows(db, _WRITE_RECEIPTS, changed)
+
+
+def receipts_in(text: str) -> dict[tuple[str, str], Receipt]:
+    """What `RECEIPTS_OF` gathered: those of every member asked about, also where they have nothing."""
+    return {(conversation_id, user_id): receipt for conversation_id, user_id, receipt in _receipts.decode(text)}
 
 
 def _in_order(text: str) -> list[Message]:

@@ -6,6 +6,7 @@
     keys.py        public keys of devices
     search.py      messages by their words
     retention.py   what leaves the hot log
+    ledger.py      what the ledger is compared with
 
 What is promised to callers, and checked by `tests/contracts` on every implementation:
 
@@ -20,6 +21,7 @@ from typing import Protocol
 from libs.storage import StoreAway
 from services.router.store.broadcasts import Broadcast, Broadcasts, DueBroadcast, Moves, Reached, Tally
 from services.router.store.keys import Keys, Outcome, Published, TakenKeys
+from services.router.store.ledger import Ledger, Place
 from services.router.store.messages import Message, Messages, Receipt, ReceiptRow, Saved, position_of
 from services.router.store.people import Group, People, User
 from services.router.store.retention import Retention
@@ -32,6 +34,7 @@ __all__ = [
     "Message",
     "Moves",
     "Outcome",
+    "Place",
     "Published",
     "Reached",
     "Receipt",
@@ -46,5 +49,10 @@ __all__ = [
 ]
 
 
-class Store(Messages, Broadcasts, People, Keys, Search, Retention, Protocol):
+class Store(Messages, Broadcasts, People, Keys, Search, Retention, Ledger, Protocol):
     """The record."""
+
+    @property
+    def busy_s(self) -> float:
+        """For how long it has been at one call that batches may wait for; 0 if there is none."""
+        ...

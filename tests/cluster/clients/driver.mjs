@@ -3,7 +3,8 @@
 // Commands come as JSON lines on stdin, reports leave as JSON lines on stdout. End of input closes every
 // socket and ends the process; a command that cannot be read ends it at once, with the reason on stderr.
 //
-//   {cmd: "open", client, urls, auth?, transports?, options?, autoAck?}   a socket, connecting now
+//   {cmd: "open", client, urls, auth?, transports?, options?, autoAck?, heeds?}   a socket, connecting now;
+//                                      with `heeds` it does as `reconnect` says
 //   {cmd: "emit", client, event, args, id?, timeoutMs?}                   with an `id`, the answer is reported
 //   {cmd: "autoAck", client, on}       whether events that ask for an acknowledgement get one (at first: yes)
 //   {cmd: "auth", client, auth}        what the next handshake says
@@ -35,7 +36,7 @@ function report(kind, client, fields) {
   process.stdout.write(JSON.stringify({ report: kind, client, index: index++, atMs: Date.now(), ...fields }) + "\n");
 }
 
-function open({ client: name, urls, auth, transports, options = {}, autoAck = true }) {
+function open({ client: name, urls, auth, transports, options = {}, autoAck = true, heeds = false }) {
   // forceNew: clients with the same address would share one connection otherwise.
   const settings = { forceNew: true, autoConnect: false, ...options };
   if (transports) settings.transports = transports;
@@ -44,28 +45,38 @@ function open({ client: name, urls, auth, transports, options = {}, autoAck = tr
   socket.auth = (answer) => answer(client.auth ?? undefined);
   const client = { socket, auth, autoAck, urls, tried: 0 };
   clients.set(name, client);
+  // A socket that was closed while it connected may still have something to say.
+  const tell = (kind, fields) => clients.get(name) === client && report(kind, name, fields);
 
   socket.onAny((event, ...args) => {
     const confirm = typeof args.at(-1) === "function" ? args.pop() : undefined;
-    report("event", name, { event, args });
+    tell("event", { event, args });
     if (confirm && client.autoAck) confirm();
   });
+  // As docs/protocol.md tells apps.
+  if (heeds) {
+    socket.on("reconnect", ({ afterMs, resumeTicket }) => {
+      if (resumeTicket) client.auth = { resumeTicket };
+      socket.disconnect();
+      setTimeout(() => socket.connect(), afterMs);
+    });
+  }
   socket.on("connect", () => {
     const data = { sid: socket.id, url: socket.io.uri, transport: socket.io.engine.transport.name };
-    report("connect", name, { data });
+    tell("connect", { data });
   });
   socket.on("connect_error", (error) => {
     nextUrl(client);
     const data = { message: error.message, data: error.data ?? null, final: !socket.active };
-    report("connect_error", name, { data });
+    tell("connect_error", { data });
   });
   socket.on("disconnect", (reason, details) => {
     nextUrl(client);
     const data = { reason, code: details?.context?.code ?? null, final: !socket.active };
-    report("disconnect", name, { data });
+    tell("disconnect", { data });
   });
   socket.io.on("open", () => {
-    socket.io.engine.on("upgrade", (transport) => report("upgrade", name, { data: { transport: transport.name } }));
+    socket.io.engine.on("upgrade", (transport) => tell("upgrade", { data: { transport: transport.name } }));
   });
   socket.connect();
 }

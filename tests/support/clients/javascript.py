@@ -123,6 +123,7 @@ class JsClients(asyncio.SubprocessProtocol):
         transports: Sequence[str] | None = None,
         options: dict[str, Any] | None = None,
         auto_ack: bool = True,
+        heeds: bool = False,
         device: str | None = None,
         user: str | None = None,
         wait: bool = True,
@@ -131,7 +132,8 @@ class JsClients(asyncio.SubprocessProtocol):
         """A client named `name`, connected (unless `wait` is False: then it is connecting).
 
         With several `urls` it goes to the next one whenever it is refused or loses its connection.
-        `options` are socket.io-client's own. Signing in may still be under way: wait for `auth_success`.
+        `options` are socket.io-client's own; with `heeds` it does as `reconnect` says. Signing in may still be
+        under way: wait for `auth_success`.
         """
         assert name not in self._clients, f"{name} is open; a second connection of one device has a name of its own"
         client = JsClient(self, name, self._history, device, user)
@@ -144,6 +146,7 @@ class JsClients(asyncio.SubprocessProtocol):
             transports=list(transports) if transports else None,
             options=options or {},
             autoAck=auto_ack,
+            heeds=heeds,
         )
         if wait:
             await client.wait_connected(timeout_s)

@@ -1,9 +1,10 @@
 """check: what in a History breaks a promise of ARCHITECTURE. Pure: a History in, a Report out.
 
 Order is judged by what the server pushed (`new_message`, `offline_messages`), each message at its first
-sighting by a device. Three things are in no order by right, and left out: what the device asked for
-itself (`conversation_history`), its own messages that come back to it, and emergencies, which
-`offline_messages` brings before the rest.
+sighting by a device. Four things are in no order by right, and left out: what the device asked for
+itself (`conversation_history`), its own messages that come back to it, emergencies, which
+`offline_messages` brings before the rest, and what was queued while the store was away before the device
+signed in: it comes when the store is back, behind what was live meanwhile.
 """
 
 from collections import defaultdict
@@ -159,6 +160,7 @@ def _out_of_order(history: History, first: Iterable[Sighting]) -> Iterator[str]:
     own_tries = {(sent.device, history.user_of(sent.device), sent.client_id) for sent in history.sent}
     # An anonymous sender meets the own message under a pseudonym: then the id of the answer tells.
     own_ids = {(sent.device, sent.answer["messageId"]) for sent in history.sent if sent.accepted and sent.answer}
+    queued = _queued(history)
     latest: dict[tuple[str, str], Sighting] = {}
     for sighting in first:
         device = sighting.device
@@ -172,12 +174,42 @@ def _out_of_order(history: History, first: Iterable[Sighting]) -> Iterator[str]:
         lane = (device, sighting.conversation_id)
         before = latest.get(lane)
         if before is not None and sighting.seq < before.seq:
+            if _was_queued_before_sign_in(history, sighting, queued):
+                continue
             yield (
                 f"{device} saw {sighting.conversation_id} #{sighting.seq} ({sighting.via}, index {sighting.index})"
                 f" after #{before.seq} ({before.via}, index {before.index})"
             )
         else:
             latest[lane] = sighting
+
+
+def _queued(history: History) -> dict[str, list[int]]:
+    """When (by index) somebody was told of each conversation that something in it is only queued."""
+    told: dict[str, list[int]] = defaultdict(list)
+    for sent in history.sent:
+        answer = sent.answer
+        if sent.accepted and answer is not None and answer["status"] == "queued" and sent.answered_index is not None:
+            told[answer["conversationId"]].append(sent.answered_index)
+    for status in history.statuses:
+        if status.status == "queued":
+            told[status.conversation_id].append(status.index)
+    return told
+
+
+def _was_queued_before_sign_in(history: History, sighting: Sighting, queued: Mapping[str, list[int]]) -> bool:
+    """Whether the store was away from before this device signed in until it saw the message, as far as is known.
+
+    That this one was queued its sender may never have heard: that another one was tells as much.
+    """
+    tries = [
+        sent.index
+        for sent in history.sent
+        if sent.client_id == sighting.client_id and history.user_of(sent.device) == sighting.sender_id
+    ]
+    began = min(tries, default=sighting.index)
+    signed_in = any(device == sighting.device and began < at < sighting.index for device, at in history.signed_in)
+    return signed_in and any(began < at < sighting.index for at in queued.get(sighting.conversation_id, ()))
 
 
 def _gaps(history: History) -> Iterator[str]:

@@ -24,6 +24,7 @@ class Sent:
     at_ms: int
     answer: dict[str, Any] | None = None
     answered_index: int | None = None
+    answered_ms: int | None = None
 
     @property
     def accepted(self) -> bool:
@@ -68,6 +69,7 @@ class Status:
     client_id: str
     status: str
     index: int
+    at_ms: int
 
 
 @dataclass
@@ -79,6 +81,8 @@ class History:
     sent: list[Sent] = field(default_factory=list)
     sightings: list[Sighting] = field(default_factory=list)
     statuses: list[Status] = field(default_factory=list)
+    signed_in: list[tuple[str, int]] = field(default_factory=list)
+    """Device and index of every `auth_success`."""
     malformed: list[str] = field(default_factory=list)
     """What could not be read as PROTOCOL has it: a finding, whatever else is right."""
     _recorded: int = field(default=0, repr=False)
@@ -109,7 +113,7 @@ class History:
             except (KeyError, TypeError) as error:
                 self.malformed.append(f"{sent.device}: answer to {sent.client_id!r}: {error}: {answer!r}")
                 return
-        sent.answer, sent.answered_index = answer, index
+        sent.answer, sent.answered_index, sent.answered_ms = answer, index, _now_ms()
 
     def record_event(self, device: str, event: str, payload: object) -> None:
         """`device` received `event`. Those that say nothing about messages are not kept."""
@@ -117,6 +121,7 @@ class History:
             match event, payload:
                 case "auth_success", {"userId": str(user_id)}:
                     self.users[device] = user_id
+                    self.signed_in.append((device, self._next_index()))
                 case "new_message", _:
                     self._see(device, event, payload)
                 case (("offline_messages" | "conversation_history"), {"messages": list(messages)}):
@@ -165,6 +170,7 @@ class History:
                 payload["clientId"],
                 payload["status"],
                 self._next_index(),
+                _now_ms(),
             )
         )
 

@@ -40,6 +40,6 @@ def test_every_series_that_is_named_exists() -> None:
         metrics(registry)
     exported = {metric.name for metric in registry.collect()}
     named = {word.strip("`").removesuffix("_total") for word in PAGE.replace("|", " ").split() if "talowa_" in word}
-    named = {word.strip("`,;.").removesuffix("_total") for word in named}
+    named = {word.strip("`,;.()").removesuffix("_total") for word in named}
     assert named
     assert named <= exported

@@ -5,6 +5,7 @@ import inspect
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Final
 
 import pytest
@@ -13,23 +14,28 @@ from prometheus_client import CollectorRegistry
 from libs import cluster, keys, lifecycle
 from libs.broker import Broker, connect
 from libs.directory import Directory, Seat, Watchers, standing
-from libs.figures import PresenceFigures, Reporter
+from libs.figures import GatewayFigures, PresenceFigures, Reporter
 from libs.keys import CATALOGUE, Key
 from libs.limits import Limiter
 from libs.streams.producer import Producer
 from libs.wire.events import Draft
 from libs.wire.frames import Broadcast, Confirm, Origin, Places, Send, Sender
+from services.gateway.fence import Fence
 from services.gateway.heartbeat import Heartbeat
+from services.gateway.metrics import GatewayMetrics
+from services.gateway.rebalance import Rebalance
 from services.gateway.sessions import Sessions
 from services.gateway.uplink import Uplink
 from services.presence.announcer import Announcer
 from services.presence.cold import Cold
 from services.presence.metrics import PresenceMetrics
 from services.router.aside import Aside
+from services.router.audit import Audit
 from services.router.broadcasts import Broadcasts
 from services.router.conversations import Conversations
 from services.router.delivery import Delivery
 from services.router.due import DuePages
+from services.router.ledger import Notes
 from services.router.metrics import RouterMetrics
 from services.router.moves import Moves
 from services.router.partition import Partition
@@ -57,12 +63,14 @@ _PLACEHOLDERS: Final = (
     (":L:H", r":[a-z_]+:[0-9a-f]{24}"),
     (":G", r":.+"),
     (":B", r":\d+"),
+    (":S", r":(gateway|router)"),
 )
 _ARGUMENTS: Final[dict[str, int | str]] = {
     "partition": 7,
     "bucket": 2_999_999,
     "shard": 3,
     "gateway": "gateway-1-ab12",
+    "service": "router",
     "limit_shard": 5,
     "limit": "sign_ins",
     "digest": "0123456789ab" * 2,
@@ -198,8 +206,20 @@ def _worker(broker: Broker, reader: Broker, store: FakeStore) -> tuple[Worker, P
     delivery = Delivery(store, people, directory, broker, sayings, metrics, rates, pushes=pushes)
     broadcasts = Broadcasts(store, directory, broker, Tallies(store, broker, metrics), rates, metrics)
     given: dict[str, Any] = {"read_entries": 100, "linger_s": 0.0, "receipt_gather_s": 0.1, "parked_frames_max": 100}
+    given["notes"] = lambda: Notes(100)
     worker = Worker(broker, reader, delivery, broadcasts, store, metrics, router="r1", partitions=PARTITIONS, **given)
     return worker, pushes
+
+
+async def _order(broker: Broker) -> None:
+    """Two gateways, one of them empty: sockets are to be spread evenly."""
+    await Reporter(broker, "g1", lambda: GatewayFigures(id="g1", connections=100)).report()
+    await Reporter(broker, "g2", lambda: GatewayFigures(id="g2")).report()
+    nobody: Any = SimpleNamespace(is_leaving=False)
+    given: dict[str, Any] = {"sign_ins_per_s": 100, "rest_s": 60.0, "every_s": 0.0}
+    await Rebalance(
+        broker, "g1", nobody, Sessions(), nobody, nobody, GatewayMetrics(CollectorRegistry()), **given
+    ).ask()
 
 
 async def test_the_services_write_what_is_catalogued_and_nothing_else(tmp_path: Path) -> None:
@@ -213,9 +233,11 @@ async def test_the_services_write_what_is_catalogued_and_nothing_else(tmp_path: 
         asyncio.TaskGroup() as tasks,
     ):
         await cluster.agree_on_partitions(broker, PARTITIONS)
+        assert await cluster.may_give_up(broker, "router", "r2")
         directory = Directory(broker)
         producer = Producer(broker, limit=100, linger_s=0)
-        uplink = Uplink(producer, partitions=PARTITIONS, overload_lag_s=10, overload_entries=1000)
+        counts = GatewayMetrics(CollectorRegistry())
+        uplink = Uplink(producer, partitions=PARTITIONS, overload_lag_s=10, overload_entries=1000, metrics=counts)
         heartbeat = Heartbeat(
             broker,
             directory,
@@ -225,6 +247,7 @@ async def test_the_services_write_what_is_catalogued_and_nothing_else(tmp_path: 
             partitions=PARTITIONS,
             linger_s=0,
             presence_grace_s=0.6,
+            fence=Fence(),
             read_up_to=lambda: dict.fromkeys((keys.alarms("g1"), keys.downlink("g1")), "0-0"),
             reviving=lambda: None,
             revived=lambda: None,
@@ -233,10 +256,14 @@ async def test_the_services_write_what_is_catalogued_and_nothing_else(tmp_path: 
         await directory.touch("g1", ["sita"])
         await directory.settle({"sita": Places(village="v1")})
         worker, pushes = _worker(broker, reader, store)
+        bounds: dict[str, Any] = {"window_s": 60, "max_mb": 16, "partitions": PARTITIONS, "settle_s": 0, "share": 1}
+        silent = RouterMetrics(CollectorRegistry())
+        audit = Audit(store, broker, silent, lambda: worker.partitions, lambda: False, **bounds)
         running = [
             tasks.create_task(work)
             for work in (
                 worker.run(),
+                audit.run(),
                 uplink.run(),
                 heartbeat.run(),
                 Reporter(broker, "presence-1", lambda: PresenceFigures(id="presence-1")).run(),
@@ -260,6 +287,7 @@ async def test_the_services_write_what_is_catalogued_and_nothing_else(tmp_path: 
             metrics = PresenceMetrics(CollectorRegistry())
             await Announcer(broker, Cold(FakeLastSeen(), metrics), metrics).announce()
             await has()
+            await _order(broker)
             store.moved = ["sita"]
             alarms = Partition(PARTITIONS, 1, "r1")
             await Moves(store, directory, broker, RouterMetrics(CollectorRegistry()), lambda: alarms).look()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from redis import exceptions
-from redis.asyncio import RedisCluster, SentinelConnectionPool, SSLConnection
+from redis.asyncio import SentinelConnectionPool, SSLConnection
 
 from libs import broker as module
 from libs import lifecycle
@@ -53,20 +53,20 @@ async def test_a_server_alone_is_found_by_its_address(url: str, expected: dict[s
     """Host, port, database and password as the address has them; nobody is called until there is a command."""
     async with connect(url) as commands:
         assert not commands.is_cluster
-        arguments = commands._client.connection_pool.connection_kwargs  # type: ignore[union-attr]
+        arguments = commands._servers.pool.connection_kwargs  # type: ignore[union-attr]
         assert {name: arguments[name] for name in expected} == expected
 
 
 async def test_rediss_is_spoken_over_tls() -> None:
     """A typed `s` is not forgotten."""
     async with connect("rediss://cache.example") as commands:
-        assert commands._client.connection_pool.connection_class is SSLConnection  # type: ignore[union-attr]
+        assert commands._servers.pool.connection_class is SSLConnection  # type: ignore[union-attr]
 
 
 async def test_sentinels_are_asked_for_the_master() -> None:
     """All hosts of the address, port 26379 where it names none, and the master's name after the slash."""
     async with connect("redis+sentinel://:s3cret@one.example:5000,two.example/talowa") as commands:
-        pool = commands._client.connection_pool  # type: ignore[union-attr]
+        pool = commands._servers.pool
         assert isinstance(pool, SentinelConnectionPool)
         assert pool.service_name == "talowa"
         asked = [
@@ -80,14 +80,13 @@ async def test_sentinels_are_asked_for_the_master() -> None:
 async def test_a_master_without_a_name_is_mymaster() -> None:
     """As Sentinel's own documents call it."""
     async with connect("redis+sentinel://one.example") as commands:
-        assert commands._client.connection_pool.service_name == "mymaster"  # type: ignore[union-attr]
+        assert commands._servers.pool.service_name == "mymaster"  # type: ignore[union-attr]
 
 
 async def test_a_cluster_is_known_as_one() -> None:
     """So that streams of several slots are read apart."""
     async with connect("redis+cluster://one.example:7000") as commands:
         assert commands.is_cluster
-        assert isinstance(commands._client, RedisCluster)
 
 
 @pytest.mark.parametrize("url", ["http://cache.example", "cache.example:6379", "", "redis+magic://x"])
@@ -109,10 +108,7 @@ async def test_a_refused_address_is_not_shown_with_its_password() -> None:
 async def test_a_reader_waits_longer_than_its_read_may_block(server: RunningBroker) -> None:
     """Else each quiet read would look like a broker that is gone."""
     async with connect(server.url) as commands, connect(server.url, blocking_s=30) as reader:
-        waits = [
-            one._client.connection_pool.connection_kwargs["socket_timeout"]  # type: ignore[union-attr]
-            for one in (commands, reader)
-        ]
+        waits = [one._timeout_s for one in (commands, reader)]
     assert waits == [module._TIMEOUT_S, module._TIMEOUT_S + 30]
 
 
@@ -173,10 +169,10 @@ async def test_a_batch_answers_in_its_order(broker: Broker) -> None:
 
 async def test_a_script_that_the_broker_has_not_seen_is_loaded(broker: Broker) -> None:
     """Also when only some of a batch are new, and again after a restart forgot them."""
-    calls = [_beat.call([KEY], "one", 60_000), _look.call([KEY]), _beat.call([KEY], "one", 60_000)]
+    calls = [_beat.call([KEY], "one", 60_000), _look.call([KEY], 60_000), _beat.call([KEY], "one", 60_000)]
     assert await broker.scripts(calls) == [0, [[b"one"], []], 1]
     await broker.command("SCRIPT", "FLUSH")
-    await broker.script(_look.call([KEY]))
+    await broker.script(_look.call([KEY], 60_000))
     assert await broker.scripts(calls) == [1, [[b"one"], []], 1]
     assert await broker.scripts([]) == []
 
@@ -185,7 +181,7 @@ async def test_a_script_that_fails_is_told(broker: Broker) -> None:
     """By its error, not by a reply that looks like one."""
     await broker.command("SET", KEY, "not a sorted set")
     with pytest.raises(exceptions.ResponseError, match="WRONGTYPE"):
-        await broker.script(_look.call([KEY]))
+        await broker.script(_look.call([KEY], 60_000))
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+import redis
 from redis import exceptions
 
 from libs import broker as module
@@ -105,16 +106,41 @@ async def test_a_connection_that_is_lost_fails_what_waits_and_is_made_anew(
         assert await broker.command("ECHO", "two") == b"two"
 
 
-async def test_who_is_no_primary_any_more_is_left(broker: Broker) -> None:
-    """The next command asks anew where to go, as after a failover it must."""
+async def test_who_is_no_primary_any_more_is_left(server: RunningBroker, broker: Broker) -> None:
+    """The next command asks anew where to go, as after a failover it must, and is content with no replica."""
     await broker.command("PING")
     await broker.command("REPLICAOF", "127.0.0.1", 1)
-    try:
-        with pytest.raises(AWAY):
-            await broker.command("SET", "a", 1)
-        assert broker._pipes[0].is_over
-    finally:
-        await broker.command("REPLICAOF", "NO", "ONE")
+    with redis.Redis.from_url(server.url) as other:
+        try:
+            with pytest.raises(AWAY):
+                await broker.command("SET", "a", 1)
+            assert broker._pipes[0].is_over
+            with pytest.raises(AWAY, match="replica"):
+                await broker.command("PING")
+        finally:
+            other.replicaof("NO", "ONE")
+    assert await broker.command("PING")
+
+
+async def test_another_server_where_one_was_is_noticed_before_anything_is_said_to_it(
+    server: RunningBroker, broker: Broker
+) -> None:
+    """One that was started again, or promoted, may have lost what the one before had taken last."""
+    await broker.command("PING")
+    broker._pipes[0]._wire.end(redis.ConnectionError("hung up"))  # type: ignore[union-attr]
+    await broker.command("PING")
+    assert broker.successions == 0, "the same server as before"
+    server.kill()
+    await server.start()
+    await broker.command("PING")  # nobody was told that the connection was lost
+    assert broker.successions == 1
+    # Promoted without an end: it has a history of its own from then on.
+    with redis.Redis.from_url(server.url) as other:
+        other.replicaof("127.0.0.1", 1)
+        other.replicaof("NO", "ONE")
+    broker._pipes[0]._wire.end(redis.ConnectionError("hung up"))  # type: ignore[union-attr]
+    await broker.command("PING")
+    assert broker.successions == 2
 
 
 async def test_reads_that_block_do_not_wait_for_each_other(server: RunningBroker, broker: Broker) -> None:

@@ -53,6 +53,13 @@ def test_a_number_out_of_range_is_refused() -> None:
     assert "COUNT='10'" in refusal({"URL_TO_USE_URL": "x", "COUNT": "10"})
 
 
+def test_what_is_no_text_is_refused_as_all_else() -> None:
+    """Bytes that are no UTF-8, as Python hands them on."""
+    said = refusal({"URL_TO_USE_URL": "x", "COUNT": "\udcff", "A_SECRET": "\udcff" * 9})
+    assert "It is not UTF-8. From 1 to 9." in said
+    assert "A_SECRET=…: It is not UTF-8." in said
+
+
 def test_a_rule_across_fields_is_checked() -> None:
     """Before anything connects."""
     assert refusal({"URL_TO_USE_URL": "x", "COUNT": "9", "FOLDER": "there"}) == "COUNT=9 with FOLDER=there: choose one."

@@ -1,11 +1,15 @@
 """A swarm signs in, writes, and counts what came of it, over real sockets."""
 
+import asyncio
+import time
+from functools import partial
+
 import pytest
 
 from loadtests.fleet import blocks, open_fleet
 from loadtests.letters import Letter, pairs
 from loadtests.phone import Person
-from loadtests.swarm import open_swarm
+from loadtests.swarm import Swarm, open_swarm
 from tests.support.waiting import until
 from tests.unit.loadtests.conftest import Post
 
@@ -83,6 +87,43 @@ async def test_who_is_closed_upon_comes_back(post: Post) -> None:
         await until(lambda: swarm.came_back == 1, 10, "the phone to come back")
         assert swarm.signed_in == 2
         assert swarm.closed == {1012: 1}
+
+
+async def test_who_heeds_what_it_is_told_comes_back_then_with_that_ticket(post: Post) -> None:
+    """Its own time would be half a second at the least; who does not heed it comes by itself."""
+    async with open_swarm() as swarm:
+        await swarm.connect(_people(post, 1))
+        swarm.back_to, swarm.heeds = [post.url], 1.0
+        for back in (1, 2):
+            ticket = swarm.phones[0].ticket.decode()
+            swarm.heeds = 2.0 - back
+            told_at = time.perf_counter()
+            await post.sockets[ticket].send_str('42["reconnect",{"afterMs":1700,"resumeTicket":"fresh"}]')
+            await post.sockets[ticket].close(code=1012)
+            await until(partial(_is_back, swarm, back), 10, "the phone to come back")
+            assert swarm.returned[-1] - told_at >= (1.7 if back == 1 else 0.5)
+            assert swarm.phones[0].ticket == b"fresh"
+        assert swarm.closed == {1012: 2}
+    assert post.sign_ins == ["token", "resumeTicket", "resumeTicket"]
+
+
+def _is_back(swarm: Swarm, times: int) -> bool:
+    return swarm.came_back == times
+
+
+async def test_when_it_is_enough_what_was_sent_is_all(post: Post) -> None:
+    """The books are of those alone, and the next ones begin where they end."""
+    people = _people(post, 2)
+    async with open_swarm() as swarm, asyncio.TaskGroup() as tasks:
+        await swarm.connect(people)
+        sending = tasks.create_task(swarm.send(pairs(people), rate=100, seconds=600))
+        await until(lambda: post.acknowledged > 4, 10, "some to arrive")
+        swarm.enough()
+        sent = await sending
+        assert 4 < sent.sent < 1000
+        assert sent.is_whole
+        again = await swarm.send(pairs(people), rate=100, seconds=0.1)
+        assert (again.sent, again.is_whole) == (10, True)
 
 
 async def test_what_was_not_answered_is_sent_again(post: Post) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.wire import names
-from tests.support.history import History, Message, Report, check
+from tests.support.history import History, Message, Report, check, promised
 
 DEVICES = {"a1": "asha", "a2": "asha", "b1": "bala", "c1": "chitra"}
 PAIR = names.direct("asha", "bala")
@@ -228,6 +228,37 @@ def test_an_emergency_may_overtake_in_pages_but_not_live() -> None:
     report = check(server.history, {PAIR: ("a2", "b1")})
     assert found(report) == {"out of order"}
     assert [text[:2] for text in report.out_of_order] == ["a2"]
+
+
+@pytest.mark.parametrize(
+    ("status", "signs_in", "is_fine"), [("queued", True, True), ("queued", False, False), ("sent", True, False)]
+)
+def test_what_was_queued_before_a_device_signed_in_may_come_behind_what_was_live(
+    status: str, signs_in: bool, is_fine: bool
+) -> None:
+    """It is due once the store has it; whoever was there when it was said has no such excuse."""
+    server = Server()
+    first = server.accept("a1", PAIR, status=status)
+    second = server.accept("a1", PAIR, status="sent")
+    if signs_in:
+        server.history.record_event("b1", "auth_success", {"userId": "bala"})
+    for message in (second, first):
+        server.deliver("b1", message)
+    assert bool(check(server.history, {PAIR: ("b1",)}).out_of_order) is not is_fine
+
+
+def test_what_was_only_queued_when_the_broker_forgot_is_not_promised() -> None:
+    """Nor its place; what somebody was told to be `sent` is, however early that was."""
+    server = Server()
+    queued, saved = server.accept("a1", PAIR, status="queued"), server.accept("a1", PAIR, status="queued")
+    server.tell("a1", saved, "sent")
+    everything, nobody = promised(server.history, [])
+    assert everything is server.history
+    assert not nobody
+    kept, outside = promised(server.history, [1 << 60])
+    assert outside == {queued["id"]}
+    assert [text.split()[-1] for text in check(kept, {PAIR: ("b1",)}).lost] == [f"{saved['id']})"]
+    assert promised(server.history, [0])[1] == set()
 
 
 def test_a_device_may_meet_its_own_message_late() -> None:

@@ -166,3 +166,17 @@ async def test_who_gave_up_waiting_is_forgotten() -> None:
                 async with asyncio.timeout(0.001):
                     await commit.wait_written()
         assert len(commit._barriers) == 1
+
+
+async def test_who_tries_in_vain_can_be_told_from_who_hangs() -> None:
+    """Tries go on while the broker is away; a write that never ends is one try."""
+    slow = Slow(failures=2)
+    commit = GroupCommit(slow.write, limit=100, linger_s=0)
+    async with running(commit):
+        commit.put_nowait(0)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert (commit.tries, commit.put, commit.written) == (1, 1, 0)
+        slow.gate.set()
+        await commit.wait_written()
+    assert (commit.tries, commit.put, commit.written) == (3, 1, 1)

@@ -11,6 +11,8 @@ from libs.wire import codec
 from libs.wire.events import Draft
 from libs.wire.frames import (
     Answer,
+    Canary,
+    CanaryReply,
     Confirm,
     Due,
     DuePage,
@@ -53,6 +55,7 @@ INBOUND = st.one_of(
     st.builds(History, _ORIGINS, _TEXTS, _TEXTS, _SIZES, st.none() | _SIZES, st.none() | _SIZES, st.none() | _TEXTS),
     st.builds(Join, _ORIGINS, _TEXTS, _TEXTS, _TEXTS, st.none() | _TEXTS),
     st.builds(SealedFrame, _ORIGINS, st.binary(max_size=40)),
+    st.builds(Canary, _ORIGINS, _SIZES),
 )
 _BODIES = st.binary(max_size=40)
 _DOWNLINK = st.one_of(
@@ -63,6 +66,7 @@ _DOWNLINK = st.one_of(
         DuePage, _TEXTS, _BODIES, st.lists(st.tuples(_TEXTS, _SEQS), max_size=2).map(tuple), st.none() | _POSITIONS
     ),
     st.builds(SealedReply, _BODIES),
+    st.builds(CanaryReply, _SIZES, _SIZES),
 )
 SECTIONS = st.builds(Section, _SIZES, _SIZES, st.lists(_DOWNLINK, max_size=4).map(tuple))
 
@@ -103,6 +107,18 @@ def test_any_bytes_are_read_or_counted(entry: bytes) -> None:
         codec.unpack_downlink(entry)
     except codec.Unreadable:
         return
+
+
+@pytest.mark.parametrize("entry", [b"\x91" * 5000, b"\x91\x92\xa4send\xa1\xff"])
+def test_what_is_nested_without_end_or_no_text_is_counted_like_all_else(entry: bytes) -> None:
+    """It stops no reader."""
+    assert codec.unpack_inbound(entry) == ([], 1)
+    with pytest.raises(codec.Unreadable):
+        codec.unpack_downlink(entry)
+    with pytest.raises(codec.Unreadable):
+        codec.unpack_inbound_frame(entry)
+    with pytest.raises(codec.Unreadable):
+        codec.unpack_downlink_frame(entry)
 
 
 def test_a_downlink_entry_that_cannot_be_read_says_so() -> None:

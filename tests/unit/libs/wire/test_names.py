@@ -38,8 +38,8 @@ def test_any_text_is_read_as_one_conversation_at_most(text: str) -> None:
 
 
 def test_what_would_make_a_name_ambiguous_is_no_id() -> None:
-    """Colons, spaces, control characters, nothing, and more than 128 characters."""
-    for text in ("a:b", "a b", "a\nb", "a\0b", "\x7f", "", "x" * 129):
+    """Colons, spaces, control characters, nothing, more than 128 characters, half an emoji."""
+    for text in ("a:b", "a b", "a\nb", "a\0b", "\x7f", "", "x" * 129, "a\ud83d"):
         assert not names.is_id(text)
     for text in ("x" * 128, "ఆశ", "a-b_c.d@e"):
         assert names.is_id(text)

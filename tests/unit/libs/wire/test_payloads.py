@@ -46,6 +46,7 @@ def test_a_body_as_an_answer_is_the_body_and_ok() -> None:
         (payloads.MessageError, "code error messageId clientId"),
         (payloads.ErrorEvent, "code message event"),
         (payloads.TokenExpiring, "expiresAt"),
+        (payloads.Reconnect, "afterMs resumeTicket"),
         (payloads.AuthRequired, "timeoutMs"),
         (payloads.Info, "url transports path heartbeatInterval heartbeatTimeout"),
         (

@@ -101,12 +101,12 @@ class Place:
 
 
 @asynccontextmanager
-async def serving(*middlewares: Any, **options: Any) -> AsyncIterator[Place]:
+async def serving(*middlewares: Any, wheel: Wheel | None = None, **options: Any) -> AsyncIterator[Place]:
     """Serve an echo on a port of its own; whoever is left at the end is cut off."""
     application = Echo()
     async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
         app = web.Application(client_max_size=FRAME_MAX_BYTES, middlewares=middlewares)
-        served = server(application, tasks, Wheel(), **options)
+        served = server(application, tasks, wheel or Wheel(), **options)
         served.attach(app)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await runner.setup()

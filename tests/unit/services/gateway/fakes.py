@@ -6,8 +6,11 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from prometheus_client import CollectorRegistry
+
 from libs.broker import Broker, type_of_command
 from libs.identity import Claims
+from libs.lives import Lives
 from libs.streams.producer import Producer
 from libs.wheel import Timeout, Wheel
 from libs.wire import codec
@@ -15,6 +18,7 @@ from libs.wire.frames import Inbound
 from services.gateway.compression import NO_COMPRESSION, Compression
 from services.gateway.engine.packets import Packet
 from services.gateway.engine.websocket import WebSocket, Writes
+from services.gateway.metrics import GatewayMetrics
 from services.gateway.pace import Pace
 from services.gateway.sessions import Session
 from services.gateway.uplink import Uplink
@@ -214,9 +218,10 @@ class FakeBroker(Broker):
 
     def __init__(self) -> None:
         self.is_cluster = False
+        self._lives = Lives()
         self.frames: list[tuple[str, Inbound]] = []
 
-    async def batch(self, commands: Sequence[type_of_command]) -> list[Any]:
+    async def attempt(self, commands: Sequence[type_of_command]) -> list[Any]:
         """Commands."""
         for name, stream, _, _, entry in commands:
             assert (name, type(entry)) == ("XADD", bytes)
@@ -229,7 +234,9 @@ class FakeBroker(Broker):
 def uplink(broker: Broker, *, limit: int = 100) -> Uplink:
     """An uplink of 16 partitions."""
     producer = Producer(broker, limit=limit, linger_s=0)
-    return Uplink(producer, partitions=16, overload_lag_s=10.0, overload_entries=1000)
+    return Uplink(
+        producer, partitions=16, overload_lag_s=10.0, overload_entries=1000, metrics=GatewayMetrics(CollectorRegistry())
+    )
 
 
 def session(user_id: str = "asha", socket_id: str = "socket") -> tuple[Session, FakeSocket]:

@@ -77,3 +77,9 @@ def test_a_gateway_does_not_start_with_a_network_that_is_none() -> None:
     (problem,) = [one for one in settings.problems() if one.startswith("TRUSTED_PROXIES")]
     assert "10.0.0.300/32" in problem
     assert "Give networks" in problem
+
+
+def test_only_proxies_that_are_trusted_are_in() -> None:
+    """However their address is written; who has none is nobody's proxy."""
+    assert [addresses.is_in(peer, _TRUSTED) for peer in ("10.1.2.3", "::ffff:10.0.0.1", "fd00::1")] == [True] * 3
+    assert [addresses.is_in(peer, _TRUSTED) for peer in ("11.0.0.1", "unix:", "", None)] == [False] * 4

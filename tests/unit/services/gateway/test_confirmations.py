@@ -148,6 +148,7 @@ def test_a_full_uplink_is_counted_and_loses_nothing_else() -> None:
     desk.confirmations.flush()
     assert desk.told == [("asha", "group:h", 3)]
     assert desk.metrics.confirms_dropped._value.get() == 2
+    assert [c._value.get() for c in (desk.metrics.messages_acknowledged, desk.metrics.confirmed)] == [4, 1]
     desk.uplink.is_full_for = ""
     desk.confirmations.note("bala", "group:g", (4,))
     desk.wheel.turn(_GATHER_S)

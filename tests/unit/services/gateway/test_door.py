@@ -5,6 +5,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
+from libs.clock import now_ms
 from libs.identity import Claims, Tickets
 from libs.wire.frames import SignedIn, SignedOut, SignIn
 from services.gateway import door as module
@@ -108,3 +109,51 @@ async def test_after_a_revival_every_sign_in_is_asked_about_again() -> None:
         scene.door.checked(SignedIn("gone", "asha", refusal="token_revoked"))
         writing.cancel()
     assert (good.closed, bad.closed) == ("", "good")
+
+
+async def test_who_is_sent_back_is_told_when_with_a_ticket_that_signs_in_elsewhere() -> None:
+    """A fresh one, for the same sign-in; who has not been let in yet is only closed."""
+    scene = Scene()
+    session, live = scene.session("live", 4000)
+    _, joining = scene.session("joining", 4000, State.JOINING)
+    stranger = FakeSocket("stranger")
+    for socket in (live, joining, stranger):
+        scene.door.send_back(socket, 0.75)
+    ((event, told, _),) = live.emitted
+    assert (event, told["afterMs"]) == ("reconnect", 750)
+    assert Tickets("s" * 32, 1000).read(told["resumeTicket"], now_ms()) == session.claims
+    assert (joining.emitted, stranger.emitted) == ([], [])
+    assert {socket.closed for socket in (live, joining, stranger)} == {"retry"}
+
+
+async def test_whose_sign_in_ends_meanwhile_is_given_no_ticket() -> None:
+    """It would be refused: they come back with a token."""
+    scene = Scene()
+    session, socket = scene.session("brief", 4000)
+    session.claims = Claims("asha", 4000, now_ms() + 1000)
+    scene.door.send_back(socket, 2.0)
+    assert [body for _, body, _ in socket.emitted] == [{"afterMs": 2000}]
+
+
+async def test_who_was_sent_back_is_expected_and_does_not_flicker() -> None:
+    """Their seat is given up as one of somebody who comes back; of who leaves by themselves, as ever."""
+    scene = Scene()
+    given_up: list[tuple[str, bool]] = []
+
+    class FakeHeartbeat:
+        def unseat(self, user_id: str, *, comes_back: bool = False) -> None:
+            given_up.append((user_id, comes_back))
+
+    class FakeAlarms:
+        def forget(self, session: Session) -> None:
+            """Nothing is known of it."""
+
+    scene.door._heartbeat, scene.door._alarms = FakeHeartbeat(), FakeAlarms()  # type: ignore[assignment]
+    for name in ("sent", "left"):
+        session = Session(FakeSocket(name), Claims(name, 1, FAR_MS))
+        session.state = State.LIVE
+        scene.sessions.add(session)
+        if name == "sent":
+            scene.door.send_back(session.socket, 0.5)
+        scene.door.closed(session.socket)
+    assert given_up == [("sent", True), ("left", False)]

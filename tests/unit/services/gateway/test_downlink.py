@@ -13,10 +13,11 @@ from libs.identity import Envelopes
 from libs.streams import consumer
 from libs.wire import codec
 from libs.wire.events import Draft
-from libs.wire.frames import Answer, Emit, Origin, SealedFrame, SealedReply, Section, Send, Sender
+from libs.wire.frames import Answer, CanaryReply, Emit, Origin, SealedFrame, SealedReply, Section, Send, Sender
 from services.gateway.alarms import Alarms
 from services.gateway.catchup import CatchUp
 from services.gateway.downlink import DownlinkReader
+from services.gateway.fence import Fence
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.questions import Questions
 from services.gateway.sessions import Acks, Session, Sessions, State
@@ -45,7 +46,20 @@ def reader(envelopes: Envelopes | None = OURS) -> tuple[DownlinkReader, FakeSock
     watching = Watching(Watchers(broker), "g1", metrics, linger_s=0, watches_max=10)
     door: Any = None
     down = DownlinkReader(
-        broker, "g1", sessions, catchup, door, Questions("g1"), typists, watching, alarms, acks, metrics, envelopes
+        broker,
+        "g1",
+        sessions,
+        catchup,
+        door,
+        Questions("g1"),
+        typists,
+        watching,
+        alarms,
+        acks,
+        Fence(),
+        lambda: None,
+        metrics,
+        envelopes,
     )
     return down, socket
 
@@ -148,10 +162,44 @@ async def test_what_is_read_while_the_streams_are_made_anew_is_read_again_and_ta
         return {}
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(consumer, "read", read)
+        patch.setattr(consumer.Reads, "read", read)
         async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
             running = tasks.create_task(down.run())
             await reached.wait()
             await lifecycle.cancel([running])
     assert taken == ["0-0", "0-0", "5-1"]
     assert len(socket.emitted) == 1
+
+
+def test_a_canary_that_came_back_is_noted() -> None:
+    """And nobody else hears of it."""
+    down, socket = reader()
+    heard: list[CanaryReply] = []
+    down._heard = heard.append
+    down._take(CanaryReply(3, 5))
+    assert heard == [CanaryReply(3, 5)]
+    assert socket.emitted == []
+
+
+async def test_who_reads_anew_takes_nothing_twice() -> None:
+    """Streams are read from their beginning after a failover: a status that was told is not told after a later one."""
+    down, socket = reader()
+    stream = list(down.positions)[1]
+    packed = codec.pack_downlink([Section(1, 1, (STATUS,))])
+    batches = [["5-1", "5-2"], ["5-1", "5-2", "5-3"]]
+    reached = asyncio.Event()
+
+    async def read(*_: Any, **__: Any) -> dict[str, list[consumer.Entry]]:
+        if batches:
+            return {stream: [consumer.Entry(one, packed) for one in batches.pop(0)]}
+        reached.set()
+        await asyncio.Event().wait()
+        return {}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(consumer.Reads, "read", read)
+        async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(down.run())
+            await reached.wait()
+            await lifecycle.cancel([running])
+    assert len(socket.emitted) == 3

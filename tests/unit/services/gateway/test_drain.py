@@ -1,16 +1,20 @@
-"""A gateway drains in equal stages, the most idle first; it can be hastened, started again, and left for good."""
+"""A gateway drains the most idle first, at a bounded rate; it can be hastened, started again, and left for good."""
 
 import asyncio
+from collections.abc import Collection
 from typing import Any, Final
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
 
 from libs import lifecycle
 from libs.wire.codes import Refusal
 from services.gateway import drain as module
-from services.gateway.drain import Drain, State, share
+from services.gateway.bridge import Bridge
+from services.gateway.drain import Drain, State
+from services.gateway.metrics import GatewayMetrics
+from services.gateway.returns import Bound
 from tests.support.waiting import until
 
 _SOON_S: Final = 5.0
@@ -24,7 +28,7 @@ class FakeSocket:
         self.closed = False
         self._closings = closings
 
-    def close_for_retry(self) -> None:
+    def close(self) -> None:
         self.closed = True
         self._closings.append(self.active_at)
 
@@ -37,6 +41,12 @@ class FakeServer:
         self.sockets: dict[str, Any] = {str(n): FakeSocket(n * 5 % count, self.closings) for n in range(1, count + 1)}
         self.is_accepting = True
         self.engine = self
+        # When each was told to be back.
+        self.after_s: list[float] = []
+
+    def send_back(self, socket: Any, after_s: float) -> None:
+        self.after_s.append(after_s)
+        socket.close()
 
     def accept(self, *, is_accepting: bool) -> None:
         self.is_accepting = is_accepting
@@ -62,13 +72,29 @@ class Farewell:
         self.said.append("left")
 
 
-def _drain(server: FakeServer, tasks: asyncio.TaskGroup, farewell: Farewell | None = None) -> Drain:
-    return Drain(server, (), farewell or Farewell(), tasks.create_task)  # type: ignore[arg-type]
+def _drain(
+    server: FakeServer,
+    tasks: asyncio.TaskGroup,
+    farewell: Farewell | None = None,
+    *,
+    sign_ins_per_s: float = 0.0,
+    bridges: Collection[Bridge] = (),
+    metrics: GatewayMetrics | None = None,
+) -> Drain:
+    return Drain(
+        server,  # type: ignore[arg-type]
+        bridges,
+        farewell or Farewell(),  # type: ignore[arg-type]
+        server.send_back,
+        metrics or GatewayMetrics(CollectorRegistry()),
+        tasks.create_task,
+        sign_ins_per_s=sign_ins_per_s,
+    )
 
 
 async def test_the_most_idle_are_closed_first_and_then_it_is_drained(monkeypatch: pytest.MonkeyPatch) -> None:
     """It says what it does, and takes nobody meanwhile."""
-    monkeypatch.setattr(module, "_STAGE_S", 0.01)
+    monkeypatch.setattr(module, "STAGE_S", 0.01)
     async with asyncio.TaskGroup() as tasks:
         server = FakeServer(23)
         drain = _drain(server, tasks)
@@ -100,7 +126,7 @@ async def test_a_start_keeps_those_that_are_left() -> None:
         server = FakeServer(4)
         drain = _drain(server, tasks)
         drain.stop(600.0)
-        server.sockets["1"].close_for_retry()
+        server.sockets["1"].close()
         assert drain.start() == 3
         assert (drain.state, server.is_accepting, drain.problem) == (State.ACCEPTING, True, None)
         assert drain.start() == 3
@@ -127,7 +153,7 @@ async def test_who_leaves_for_good_is_not_started_again() -> None:
         server, farewell = FakeServer(4), Farewell()
         drain = _drain(server, tasks, farewell)
         drain.stop(600.0)
-        leaving = tasks.create_task(drain.leave(farewell, farewell, 0.1))  # type: ignore[arg-type]
+        leaving = tasks.create_task(drain.leave(farewell, farewell, 0.1, 60.0))  # type: ignore[arg-type]
         await until(lambda: server.closings, _SOON_S, "a socket to be closed")
         with pytest.raises(Refusal):
             drain.start()
@@ -137,18 +163,43 @@ async def test_who_leaves_for_good_is_not_started_again() -> None:
         await lifecycle.cancel([leaving])
 
 
-@given(st.integers(1, 20_000), st.floats(0, 600))
-def test_stages_are_of_equal_size_and_end_in_time(sockets: int, window_s: float) -> None:
-    """No stage is larger than its share by more than one socket, which is what rounding brings."""
-    stage_s = module._STAGE_S
-    left, quota, at_s, stages = sockets, 0.0, 0.0, []
-    while left:
-        quota += share(left - quota, window_s - at_s)
-        count = int(quota + module._ROUNDING)
-        quota -= count
-        left -= count
-        stages.append(count)
-        at_s += stage_s
-    assert sum(stages) == sockets
-    assert len(stages) <= max(1, window_s / stage_s + 2)
-    assert max(stages) <= sockets * stage_s / max(window_s, stage_s) + 1 + module._ROUNDING
+async def test_the_window_stretches_until_no_more_are_closed_than_may_sign_in() -> None:
+    """Asked to hurry, it says how long it takes all the same, and closes no more a stage than the bound allows."""
+    async with asyncio.TaskGroup() as tasks:
+        server, slow = FakeServer(4), FakeServer(900)
+        assert round(_drain(server, tasks, sign_ins_per_s=500).stop(3.0)[1], 3) == 3.0
+        drain = _drain(slow, tasks, sign_ins_per_s=100)
+        assert round(drain.stop(0.0)[1], 3) == 10.0
+        await until(lambda: slow.closings, _SOON_S, "the first stage")
+        assert len(slow.closings) == 9
+        drain.start()
+        drain._bound = Bound(0)
+        server.sockets.clear()
+
+
+async def test_when_no_time_is_left_the_rest_are_closed_at_once_each_with_a_time_of_its_own() -> None:
+    """Who does as told comes back at the bound all the same; it is said, and counted apart."""
+    metrics, server, farewell = GatewayMetrics(CollectorRegistry()), FakeServer(1000), Farewell()
+    async with asyncio.TaskGroup() as tasks, asyncio.timeout(_SOON_S):
+        drain = _drain(server, tasks, farewell, sign_ins_per_s=100, metrics=metrics)
+        with capture_logs() as logs:
+            await drain.leave(farewell, farewell, 0.0, 0.0)  # type: ignore[arg-type]
+        assert drain.state is State.DRAINED
+    (warning,) = [line for line in logs if line["log_level"] == "warning"]
+    assert (warning["event"], warning["sockets"]) == ("no time is left: the rest are closed at once", 1000)
+    assert metrics.sent_back.labels("deadline")._value.get() == 1000
+    assert metrics.sent_back.labels("drain")._value.get() == 0
+    assert server.after_s[0] > 10 > server.after_s[-1], "the most idle are back last"
+    assert farewell.said == ["confirmed", "written", "left"]
+
+
+async def test_what_passes_through_here_to_another_gateway_is_sent_back_too() -> None:
+    """A bridge has no ticket to give: its client is told when to be back."""
+    nobody: Any = None
+    bridge = Bridge(nobody, nobody, patience_s=1.0)
+    async with asyncio.TaskGroup() as tasks:
+        drain = _drain(FakeServer(2), tasks, bridges=[bridge])
+        drain.stop(0.0)
+        await until(lambda: drain.state is State.DRAINED, _SOON_S, "a drained gateway")
+    assert bridge.closed
+    assert bridge._farewell.startswith('42["reconnect",{"afterMs":')

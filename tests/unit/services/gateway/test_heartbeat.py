@@ -8,6 +8,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from libs import lifecycle
 from libs.directory import Seat
+from services.gateway.fence import Fence
 from services.gateway.heartbeat import Heartbeat
 from services.gateway.sessions import Sessions, State
 from tests.unit.services.gateway.fakes import session
@@ -40,7 +41,7 @@ class FakeDirectory:
 async def test_a_seat_is_dropped_however_many_came_and_went_in_an_outage() -> None:
     """A queue of changes would fill up, and forget that somebody left: they would be here for ever."""
     directory = FakeDirectory()
-    given: dict[str, Any] = {"partitions": 1, "linger_s": 0, "presence_grace_s": 0.6}
+    given: dict[str, Any] = {"partitions": 1, "linger_s": 0, "presence_grace_s": 0.6, "fence": Fence()}
     given |= dict.fromkeys(("read_up_to", "reviving", "revived"))
     heartbeat = Heartbeat(None, directory, "g1", Sessions(), None, **given)  # type: ignore[arg-type]
     async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
@@ -66,7 +67,13 @@ async def test_a_seat_is_dropped_however_many_came_and_went_in_an_outage() -> No
 async def test_seats_that_a_failover_lost_are_taken_again_and_those_it_brought_back_are_dropped() -> None:
     """Only once the difference has lasted: then the gateway revives, and who has not been let in is not shown."""
     directory, sessions, revivals = FakeDirectory(), Sessions(), []
-    given: dict[str, Any] = {"partitions": 1, "linger_s": 0, "presence_grace_s": 0.6, "read_up_to": None}
+    given: dict[str, Any] = {
+        "partitions": 1,
+        "linger_s": 0,
+        "presence_grace_s": 0.6,
+        "fence": Fence(),
+        "read_up_to": None,
+    }
     given |= {"reviving": lambda: None, "revived": lambda: revivals.append(dict(directory.seats))}
     heartbeat = Heartbeat(None, directory, "g1", sessions, None, **given)  # type: ignore[arg-type]
     heartbeat._must_revive = False
@@ -104,7 +111,7 @@ async def test_who_comes_or_goes_while_the_broker_tells_is_not_amiss() -> None:
             return 5 + len(self.seats)
 
     directory = Busy()
-    given: dict[str, Any] = {"partitions": 1, "linger_s": 0, "presence_grace_s": 0.6}
+    given: dict[str, Any] = {"partitions": 1, "linger_s": 0, "presence_grace_s": 0.6, "fence": Fence()}
     given |= dict.fromkeys(("read_up_to", "reviving", "revived"))
     heartbeat = Heartbeat(None, directory, "g1", sessions, None, **given)  # type: ignore[arg-type]
     heartbeat._must_revive = False
@@ -115,3 +122,32 @@ async def test_who_comes_or_goes_while_the_broker_tells_is_not_amiss() -> None:
         await heartbeat._check_seats()
     assert heartbeat._must_revive is False
     assert len(heartbeat._seats) == 0
+
+
+async def test_who_was_told_to_come_back_is_missed_later_than_who_left() -> None:
+    """Each by themselves, in one batch; who is back before it is written is missed by nobody."""
+    graces: dict[str, int] = {}
+
+    class Watchful(FakeDirectory):
+        async def change(self, gateway: str, seats: Mapping[str, Seat], grace_ms: int = 0) -> None:
+            await super().change(gateway, seats, grace_ms)
+            graces.update({user: grace_ms for user, seat in seats.items() if seat is Seat.DROPPED})
+
+    directory = Watchful()
+    given: dict[str, Any] = {"partitions": 1, "linger_s": 0, "presence_grace_s": 0.6, "fence": Fence()}
+    given |= dict.fromkeys(("read_up_to", "reviving", "revived"))
+    heartbeat = Heartbeat(None, directory, "g1", Sessions(), None, **given)  # type: ignore[arg-type]
+    async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
+        writing = tasks.create_task(heartbeat._seats.run())
+        heartbeat.unseat("sent", comes_back=True)
+        heartbeat.unseat("left")
+        heartbeat.unseat("back", comes_back=True)
+        heartbeat.show("back")
+        await heartbeat.wait_seated()
+        assert graces == {"sent": 5000, "left": 600}
+        heartbeat.unseat("back")
+        heartbeat.is_draining = True
+        await heartbeat.wait_seated()
+        assert graces["back"] == 5000
+        assert not heartbeat._coming_back
+        await lifecycle.cancel([writing])

@@ -298,7 +298,7 @@ async def test_a_client_that_is_cut_off_is_gone_for_its_owner() -> None:
 
 
 async def test_a_gateway_that_leaves_sends_its_bridges_back() -> None:
-    """To both sides."""
+    """Both sides hear 1012; the client, when to be back."""
     ended: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
     async def answer(request: web.Request) -> web.StreamResponse:
@@ -310,7 +310,8 @@ async def test_a_gateway_that_leaves_sends_its_bridges_back() -> None:
     async with _way(answer) as way, asyncio.timeout(_SOON_S):
         websocket = await way.connect()
         (bridge,) = way.first.bridges
-        bridge.close_for_retry()
+        bridge.send_back(0.7)
+        assert (await websocket.receive()).data == '42["reconnect",{"afterMs":700}]'
         assert (await websocket.receive()).data == 1012
         assert await ended == 1012
 

@@ -66,6 +66,27 @@ async def test_what_is_over_a_limit_is_told_when_to_come_back() -> None:
         assert (refused.value.code, refused.value.retry_after_ms) == (Code.RATE_LIMITED, 1500)
 
 
+async def test_who_was_told_when_to_come_back_is_told_again_without_the_broker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until then; the other limit and other addresses are asked about, and what is kept of whom is bounded."""
+    monkeypatch.setattr(turnstile, "_KNOWN_MAX", 2)
+    limiter = FakeLimiter()
+    async with running(limiter, connects=1, sign_ins=1) as gate:
+        assert [await gate.connect("a"), await gate.connect("a")] == [0, 1500]
+        trips = len(limiter.trips)
+        assert 0 < await gate.connect("a") <= 1500
+        assert len(limiter.trips) == trips
+        await gate.sign_in("a")
+        assert await gate.connect("b") == 0
+        assert len(limiter.trips) == trips + 2
+        gate._out_until["connects", "a"] = asyncio.get_running_loop().time()
+        assert await gate.connect("a") == 1500
+        assert len(limiter.trips) == trips + 3
+        for address in "bcd":
+            await gate.connect(address)
+            await gate.connect(address)
+        assert len(gate._out_until) <= 2
+
+
 async def test_those_who_come_while_the_broker_counts_share_the_next_round_trip() -> None:
     """A thousand at once after a gateway died: the first alone, the others a few hundred at a time."""
     limiter = FakeLimiter()

@@ -2,15 +2,19 @@
 
 import asyncio
 
+import msgspec
 import pytest
+from prometheus_client import CollectorRegistry
 
 from libs import keys
 from libs.identity import Envelopes
+from libs.streams.producer import Producer
 from libs.wire import names
 from libs.wire.codes import Code, Refusal
 from libs.wire.events import Draft
-from libs.wire.frames import Join, Origin, SealedFrame, Send, Sender, Tally
-from services.gateway.uplink import Lag
+from libs.wire.frames import Canary, Join, Origin, SealedFrame, Send, Sender, Tally
+from services.gateway.metrics import GatewayMetrics
+from services.gateway.uplink import Lag, Uplink
 from tests.unit.services.gateway.fakes import FakeBroker, uplink
 
 _FRAME = Join(Origin("g1", "socket"), "asha", "group:g", "join_group")
@@ -37,6 +41,25 @@ async def test_a_frame_goes_where_its_conversation_its_user_or_its_message_is_ke
             names.partition_of("direct:asha:bala", 16),
         )
     )
+
+
+def test_frames_are_counted_by_what_is_in_them_once_they_are_taken() -> None:
+    """A sealed one as what it is, as the router counts it; one that is refused not at all."""
+    metrics = GatewayMetrics(CollectorRegistry())
+    envelopes = Envelopes(["a-secret-of-the-cluster-thirty-two"])
+    producer = Producer(FakeBroker(), limit=2, linger_s=0)
+    up = Uplink(producer, partitions=16, overload_lag_s=10, overload_entries=1000, metrics=metrics, envelopes=envelopes)
+    hidden = msgspec.structs.replace(_FRAME, conversation_id="direct:anon-0123456789abcdef0123:ravi")
+    for frame in (_FRAME, hidden):
+        up.publish_for_user("asha", frame)
+    with pytest.raises(Refusal):
+        up.publish_for_user("asha", _FRAME)
+    up.publish_alarm(Tally(Origin("g1", "?1"), "b1"))
+    assert [metrics.published_frames.labels(kind)._value.get() for kind in ("join", "tally", "sealedframe")] == [
+        2,
+        1,
+        0,
+    ]
 
 
 def test_a_message_id_that_is_not_ours_is_refused() -> None:
@@ -124,3 +147,30 @@ def test_a_hundred_broadcasts_that_nobody_takes_are_enough() -> None:
     with pytest.raises(Refusal) as refused:
         up.publish_alarm(_FRAME)
     assert refused.value.code is Code.UNAVAILABLE
+
+
+async def test_a_canary_goes_to_every_partition_and_one_round_waits_at_a_time() -> None:
+    """Also where routers are far behind; while the broker is away they would come to fill the uplink."""
+    broker = FakeBroker()
+    up = uplink(broker)
+    up.note_lags({partition: Lag(10_000, 100.0) for partition in range(17)})
+    canary = Canary(Origin("g1", ""), 5)
+    for _ in range(3):
+        up.publish_canaries(canary)
+    assert len(up) == 17
+    async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+        work = tasks.create_task(up.run())
+        await up.wait_written()
+        up.publish_canaries(canary)
+        await up.wait_written()
+        work.cancel()
+    once = [(keys.inbound(partition), canary) for partition in range(17)]
+    assert sorted(broker.frames, key=repr) == sorted(2 * once, key=repr)
+
+
+def test_a_full_uplink_takes_no_canary() -> None:
+    """Clients are refused by then; the silence says it too."""
+    up = uplink(FakeBroker(), limit=1)
+    up.publish_for_user("asha", _FRAME)
+    up.publish_canaries(Canary(Origin("g1", ""), 5))
+    assert len(up) == 1

@@ -42,7 +42,20 @@ def test_wrong_arguments_say_what_to_do(arguments: list[str], words: str, capsys
 
 @pytest.mark.parametrize(
     "command",
-    ["up", "token", "import", "chat", "status", "stop", "start", "revoke", "broadcast", "admin-token"],
+    [
+        "up",
+        "token",
+        "import",
+        "chat",
+        "status",
+        "stop",
+        "start",
+        "revoke",
+        "broadcast",
+        "trace",
+        "ledger",
+        "admin-token",
+    ],
 )
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     """It is worth reading: more than a list of options."""

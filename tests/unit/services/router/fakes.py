@@ -14,6 +14,7 @@ from services.router.store import (
     Message,
     Moves,
     Outcome,
+    Place,
     Published,
     Reached,
     Receipt,
@@ -55,6 +56,7 @@ class FakeStore:
     """`store.Store` in dicts. `away` names the methods that find it away now; `broken`, those with a bug."""
 
     def __init__(self) -> None:
+        self.busy_s = 0.0
         self.away: set[str] = set()
         self.broken: set[str] = set()
         self.asked: list[str] = []
@@ -72,6 +74,8 @@ class FakeStore:
         self.notes: dict[str, int] = {}
         self.retired: list[str] = []
         self.marks: dict[tuple[str, str], Receipt] = {}
+        # Who is a member of nothing, though they should be.
+        self.forgotten: set[str] = set()
         # What the key directory says next, and what it was asked.
         self.keys_asked: list[tuple[object, ...]] = []
         self.published = Published(Outcome.KEPT)
@@ -195,6 +199,37 @@ class FakeStore:
     async def due_to(self, user_ids: Collection[str]) -> frozenset[str]:
         self._ask("due_to")
         return frozenset(user_ids)
+
+    async def settled(self, keys: Collection[str]) -> frozenset[str]:
+        self._ask("settled")
+        found = await self.find(keys)
+        return frozenset(
+            key
+            for key, one in found.items()
+            if any(user not in (one.sender_id, *self.forgotten) for user in self._members(one.conversation_id))
+        )
+
+    async def places(self, keys: Collection[str]) -> dict[str, Place]:
+        self._ask("places")
+        found = await self.find(keys)
+        return {key: Place(one.conversation_id, one.seq, one.sender_id) for key, one in found.items()}
+
+    async def memberships(self, members: Collection[tuple[str, str]]) -> dict[tuple[str, str], Receipt]:
+        self._ask("memberships")
+        return {
+            (where, user): self.marks.get((where, user), Receipt())
+            for where, user in members
+            if user in self._members(where) and user not in self.forgotten
+        }
+
+    async def reach(self, conversation_id: str, seq: int, but: str) -> tuple[int, int]:
+        self._ask("reach")
+        others = [user for user in self._members(conversation_id) if user != but]
+        return len(others), sum(self.marks.get((conversation_id, user), Receipt()).has(seq) for user in others)
+
+    def _members(self, conversation_id: str) -> Collection[str]:
+        group = self.teams.get(names.group_of(conversation_id) or "")
+        return names.direct_pair(conversation_id) or (group.members if group is not None else ())
 
     async def publish_keys(self, user_id: str, bundle: KeyBundle, request: str, now_ms: int) -> Published:
         self._ask("publish_keys")

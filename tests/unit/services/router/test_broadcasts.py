@@ -23,6 +23,8 @@ from libs.wire.frames import (
     Alarm,
     Answer,
     Broadcast,
+    Canary,
+    CanaryReply,
     Confirm,
     Inbound,
     Moved,
@@ -95,7 +97,7 @@ class Desk:
 
     async def own(self) -> None:
         """Take the partition (anew)."""
-        call = _lease.call([keys.lease(_NUMBER), keys.lease_token(_NUMBER)], "r1", 60_000, "0")
+        call = _lease.call([keys.lease(_NUMBER), keys.lease_token(_NUMBER)], "r1", 60_000, "0", 1)
         self.partition = Partition(_NUMBER, int(await self.broker.script(call)), "r1")
 
     async def complete(self, *frames: Inbound) -> Work:
@@ -323,3 +325,21 @@ async def test_the_fourth_in_a_minute_is_refused_but_to_operators(desk: Desk) ->
     refused = [answer["error"] for answer in await desk.answers() if not answer["ok"]]
     assert [(error["code"], error["retryable"]) for error in refused] == [(Code.RATE_LIMITED, True)]
     assert 0 < refused[0]["retryAfterMs"] <= 60_000
+
+
+async def test_a_canary_comes_back_among_the_alarms_with_a_store_or_without(desk: Desk) -> None:
+    """That stream is what it is to prove; it is never parked for itself."""
+    canary = Canary(Origin("g1", ""), 7)
+    await desk.complete(canary)
+    assert await desk.heard(keys.alarms("g1")) == [CanaryReply(_NUMBER, 7)]
+    desk.store.away = {"save_broadcasts", "audience"}
+    await desk.complete(canary)
+    assert (desk.broadcasts.is_store_away, await desk.waiting()) == (False, 0)
+    await desk.complete(asked())
+    await desk.complete(canary)
+    assert [type(frame) for frame in await desk.heard(keys.alarms("g1"))] == [CanaryReply, Alarm, CanaryReply]
+    assert (desk.broadcasts.parked, await desk.waiting()) == (1, 2)
+    desk.store.away = set()
+    await desk.broadcasts.unpark()
+    assert (desk.broadcasts.parked, await desk.waiting()) == (0, 0)
+    assert await desk.heard(keys.alarms("g2")) != []

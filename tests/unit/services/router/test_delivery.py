@@ -4,6 +4,7 @@ The scripts run on a real broker; the store is in memory, and away when a test s
 """
 
 import json
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -22,6 +23,8 @@ from libs.wire.codes import Code
 from libs.wire.events import Draft
 from libs.wire.frames import (
     Answer,
+    Canary,
+    CanaryReply,
     Confirm,
     Due,
     DuePage,
@@ -68,7 +71,7 @@ class Desk:
         self.store = store
         self.broker = broker
         self.router = router
-        metrics = RouterMetrics(CollectorRegistry())
+        self.metrics = metrics = RouterMetrics(CollectorRegistry())
         people = People(store, 0.0)
         conversations = Conversations(store, people, 100)
         pages = DuePages(store, broker, partitions=PARTITIONS, messages=50, bytes_=32_768)
@@ -96,7 +99,7 @@ class Desk:
 
     async def own(self) -> Partition:
         """Take the partition (anew), with the receipts that the owner before left."""
-        token = await self.broker.script(_lease.call([keys.lease(0), keys.lease_token(0)], self.router, 60_000, "0"))
+        token = await self.broker.script(_lease.call([keys.lease(0), keys.lease_token(0)], self.router, 60_000, "0", 1))
         assert int(token)
         owned = Partition(0, int(token), self.router)
         newest = await self.broker.command("XREVRANGE", keys.inbound(0), "+", "-", "COUNT", 1)
@@ -214,6 +217,19 @@ async def test_a_message_is_saved_answered_delivered_and_acknowledged(desk: Desk
         (other_device,) = emits(at_sender, event)
         assert (other_device.users, other_device.skip_session) == (("rama",), "rama-socket")
     assert await desk.waiting() == 0
+
+
+async def test_frames_to_gateways_are_counted_as_the_gateways_count_them(desk: Desk) -> None:
+    """Each once a gateway; none for a gateway that is gone, which is counted instead."""
+    partition = await desk.open()
+    await desk.deliver(partition, send("a"))
+    heard = [*await desk.heard("g1"), *await desk.heard("g2")]
+    await desk.broker.command("DEL", keys.downlink("g2"))
+    await desk.deliver(partition, send("b"))
+    heard += await desk.heard("g1")
+    series = {kind: desk.metrics.downlink_frames.labels(kind)._value.get() for kind in ("answer", "emit")}
+    assert series == Counter(type(frame).__name__.lower() for frame in heard)
+    assert desk.metrics.gateways_gone._value.get() == 1
 
 
 async def test_messages_of_a_conversation_stand_in_the_order_they_came(desk: Desk) -> None:
@@ -409,6 +425,66 @@ async def test_a_message_saved_lately_is_known_while_the_store_is_away(desk: Des
     answers = await desk.answers()
     assert (answers[2]["status"], answers[2]["seq"]) == ("sent", 1)
     assert (answers[3]["status"], answers[3]["seq"]) == ("queued", 2)
+
+
+@pytest.mark.parametrize("is_found", [False, True])
+async def test_a_message_that_is_saved_and_not_acknowledged_is_known_while_the_store_is_away(
+    desk: Desk, is_found: bool
+) -> None:
+    """The broker does not know yet that it is saved: the owner does, and gives it no other place."""
+    partition = await desk.open()
+    if is_found:
+        await desk.delivery.decide([await desk.take(partition, send("a", ack=0))])
+        desk.store.put(message(1, client_id="a"))
+        partition = await desk.own()
+        work = await desk.read(partition)
+    else:
+        work = await desk.take(partition, send("a", ack=1))
+    await desk.delivery.decide([work])
+    await desk.delivery.complete([work], is_more=True)
+    assert await desk.waiting() > 0
+    desk.store.away = set(EVERYTHING)
+    await desk.deliver(partition, send("a", ack=2))
+    answers = await desk.answers()
+    assert (answers[2]["status"], answers[2]["seq"]) == ("sent", 1)
+    await desk.delivery.settle()
+    assert partition.saved == {}
+
+
+async def test_no_status_goes_back_when_a_successor_cannot_ask_the_store(desk: Desk) -> None:
+    """The owner before said `delivered` and died: other devices hear no `queued`, but `delivered` again."""
+    dying = await desk.open()
+    for frame in (send("a", ack=1), Confirm(Origin("g2", "s2"), "sita", RAMA_SITA, (1,))):
+        work = await desk.take(dying, frame)
+        await desk.delivery.decide([work])
+        await desk.delivery.complete([work], is_more=True)
+    assert told(await desk.heard("g1")) == [("sent", 1), ("delivered", 1)]
+    successor = Desk(desk.store, desk.broker)
+    desk.store.away = set(EVERYTHING)
+    work = await successor.read(await successor.own())
+    await successor.delivery.decide([work])
+    await successor.delivery.complete([work])
+    assert told(await successor.heard("g1")) == []
+    successor.come_back()
+    await successor.delivery.unpark()
+    assert told(await successor.heard("g1")) == [("delivered", 1)]
+
+
+async def test_no_status_goes_back_when_the_store_returns_in_mid_replay(desk: Desk) -> None:
+    """It could not be asked, and could then save: how far the message has come is said once the replay is through."""
+    dying = await desk.open()
+    for frame in (send("a", ack=1), Confirm(Origin("g2", "s2"), "sita", RAMA_SITA, (1,))):
+        work = await desk.take(dying, frame)
+        await desk.delivery.decide([work])
+        await desk.delivery.complete([work], is_more=True)
+    await desk.heard("g1")
+    successor = Desk(desk.store, desk.broker)
+    desk.store.away = set(EVERYTHING)
+    work = await successor.read(await successor.own())
+    await successor.delivery.decide([work])
+    desk.store.away = set()
+    await successor.delivery.complete([work])
+    assert set(told(await successor.heard("g1"))) == {("delivered", 1)}
 
 
 async def test_what_is_queued_survives_its_router(desk: Desk) -> None:
@@ -838,3 +914,47 @@ async def test_typing_is_dropped_rather_than_queued(store: FakeStore, broker: Br
     await successor.delivery.complete([replayed])
     assert await desk.heard("g2") == []
     assert _code((await desk.answers())[3]) == "overloaded"
+
+
+# Canaries
+
+
+async def test_a_canary_comes_back_under_the_token_of_its_partition(desk: Desk) -> None:
+    """With what else is said to its gateway; nothing of it stays."""
+    partition = await desk.open()
+    await desk.deliver(partition, Canary(Origin("g1", ""), 7), send("a"))
+    (section,) = await desk.sections("g1")
+    assert (section.partition, section.token) == (0, partition.token)
+    assert CanaryReply(0, 7) in section.frames
+    assert await desk.waiting() == 0
+
+
+async def test_a_canary_that_is_read_again_stays_away(desk: Desk) -> None:
+    """Its gateway has sent others since, or is no more."""
+    await desk.open()
+    for command in producer.entries(0, [Canary(Origin("g1", ""), 7)]):
+        await desk.broker.command(*command)
+    successor = await desk.own()
+    work = await desk.read(successor)
+    await desk.delivery.decide([work])
+    await desk.delivery.complete([work])
+    assert work.is_replay
+    assert await desk.heard("g1") == []
+    assert await desk.waiting() == 0
+
+
+async def test_canaries_pass_without_a_store_and_take_no_room(desk: Desk) -> None:
+    """However long it is away: a batch that had nothing else is acknowledged with the one before it."""
+    partition = await desk.open()
+    desk.store.away = {"save"}
+    await desk.deliver(partition, Canary(Origin("g1", ""), 1))
+    assert (desk.delivery.parked, await desk.waiting()) == (0, 0)
+    await desk.deliver(partition, send("a"), Canary(Origin("g1", ""), 2))
+    for number in range(3, 6):
+        await desk.deliver(partition, Canary(Origin("g1", ""), number))
+    heard = [frame for frame in await desk.heard("g1") if isinstance(frame, CanaryReply)]
+    assert [frame.sent_ms for frame in heard] == [1, 2, 3, 4, 5]
+    assert (desk.delivery.parked, len(desk.delivery._parked), await desk.waiting()) == (1, 1, 4)
+    desk.come_back()
+    await desk.delivery.unpark()
+    assert (desk.delivery.parked, await desk.waiting()) == (0, 0)

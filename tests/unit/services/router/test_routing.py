@@ -158,3 +158,13 @@ def test_a_frame_for_a_users_seats_goes_to_each_of_their_gateways_once(
     assert routing.audience(sayings) == {user}
     assert told.pop("g0")[1:] == ((frame,) if "g0" in seats.get(user, ()) else ())
     assert told == {gateway: (frame,) for gateway in seats.get(user, ()) if gateway != "g0"}
+
+
+def test_to_how_many_a_message_is_said_is_counted_by_its_place() -> None:
+    """What has no place is no message."""
+    sayings: list[Saying] = [
+        ToUsers(1, ("asha", "bala"), "new_message", b"", "group:g", 7),
+        ToUsers(1, ("asha",), "message_delivery_status", b""),
+        ToUsers(1, (), "new_message", b"", "group:h", 1),
+    ]
+    assert routing.told(sayings) == {("group:g", 7): 2, ("group:h", 1): 0}

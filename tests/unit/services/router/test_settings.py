@@ -34,3 +34,11 @@ def test_secrets_that_are_short_or_missing_are_told_by_name(changed: dict[str, s
     assert named in str(refused.value)
     assert "too-short" not in str(refused.value)
     assert _KEY not in str(refused.value)
+
+
+def test_canaries_are_not_sent_faster_than_what_is_looked_at_moves() -> None:
+    """Every router would seem to hang; with 0 nobody looks."""
+    for good in ("0", "1", "7.5"):
+        load(RouterSettings, {"REDIS_URL": "redis://x", "CANARY_S": good})
+    with pytest.raises(SettingsError, match=r"CANARY_S=0\.5: .* 0 for no canaries"):
+        load(RouterSettings, {"REDIS_URL": "redis://x", "CANARY_S": "0.5"})

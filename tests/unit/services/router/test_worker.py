@@ -1,13 +1,22 @@
-"""What a worker does with receipts whose partition was lost, and with partitions that come and go meanwhile."""
+"""What a worker does with receipts whose partition was lost, with partitions that come and go, with what hangs."""
 
 import asyncio
 from collections.abc import Sequence
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from prometheus_client import CollectorRegistry
 
+from libs import keys
+from libs.broker import Broker
+from libs.streams import consumer, producer
+from libs.streams.leases import LEASE_TTL_MS
+from libs.wire.frames import Canary, Origin, Tally
+from services.router.batch import Work
+from services.router.line import Line, frames
 from services.router.metrics import RouterMetrics
+from services.router.partition import Partition
 from services.router.store import ReceiptRow, StoreAway
 from services.router.worker import Worker
 from tests.support.waiting import until
@@ -39,10 +48,37 @@ class SlowBroker:
         return {} if command[0] == "HGETALL" else []
 
 
-def worker(store: FakeStore, broker: Any = None) -> Worker:
+class FakeStages:
+    """Stages that do nothing, or never end."""
+
+    def __init__(self, *, hangs: bool = False) -> None:
+        self.parked = 0
+        self.owes = False
+        self.is_store_away = False
+        self.is_hanging = False
+        self.decided = 0
+        self._hangs = hangs
+
+    async def decide(self, works: Sequence[Work]) -> None:
+        """Nothing to decide."""
+        self.decided += len(works)
+
+    async def complete(self, works: Sequence[Work], *, is_more: bool = False) -> None:  # noqa: ARG002 - as `Stages`
+        """Done, or never."""
+        self.is_hanging = self._hangs
+        if self._hangs:
+            await asyncio.Event().wait()
+
+    async def unpark(self) -> None:
+        """Nothing is parked."""
+
+    async def settle(self) -> None:
+        """Nothing is owed."""
+
+
+def worker(store: FakeStore, broker: Any = None, stages: Any = None) -> Worker:
     """One with two partitions and that of broadcasts."""
     given: dict[str, Any] = {"read_entries": 9, "linger_s": 0, "receipt_gather_s": 1, "parked_frames_max": 9}
-    stages: Any = None
     metrics = RouterMetrics(CollectorRegistry())
     return Worker(broker, broker, stages, stages, store, metrics, router="r1", partitions=2, **given)
 
@@ -84,6 +120,29 @@ async def test_a_store_that_is_away_does_not_hold_up_reading(line: int) -> None:
         await made._arrive(made._lines[line])
 
 
+async def test_who_was_paused_for_longer_than_a_lease_lives_takes_nothing_it_reads() -> None:
+    """Whoever owns the partition by now began with what was there when it came: the rest is its own to tell."""
+
+    class Paused(SlowBroker):
+        is_cluster = False
+
+        async def command(self, *command: Any) -> Any:
+            if command[0] == "XREAD":
+                made._leases._renewed_at -= LEASE_TTL_MS / 1000
+                return {keys.inbound(0): [("1-1", {b"f": b"\x90"})]}
+            return await super().command(*command)
+
+    broker = Paused()
+    broker.gate.set()
+    made = worker(FakeStore(), broker)
+    made._lines[0].stages = Mock(parked=0)
+    made.gain(0, 1)
+    await made._arrive(made._lines[0])
+    async with consumer.reading(made._reader) as reads:
+        assert await made._read_batch(made._lines[0], reads) == []
+    assert made._partitions[0].position == consumer.BEGINNING
+
+
 async def test_a_partition_that_is_lost_and_gained_while_it_arrives_is_worked_on() -> None:
     """Its lease would be renewed for ever, and nobody would read it."""
     broker = SlowBroker()
@@ -97,3 +156,59 @@ async def test_a_partition_that_is_lost_and_gained_while_it_arrives_is_worked_on
         broker.gate.set()
     await made._arrive(made._lines[0])
     assert made._partitions[0].token == 2
+
+
+def test_a_line_may_take_longer_for_what_it_has_in_hand() -> None:
+    """Canaries are nothing to have in hand; a store that is away makes each frame take long."""
+    canary, frame = Canary(Origin("g1", ""), 1), Tally(Origin("g1", "?1"), "1")
+    assert frames([Work(Partition(0, 1, "r1"), [canary, frame, canary], "1-1")]) == 1
+    stages = FakeStages()
+    line = Line("messages", stages, (0, 1), 0.0)
+    allowed: list[list[float]] = []
+    for line.deciding, line.completing, stages.parked, stages.is_store_away in (
+        (0, 0, 0, False),
+        (10, 20, 0, False),
+        (10, 20, 1000, True),
+    ):
+        allowed.append([round(sight.allowed_s) for sight in line.sights.values()])
+    assert allowed == [[0, 0], [3, 3], [250, 250]]
+
+
+async def test_every_loop_turns_by_itself(store: FakeStore, broker: Broker) -> None:
+    """Where nothing is owned and nothing comes: what does not turn then hangs."""
+    made = worker(store, broker, FakeStages())
+    async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(made.run())
+        await until(lambda: made.sights, 5, "loops")
+        marks = {name: sight.mark for name, sight in made.sights.items()}
+        assert len(marks) == 5
+        await until(lambda: all(made.sights[name].mark != mark for name, mark in marks.items()), 10, "all to turn")
+        running.cancel()
+
+
+async def test_a_stage_that_hangs_stands_still(store: FakeStore, broker: Broker) -> None:
+    """The one that completes, and then the one that reads for it; the other line and the leases go on."""
+    made = worker(store, broker, FakeStages())
+    line, other = made._lines
+    hangs = FakeStages(hangs=True)
+    line.stages = hangs
+    async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(made.run())
+        await until(lambda: len(made._partitions) == 3, 10, "partitions")
+        for number in range(4):
+            for command in producer.entries(0, [Canary(Origin("g1", ""), number)]):
+                await broker.command(*command)
+            if number < 3:  # one is completed, one waits, one waits to wait
+                await until(lambda: hangs.decided > number, 5, "a batch to be decided")  # noqa: B023 - awaited here
+        await until(lambda: hangs.is_hanging and line.decided.full(), 10, "the stage to hang")
+        mark, turns = line.completions, (other.reads, other.completions, made._leases.turns)
+        await until(
+            lambda: all(
+                now > before
+                for now, before in zip((other.reads, other.completions, made._leases.turns), turns, strict=True)
+            ),
+            10,
+            "the others to go on",
+        )
+        assert line.completions == mark
+        running.cancel()

@@ -264,6 +264,17 @@ async def test_who_is_polled_hears_the_last_words_and_that_they_were_the_last() 
     assert scene.connection.times_gone == 1
 
 
+async def test_a_poll_that_waits_brings_the_last_words_and_the_end_in_one_body() -> None:
+    """There may be nobody to ask for the end by the next poll."""
+    scene = Scene()
+    async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+        polling = tasks.create_task(scene.polled())
+        await _turn()
+        scene.say("4last words")
+        scene.connection.close(1012)
+    assert polling.result() == ["4last words", "1"]
+
+
 async def test_the_last_words_fit_into_a_full_outbox() -> None:
     """The end always does."""
     scene = Scene()

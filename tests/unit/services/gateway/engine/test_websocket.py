@@ -16,6 +16,7 @@ from aiohttp.web_protocol import RequestHandler
 from services.gateway.compression import Compression
 from services.gateway.engine import connection as connection_module
 from services.gateway.engine import websocket as module
+from services.gateway.pace import Paces
 from services.gateway.sockets import Socket
 from tests.support.waiting import until
 from tests.unit.services.gateway.echo import FRAME_MAX_BYTES, Place, serving
@@ -36,6 +37,7 @@ from tests.unit.services.gateway.engine.wire import (
     request,
     text,
 )
+from tests.unit.services.gateway.fakes import FakeWheel
 
 _SOON_S: Final = 10.0
 _PATH: Final = "/socket.io/?EIO=4&transport=websocket"
@@ -323,7 +325,7 @@ async def test_a_client_that_is_cut_off_is_gone(open_: Callable[..., Any]) -> No
 # --- what is malformed ----------------------------------------------------------------------------------------
 
 
-_MALFORMED: Final[dict[str, tuple[bytes, int]]] = {
+MALFORMED: Final[dict[str, tuple[bytes, int]]] = {
     "too large": (frame(TEXT, b"4" + b"x" * FRAME_MAX_BYTES), 1009),
     "said to be too large": (b"\x81\xff" + (1 << 62).to_bytes(8, "big") + b"mask", 1009),
     "said to be larger than any": (b"\x81\xff" + b"\xff" * 8 + b"mask", 1009),
@@ -353,7 +355,7 @@ _MALFORMED: Final[dict[str, tuple[bytes, int]]] = {
 
 
 @pytest.mark.usefixtures("quiet", "impatient")
-@pytest.mark.parametrize(("said", "code"), _MALFORMED.values(), ids=_MALFORMED)
+@pytest.mark.parametrize(("said", "code"), MALFORMED.values(), ids=MALFORMED)
 async def test_what_is_malformed_closes_with_its_code(said: bytes, code: int) -> None:
     """It is the client's mistake: nothing is logged, and nothing that follows is taken."""
     async with serving() as place, joined(place) as wire:
@@ -362,6 +364,74 @@ async def test_what_is_malformed_closes_with_its_code(said: bytes, code: int) ->
         assert await wire.end() == b""
         await _wait_gone(place)
         assert place.application.seen[1:] == ["closed"]
+
+
+@pytest.mark.usefixtures("quiet", "impatient")
+@pytest.mark.parametrize("cut", [1, 2, 40])
+async def test_who_does_not_mask_is_no_client(cut: int) -> None:
+    """RFC 6455, 5.1: closed with 1002 at the first frame, in however many segments it comes."""
+    said = b"\x81\x02" + b"40"
+    async with serving() as place, opened(place) as wire:
+        for part in (said[:cut], said[cut:]):
+            wire.write(part)
+            await wire.writer.drain()
+            await asyncio.sleep(0)
+        assert await wire.close_code() == 1002
+        await _wait_gone(place)
+        assert place.application.seen == []
+
+
+@pytest.mark.usefixtures("quiet", "impatient")
+@pytest.mark.parametrize("kind", [PING, PONG])
+async def test_pings_and_pongs_of_the_websocket_are_counted(kind: int) -> None:
+    """As all that asks nothing of the application: who sends no end of them is closed."""
+    paces = Paces(50, 20)
+    async with serving(wasted=paces.frame) as place, joined(place) as wire:
+        wire.write(frame(kind, b"x") * 10, text('421["one",1]'))
+        while await wire.frame() != (TEXT, b"431[1]"):
+            pass
+        wire.write(frame(kind, b"x") * 1_000)
+        assert await wire.close_code() == 1008
+
+
+@pytest.mark.usefixtures("quiet")
+async def test_a_flood_on_one_socket_lets_others_have_their_turns() -> None:
+    """Twenty thousand events at once: another socket's is answered before the last of them, which come in order."""
+    async with serving() as place, joined(place) as flood, joined(place) as other:
+        flood.write(b"".join(text(f'42["n{number}",1]') for number in range(20_000)))
+        await until(lambda: ("n0", None) in place.application.seen, _SOON_S, "it to begin")
+        other.write(text('421["other",1]'))
+        assert await other.text() == "431[1]"
+        await until(lambda: ("n19999", None) in place.application.seen, _SOON_S, "all to be taken")
+        names = [seen[0] for seen in place.application.seen if isinstance(seen, tuple) and seen[0] != "handshake"]
+        assert names.index("other") < 19_999
+        names.remove("other")
+        assert names == [f"n{number}" for number in range(20_000)]
+
+
+@pytest.mark.usefixtures("quiet")
+async def test_who_sends_faster_than_may_be_is_read_later() -> None:
+    """A burst is taken at once; what follows waits on the client's side, and is taken in its turn."""
+    wheel, rate = FakeWheel(), 10_000
+    events = [text(f'42{number}["one","{"x" * 1_000}"]') for number in range(90)]
+    async with serving(bytes_per_s=rate, wheel=wheel) as place, joined(place) as wire:
+        for event in events[:85]:  # 8 s worth
+            wire.write(event)
+        for number in range(70):
+            assert (await wire.text()).startswith(f"43{number}[")
+        carrier = _the_socket(place).carrier
+        assert isinstance(carrier, module.WebSocket)
+        await until(lambda: not carrier._transport.is_reading(), _SOON_S, "it not to be read")
+        for event in events[85:]:
+            wire.write(event)
+        carrier.pause_reading()
+        wheel.turn(9.0)
+        assert not carrier._transport.is_reading()  # who takes from it has said that he is given no more
+        carrier.resume_reading()
+        for number in range(70, 90):
+            if not carrier._transport.is_reading():
+                wheel.turn(9.0)
+            assert (await wire.text()).startswith(f"43{number}[")
 
 
 @pytest.mark.usefixtures("quiet", "impatient")

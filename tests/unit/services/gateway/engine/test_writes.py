@@ -323,6 +323,9 @@ class Outboxed:
     def take_binary(self, data: bytes) -> None:
         """Nothing comes."""
 
+    def waste(self) -> None:
+        """Pings are few."""
+
     def break_off(self) -> None:
         """Nothing is malformed."""
 

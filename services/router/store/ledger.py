@@ -1,0 +1,43 @@
+"""What the ledger is compared with: which messages there are, and who is to have them. Many at once."""
+
+from collections.abc import Collection
+from typing import Protocol
+
+from msgspec import Struct
+
+from services.router.store.messages import Receipt
+
+
+class Place(Struct, frozen=True):
+    """Where a message stands in the record, and the name it is written under."""
+
+    conversation_id: str
+    seq: int
+    sender_id: str
+
+
+class Ledger(Protocol):
+    """The record as an auditor reads it: what was written, not what a router remembers."""
+
+    async def settled(self, keys: Collection[str]) -> frozenset[str]:
+        """Those among `keys` whose message is written, in a conversation that has a member besides its author.
+
+        Of them there is nothing to find out: `due` brings it to who is a member and has not confirmed it.
+        """
+        ...
+
+    async def places(self, keys: Collection[str]) -> dict[str, Place]:
+        """Where the messages stand that exist among `keys`; as with `find`, void ones have no key."""
+        ...
+
+    async def memberships(self, members: Collection[tuple[str, str]]) -> dict[tuple[str, str], Receipt]:
+        """The receipts of these (conversation, user), of those who are members: others are owed nothing.
+
+        Unlike `receipts_of` it names members who have confirmed nothing. What is past the receipt of a member, and
+        was written by another, is what `due` finds.
+        """
+        ...
+
+    async def reach(self, conversation_id: str, seq: int, but: str) -> tuple[int, int]:
+        """How many members a conversation has besides `but`, and how many of them have the message at `seq`."""
+        ...

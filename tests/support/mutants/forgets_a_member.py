@@ -1,0 +1,20 @@
+"""A router that says a group's message to all but one of its members: while `MUTANT_FILE` exists."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from services.router import sayings
+from services.router.routing import Saying
+from services.router.store import Message
+
+
+def break_it() -> None:
+    """Leave out the last of several recipients."""
+    to, broken = sayings._to, Path(os.environ["MUTANT_FILE"])
+
+    def to_all_but_one(number: int, message: Message, recipients: Iterable[str], body: bytes) -> Saying:
+        whom = sorted(recipients)
+        return to(number, message, whom[:-1] if broken.exists() and len(whom) > 1 else whom, body)
+
+    sayings._to = to_all_but_one
