@@ -3,27 +3,34 @@
 A store stands behind what a test needs of it: to open it, to take it away, to fill it.
 """
 
+import secrets
 import sqlite3
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import msgspec
 import pytest
 import pytest_asyncio
 
 from libs.broker import Broker, connect
+from libs.storage.firestore.client import Limits, Place
+from services.router import firestore
 from services.router.sqlite import UserRow, open_store
 from services.router.store import Group, Store, User
 from tests.support.broker import RunningBroker, live_broker, servers
+from tests.support.firestore import Emulator, Line
 
 PATIENCE_S = 10.0
 
 
 class Record(Protocol):
     """One record, empty at first. It is handed to other processes, so it can be pickled."""
+
+    # The patience of a store that a test takes away: long enough to open it and to be sure that it is away.
+    hurried_s: ClassVar[float]
 
     def open(self, patience_s: float = PATIENCE_S) -> AbstractAsyncContextManager[Store]:
         """A store of its own on this record, as another process would have."""
@@ -47,6 +54,7 @@ class SqliteRecord:
     """A file that does not exist yet, in a folder that does not either."""
 
     folder: Path
+    hurried_s: ClassVar[float] = 0.05
 
     @property
     def path(self) -> Path:
@@ -76,11 +84,54 @@ class SqliteRecord:
             await store.put_groups(groups)
 
 
-@pytest.fixture(params=[SqliteRecord])
-def record(request: pytest.FixtureRequest, tmp_path: Path) -> Record:
+# The ways to the emulator, by port: a record in another process has only the port.
+_lines: dict[int, Line] = {}
+
+
+@dataclass(frozen=True)
+class FirestoreRecord:
+    """A project of its own on the emulator, over a line that can be cut."""
+
+    project_id: str
+    port: int
+    hurried_s: ClassVar[float] = 1.0
+
+    def open(self, patience_s: float = PATIENCE_S) -> AbstractAsyncContextManager[Store]:
+        place = Place(self.project_id, emulator=f"127.0.0.1:{self.port}")
+        # Whoever comes first after it was away finds that out with all of the patience.
+        return firestore.open_store(place, Limits(patience_s=patience_s, grace_s=patience_s, writes_per_s=0))
+
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        line = _lines[self.port]
+        line.cut()
+        yield
+        line.mend()
+
+    async def put_users(self, users: Sequence[User]) -> None:
+        async with firestore.open_store(Place(self.project_id, emulator=f"127.0.0.1:{self.port}"), QUIET) as store:
+            await store.put_users(users)
+
+    async def put_groups(self, groups: Sequence[Group]) -> None:
+        async with firestore.open_store(Place(self.project_id, emulator=f"127.0.0.1:{self.port}"), QUIET) as store:
+            await store.put_groups(groups)
+
+
+QUIET = Limits(patience_s=PATIENCE_S, writes_per_s=0)
+
+
+@pytest.fixture(params=["sqlite", "firestore"])
+def record(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Record]:
     """An empty record of each implementation in turn."""
-    made: Record = request.param(tmp_path)
-    return made
+    if request.param == "sqlite":
+        yield SqliteRecord(tmp_path)
+        return
+    emulator: Emulator = request.getfixturevalue("firestore_emulator")
+    line = Line(emulator.address)
+    _lines[line.port] = line
+    yield FirestoreRecord(f"demo-{secrets.token_hex(6)}", line.port)
+    line.cut()
+    del _lines[line.port]
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session", params=servers().values(), ids=servers().keys())

@@ -204,7 +204,7 @@ async def test_a_save_that_raises_wrote_nothing(record: Record) -> None:
 
 async def test_a_store_that_is_away_says_so_and_comes_back(record: Record) -> None:
     """Every write raises `StoreAway` and leaves nothing; afterwards the same store works."""
-    async with record.open(patience_s=0.02) as store:
+    async with record.open(patience_s=record.hurried_s) as store:
         with record.away():
             calls = [store.save([message(1), message(2)]), store.save([message(3)])]
             found = await asyncio.gather(*calls, return_exceptions=True)
@@ -218,7 +218,7 @@ async def test_a_store_that_is_away_says_so_and_comes_back(record: Record) -> No
 
 async def test_calls_that_wait_do_not_add_up_their_patience(record: Record) -> None:
     """While the store is away, thirty calls hear of it in a few patiences and not in thirty."""
-    patience_s = 0.1
+    patience_s = record.hurried_s
     async with record.open(patience_s=patience_s) as store:
         with record.away():
             began = time.monotonic()
@@ -689,7 +689,7 @@ async def test_every_conversation_is_noticed_once_in_steps(store: Store) -> None
 
 async def test_retention_says_that_the_store_is_away(record: Record) -> None:
     """And finds everything as it was."""
-    async with record.open(patience_s=0.05) as store:
+    async with record.open(patience_s=record.hurried_s) as store:
         await store.save([message(1)])
         await confirm(store, "sita", Receipt(1))
         with record.away():

@@ -1,0 +1,229 @@
+"""Users and groups in Firestore: the app's documents, read with defaults, and what follows from their changes.
+
+The app writes them without asking a server. So whoever reads one here compares: who is a member, or lives somewhere,
+that was not noted yet is noted then. `conversations/group:…` holds the members that are noted, and newcomers get a
+receipt that says they have all that was said before; where people live is `residences.py`'s.
+"""
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Final
+
+from libs.storage.firestore import values
+from libs.storage.firestore.client import COMMIT_WRITES, Client, Conflict
+from libs.storage.firestore.values import Found
+from libs.wire import names
+from libs.wire.frames import Places
+from services.router.firestore import documents
+from services.router.firestore.documents import CONVERSATIONS, GROUPS, RECEIPTS, USERS
+from services.router.firestore.residences import Residences
+from services.router.store import Group, Receipt, StoreAway, User
+
+_USER_FIELDS: Final = ("name", "fullName", "role", "disabled", "blocked", "tokensValidAfterMs", "location")
+_GROUP_FIELDS: Final = ("name", "members")
+_ROLES: Final = ("member", "coordinator", "admin", "founder")
+_REMEMBERED: Final = 100_000
+_TRUSTED_S: Final = 5.0
+_TRIES: Final = 8
+
+
+class People:
+    """`store.People`, and the writes of operators."""
+
+    _client: Client
+    _residences: Residences
+    # Members as this process noted them, with when.
+    _noted: OrderedDict[str, tuple[frozenset[str], float]]
+
+    async def last_seqs(self, conversation_ids: Collection[str]) -> dict[str, int]:
+        """See `store.Messages`."""
+        raise NotImplementedError
+
+    async def users(self, ids: Collection[str]) -> dict[str, User]:
+        asked = [self._client.name(USERS, id_) for id_ in ids if documents.readable(id_) == id_]
+        found = list((await self._client.get(asked, _USER_FIELDS)).values())
+        users = {one.id: _user(one) for one in found}
+        await self._residences.note({one.id: (users[one.id].places, one) for one in found})
+        return users
+
+    async def groups(self, ids: Collection[str]) -> dict[str, Group]:
+        asked = [self._client.name(GROUPS, id_) for id_ in ids if documents.readable(id_) == id_]
+        found = await self._client.get(asked, _GROUP_FIELDS)
+        groups = {one.id: _group(one) for one in found.values()}
+        await self._note_members(groups.values())
+        return groups
+
+    async def revoke(self, user_id: str, valid_after_ms: int) -> bool:
+        if documents.readable(user_id) != user_id:
+            return False
+        name = self._client.name(USERS, user_id)
+        latest = {"tokensValidAfterMs": valid_after_ms}
+        try:
+            await self._client.commit([values.put(name, {}, only=(), maximum=latest, if_there=True)])
+        except Conflict:
+            return False
+        return True
+
+    async def put_users(self, users: Sequence[User]) -> None:
+        """Create users, or change what their documents say."""
+        fields = [(self._client.name(USERS, user.id), _user_fields(user)) for user in users]
+        writes = [values.put(name, given, only=tuple(given)) for name, given in fields]
+        for start in range(0, len(writes), COMMIT_WRITES):
+            await self._client.commit(writes[start : start + COMMIT_WRITES])
+        await self.users([user.id for user in users])
+
+    async def put_groups(self, groups: Sequence[Group]) -> None:
+        """Create groups, or give them exactly these members. Who joins is owed what is said from then on."""
+        writes = [
+            values.put(
+                self._client.name(GROUPS, group.id),
+                {"name": group.name, "members": sorted(group.members)},
+                only=_GROUP_FIELDS,
+            )
+            for group in groups
+        ]
+        for start in range(0, len(writes), COMMIT_WRITES):
+            await self._client.commit(writes[start : start + COMMIT_WRITES])
+        await self._note_members(groups)
+
+    async def members(self, group_id: str) -> frozenset[str]:
+        """A group's members, as they were within the last few seconds."""
+        known, at = self._noted.get(group_id, (frozenset[str](), -_TRUSTED_S))
+        if time.monotonic() - at < _TRUSTED_S:
+            return known
+        group = (await self.groups([group_id])).get(group_id)
+        return frozenset() if group is None else group.members
+
+    async def _note_members(self, groups: Collection[Group]) -> None:
+        now = time.monotonic()
+        changed: list[Group] = []
+        for group in groups:
+            if self._noted.get(group.id, (None, 0.0))[0] == group.members:
+                self._remember(group, now)
+            else:
+                changed.append(group)
+        if not changed:
+            return
+        named = {group.id: self._client.name(CONVERSATIONS, _conversation(group.id)) for group in changed}
+        there = await self._client.get(named.values(), ("participantIds",))
+        new = [group for group in changed if named[group.id] not in there]
+        for start in range(0, len(new), COMMIT_WRITES):
+            await self._begin(new[start : start + COMMIT_WRITES])
+        await asyncio.gather(*(self._bring_up_to_date(g) for g in changed if named[g.id] in there))
+        for group in changed:
+            self._remember(group, now)
+
+    def _remember(self, group: Group, now: float) -> None:
+        self._noted[group.id] = group.members, now
+        self._noted.move_to_end(group.id)
+        if len(self._noted) > _REMEMBERED:
+            self._noted.popitem(last=False)
+
+    async def _begin(self, groups: Sequence[Group]) -> None:
+        """Groups of which nothing was said yet: nobody is owed anything, and nobody has any more than others."""
+        writes = [
+            values.create(
+                self._client.name(CONVERSATIONS, _conversation(group.id)),
+                {
+                    "conversationId": names.group(group.id),
+                    "groupId": group.id,
+                    "participantIds": sorted(group.members),
+                    "lastSeq": 0,
+                    "isOpen": False,
+                },
+            )
+            for group in groups
+        ]
+        try:
+            await self._client.commit(writes)
+        except Conflict:  # somebody noted one of them meanwhile, or saved its first message
+            for group in groups:
+                await self._bring_up_to_date(group)
+
+    async def _bring_up_to_date(self, group: Group) -> None:
+        """Note who came and who left. Repeated, it changes nothing."""
+        where = names.group(group.id)
+        name = self._client.name(CONVERSATIONS, _conversation(group.id))
+        for _ in range(_TRIES):
+            conversation = (await self._client.get([name], ("participantIds",))).get(name)
+            noted = documents.texts(conversation.fields, "participantIds") if conversation else frozenset[str]()
+            joined, left = group.members - noted, noted - group.members
+            if not joined and not left:
+                return
+            last = (await self.last_seqs([where]))[where] if joined else 0
+            has_all = Receipt(last, last)
+            writes = [
+                values.put(self._receipt(where, user), documents.receipt_fields(where, user, has_all))
+                for user in joined
+                if last
+            ]
+            gone = [values.delete(self._receipt(where, user)) for user in left]
+            # Before the members, so that who is noted has a receipt.
+            await self._client.write_each(writes)
+            await self._client.write_each(gone, deletes=len(gone))
+            fields: dict[str, Any] = {
+                "conversationId": where,
+                "groupId": group.id,
+                "participantIds": sorted(group.members),
+            }
+            version = conversation.updated if conversation else None
+            is_there = None if conversation else False
+            try:
+                await self._client.commit(
+                    [values.put(name, fields, only=tuple(fields), if_version=version, if_there=is_there)]
+                )
+            except Conflict:
+                continue
+            return
+        raise StoreAway("the members of a group were changed each time")
+
+    def _receipt(self, where: str, user_id: str) -> str:
+        return self._client.name(RECEIPTS, documents.receipt(where, user_id))
+
+
+def _conversation(group_id: str) -> str:
+    return documents.readable(names.group(group_id))
+
+
+def _user(document: Found) -> User:
+    fields = document.fields
+    role = documents.text(fields, "role", "member")
+    location = fields.get("location")
+    return User(
+        id=document.id,
+        name=documents.text(fields, "name", documents.text(fields, "fullName", document.id)),
+        role=role if role in _ROLES else "member",
+        disabled=fields.get("disabled") is True,
+        blocked=documents.texts(fields, "blocked"),
+        valid_after_ms=documents.number(fields, "tokensValidAfterMs"),
+        places=_places(location if isinstance(location, Mapping) else {}),
+    )
+
+
+def _places(location: Mapping[str, Any]) -> Places:
+    return Places(*(documents.text(location, f"{level}Id") for level in ("state", "district", "mandal", "village")))
+
+
+def _user_fields(user: User) -> dict[str, Any]:
+    places = user.places
+    location = {
+        "stateId": places.state,
+        "districtId": places.district,
+        "mandalId": places.mandal,
+        "villageId": places.village,
+    }
+    return {
+        "name": user.name,
+        "role": user.role,
+        "disabled": user.disabled,
+        "blocked": sorted(user.blocked),
+        "tokensValidAfterMs": user.valid_after_ms,
+        "location": {level: id_ for level, id_ in location.items() if id_},
+    }
+
+
+def _group(document: Found) -> Group:
+    fields = document.fields
+    return Group(document.id, documents.text(fields, "name", document.id), documents.texts(fields, "members"))
