@@ -105,7 +105,7 @@ def _router(name: str, internal: int, database: Path, shared: dict[str, str]) ->
         name=name,
         role="router",
         command=_python("services.router"),
-        environment=shared | _internal(internal) | {"ROUTER_ID": name, "STORE": "sqlite", "SQLITE_PATH": str(database)},
+        environment=shared | _internal(internal) | {"ROUTER_ID": name, "SQLITE_PATH": str(database)},
         ports={"internal": internal},
     )
 

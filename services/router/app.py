@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -13,6 +13,7 @@ from libs.directory import Directory
 from libs.figures import Reporter
 from libs.identity import Envelopes, seals
 from libs.limits import Limiter
+from libs.storage.firestore.settings import limits_of, place_of
 from libs.telemetry import health, logs
 from services.router import routing
 from services.router.anonymity import Anonymity
@@ -135,8 +136,17 @@ async def _store(s: RouterSettings, stop: asyncio.Event) -> AsyncIterator[Store]
             if stop.is_set():
                 raise lifecycle.Stopped
             try:
-                store = await stack.enter_async_context(open_store(s.sqlite_path, patience_s=s.store_patience_s))
+                store = await stack.enter_async_context(_opening(s))
             except StoreAway as error:
                 log.warning("waiting for the store", error=str(error))
                 await asyncio.sleep(_STORE_WAIT_S)
         yield store
+
+
+def _opening(s: RouterSettings) -> AbstractAsyncContextManager[Store]:
+    if s.store == "sqlite":
+        return open_store(s.sqlite_path, patience_s=s.store_patience_s)
+    # Here, for Google's libraries take a second and 50 MB, of which a router on SQLite needs nothing.
+    from services.router import firestore  # noqa: PLC0415
+
+    return firestore.open_store(place_of(s), limits_of(s))

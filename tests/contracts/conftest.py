@@ -16,12 +16,12 @@ import pytest
 import pytest_asyncio
 
 from libs.broker import Broker, connect
-from libs.storage.firestore.client import Limits, Place
+from libs.storage.firestore.settings import Limits, Place
 from services.router import firestore
 from services.router.sqlite import UserRow, open_store
 from services.router.store import Group, Store, User
 from tests.support.broker import RunningBroker, live_broker, servers
-from tests.support.firestore import Emulator, Line
+from tests.support.firestore import Emulator, Line, cuttable
 
 PATIENCE_S = 10.0
 
@@ -94,7 +94,7 @@ class FirestoreRecord:
 
     project_id: str
     port: int
-    hurried_s: ClassVar[float] = 1.0
+    hurried_s: ClassVar[float] = 3.0
 
     def open(self, patience_s: float = PATIENCE_S) -> AbstractAsyncContextManager[Store]:
         place = Place(self.project_id, emulator=f"127.0.0.1:{self.port}")
@@ -127,11 +127,10 @@ def record(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Record]:
         yield SqliteRecord(tmp_path)
         return
     emulator: Emulator = request.getfixturevalue("firestore_emulator")
-    line = Line(emulator.address)
-    _lines[line.port] = line
-    yield FirestoreRecord(f"demo-{secrets.token_hex(6)}", line.port)
-    line.cut()
-    del _lines[line.port]
+    with cuttable(emulator.address) as line:
+        _lines[line.port] = line
+        yield FirestoreRecord(f"demo-{secrets.token_hex(6)}", line.port)
+        del _lines[line.port]
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session", params=servers().values(), ids=servers().keys())

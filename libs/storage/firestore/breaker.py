@@ -20,7 +20,7 @@ class Breaker:
         self._patience_s = patience_s
         self._grace_s = grace_s
         self._why = ""
-        self._try_s = self._first_s = min(patience_s, max(patience_s / 8, 0.1))
+        self._try_s = self._first_s = min(patience_s, max(patience_s / 8, grace_s))
         self._try_at = 0.0
         self._is_trying = False
         self._back = asyncio.Event()
@@ -59,7 +59,9 @@ class Breaker:
         """A call had no answer in its time."""
         self._why = why
         if self._is_trying:
-            self._try_at = time.monotonic() + self._try_s * _PAUSES
+            # Who waits with all of their patience need not be spared.
+            pause_s = self._try_s * _PAUSES if self._grace_s < self._patience_s else 0.0
+            self._try_at = time.monotonic() + pause_s
             self._try_s = min(self._try_s * 2, self._patience_s)
         self._is_trying = False
         self._back.clear()

@@ -9,6 +9,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -19,7 +20,6 @@ from google.auth.transport.grpc import AuthMetadataPlugin
 from google.auth.transport.requests import Request
 from google.cloud.firestore_v1.types import firestore as calls
 from google.cloud.firestore_v1.types import query as queries
-from msgspec import Struct
 
 from libs.lifecycle import Unstartable
 from libs.storage import StoreAway
@@ -28,6 +28,7 @@ from libs.storage.firestore.bill import Bill
 from libs.storage.firestore.breaker import Breaker
 from libs.storage.firestore.query import Query
 from libs.storage.firestore.ramp import Ramp
+from libs.storage.firestore.settings import Limits, Place
 from libs.storage.firestore.values import Found, Stamp
 
 # What one commit may hold. Firestore takes 10 MiB; what surrounds the writes has room.
@@ -84,31 +85,6 @@ class Conflict(Exception):
     """A commit wrote nothing: what it was conditional on does not hold."""
 
 
-class Place(Struct, frozen=True):
-    """Which database. `emulator` is the host and port of one, which asks for no credentials."""
-
-    project_id: str
-    database_id: str = "(default)"
-    emulator: str | None = None
-
-    @property
-    def path(self) -> str:
-        """Its name in every request."""
-        return f"projects/{self.project_id}/databases/{self.database_id}"
-
-
-class Limits(Struct, frozen=True):
-    """How a client behaves towards Firestore."""
-
-    patience_s: float = 2.0
-    # While it is away, calls are told within this time.
-    grace_s: float = 0.1
-    commits_in_flight: int = 8
-    reads_in_flight: int = 64
-    # Where new traffic begins (500/50/5); 0: at any speed.
-    writes_per_s: float = 500.0
-
-
 class Client:
     """Calls to one database."""
 
@@ -157,7 +133,7 @@ class Client:
         request = values.commit_request(self._place.path, writes)
         await self._ramp.pace(len(writes))
         async with self._commits:
-            response = await self._call(lambda s: self._answered(self._commit, request, s))
+            response = await self._call(partial(self._answered, self._commit, request))
         self.bill.note(writes=len(writes) - deletes, deletes=deletes)
         default = response.commit_time
         found = [one.update_time if one.HasField("update_time") else default for one in response.write_results]
@@ -180,7 +156,7 @@ class Client:
             request = values.commit_request(self._place.path, [writes[at] for at in asked])
             await self._ramp.pace(len(asked))
             async with self._commits:
-                response = await self._call(lambda s, r=request: self._answered(self._batch_write, r, s))
+                response = await self._call(partial(self._answered, self._batch_write, request))
             again: list[int] = []
             for at, result, status in zip(asked, response.write_results, response.status, strict=True):
                 code = _CODES.get(status.code, grpc.StatusCode.UNKNOWN)
@@ -211,7 +187,7 @@ class Client:
         self.bill.shapes.add(query.shape)
         request = _RunQueryRequest(parent=self._root, structured_query=_structured(query))
         async with self._reads:
-            answers = await self._call(lambda s: self._streamed(self._run_query, request, s))
+            answers = await self._call(partial(self._streamed, self._run_query, request))
         found = [values.found(answer.document) for answer in answers if answer.HasField("document")]
         self.bill.note(reads=max(1, len(found)))
         return found
@@ -223,7 +199,7 @@ class Client:
         request.structured_aggregation_query.structured_query.CopyFrom(_structured(query))
         request.structured_aggregation_query.aggregations.add(alias="n").count.SetInParent()
         async with self._reads:
-            (answer,) = await self._call(lambda s: self._streamed(self._run_count, request, s))
+            (answer,) = await self._call(partial(self._streamed, self._run_count, request))
         counted = int(answer.result.aggregate_fields["n"].integer_value)
         self.bill.note(reads=max(1, -(-counted // 1000)))
         return counted
@@ -233,7 +209,7 @@ class Client:
         if only:
             request.mask.field_paths.extend(only)
         async with self._reads:
-            answers = await self._call(lambda s: self._streamed(self._batch_get, request, s))
+            answers = await self._call(partial(self._streamed, self._batch_get, request))
         self.bill.note(reads=len(names))
         return {answer.found.name: values.found(answer.found) for answer in answers if answer.HasField("found")}
 

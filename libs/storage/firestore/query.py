@@ -6,6 +6,7 @@ import msgspec
 from msgspec import Struct
 
 Operator = Literal["==", "<", "<=", ">", ">=", "in", "contains", "contains any"]
+Condition = tuple[str, Operator, Any]
 _EQUAL: Final = ("==", "in")
 _CONTAINS: Final = ("contains", "contains any")
 
@@ -29,7 +30,7 @@ class Query(Struct, frozen=True, kw_only=True):
     """Documents of one collection: `where` they are so, in an order, after a point in it, up to a limit."""
 
     collection: str
-    where: tuple[tuple[str, Operator, Any], ...] = ()
+    where: tuple[Condition, ...] = ()
     order: tuple[str, ...] = ()  # `-field`: downwards
     after: tuple[Any, ...] | None = None  # values of the fields in `order`
     limit: int | None = None

@@ -11,7 +11,8 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from libs.storage.firestore.client import Client, Limits, Place, open_client
+from libs.storage.firestore.client import Client, open_client
+from libs.storage.firestore.settings import Limits, Place
 from services.router.firestore import documents
 from services.router.firestore.broadcasts import Broadcasts
 from services.router.firestore.closing import Closing

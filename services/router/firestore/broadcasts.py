@@ -7,7 +7,7 @@ from typing import Final
 
 from libs.storage.firestore import values
 from libs.storage.firestore.client import Client, Conflict
-from libs.storage.firestore.query import Query
+from libs.storage.firestore.query import Condition, Query
 from libs.storage.firestore.values import Found, Stamp
 from libs.wire import names
 from libs.wire.frames import DuePosition
@@ -145,13 +145,12 @@ class Broadcasts:
         tokens = interval.tokens
         if not tokens:
             return []
+        where: list[Condition] = [("places", "contains any", tokens), ("atMs", ">=", interval.since_ms)]
+        if interval.until_ms < FOR_NOW:
+            where.append(("atMs", "<", interval.until_ms))
         query = Query(
             collection=BROADCASTS,
-            where=(
-                ("places", "contains any", tokens),
-                ("atMs", ">=", interval.since_ms),
-                *([("atMs", "<", interval.until_ms)] if interval.until_ms < FOR_NOW else []),
-            ),
+            where=tuple(where),
             order=("atMs", "broadcastId"),
             after=None if after is None else (after.server_time_ms, after.conversation_id),
             limit=limit + 1,

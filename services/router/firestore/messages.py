@@ -14,7 +14,7 @@ from msgspec import Struct
 from libs.storage import StoreAway
 from libs.storage.firestore import values
 from libs.storage.firestore.client import COMMIT_BYTES, COMMIT_WRITES, Client, Conflict
-from libs.storage.firestore.query import Query
+from libs.storage.firestore.query import Condition, Query
 from services.router.firestore import documents
 from services.router.firestore.closing import Closing
 from services.router.firestore.documents import MESSAGES, PLACES
@@ -85,16 +85,15 @@ class Messages:
         before_ms: int | None = None,
         after_seq: int | None = None,
     ) -> list[Message]:
-        query = Query(
-            collection=MESSAGES,
-            where=(
-                ("conversationId", "==", conversation_id),
-                *([("seq", "<", before_seq)] if before_seq is not None else []),
-                *([("serverTimeMs", "<", before_ms)] if before_ms is not None else []),
-                *([("seq", ">", after_seq)] if after_seq is not None else []),
-            ),
-            order=("-seq" if after_seq is None else "seq", *(["-serverTimeMs"] if before_ms is not None else [])),
-        )
+        where: list[Condition] = [("conversationId", "==", conversation_id)]
+        if before_seq is not None:
+            where.append(("seq", "<", before_seq))
+        if before_ms is not None:
+            where.append(("serverTimeMs", "<", before_ms))
+        if after_seq is not None:
+            where.append(("seq", ">", after_seq))
+        order = ("-seq" if after_seq is None else "seq", *(["-serverTimeMs"] if before_ms is not None else []))
+        query = Query(collection=MESSAGES, where=tuple(where), order=order)
         found: list[Message] = []
         wanted, after = limit, None
         while wanted > 0:

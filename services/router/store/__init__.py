@@ -1,4 +1,4 @@
-"""The contract of the record, part by part. SQLite is one implementation; Firestore will be.
+"""The contract of the record, part by part. SQLite is one implementation, Firestore the other.
 
     people.py      users, groups
     messages.py    messages and receipts
@@ -9,7 +9,9 @@
 
 What is promised to callers, and checked by `tests/contracts` on every implementation:
 
-- `save` is idempotent, all or nothing for a call that raises, and durable when it returns.
+- `save` is idempotent, and durable when it returns. A call that raises wrote nothing, or where the store is far away
+  perhaps all; or, of more than fits one of its commits, a part in which no conversation has a gap. Saving the same
+  again tells.
 - A message's `key` and its (conversation, seq) are each taken once, whoever writes.
 - Every method raises `StoreAway` when the store cannot be reached or is busy beyond patience;
   nothing else is raised for the store's own troubles.
