@@ -125,8 +125,8 @@ class Client:
         """The full name of a document."""
         return f"{self._root}/{collection}/{id_}"
 
-    async def commit(self, writes: Sequence[bytes], *, deletes: int = 0) -> list[Stamp]:
-        """Write, all or nothing; the new version of each. Raises `Conflict`, `StoreAway`.
+    async def commit(self, writes: Sequence[bytes], *, deletes: int = 0, versions_of_last: int = 0) -> list[Stamp]:
+        """Write, all or nothing; the new versions of the last few. Raises `Conflict`, `StoreAway`.
 
         After `StoreAway` it may have been written all the same. `deletes` of them are deletions, for the bill.
         """
@@ -135,8 +135,9 @@ class Client:
         async with self._commits:
             response = await self._call(partial(self._answered, self._commit, request))
         self.bill.note(writes=len(writes) - deletes, deletes=deletes)
-        default = response.commit_time
-        found = [one.update_time if one.HasField("update_time") else default for one in response.write_results]
+        if not versions_of_last:
+            return []
+        found = [one.update_time for one in response.write_results[-versions_of_last:]]
         return [Stamp(one.seconds, one.nanos) for one in found]
 
     async def write_each(self, writes: Sequence[bytes], *, deletes: int = 0) -> list[Stamp | None]:

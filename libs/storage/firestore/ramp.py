@@ -19,7 +19,8 @@ class Ramp:
         self._per_s = begin_at_per_s
         self._clock = clock
         self._since = clock()
-        self._free_at = self._since
+        self._free_at = self._since - 1.0
+        self._is_used = False
 
     @property
     def per_s(self) -> float:
@@ -31,9 +32,10 @@ class Ramp:
         now = self._clock()
         if not self._per_s:
             return 0.0
-        if now - self._since >= _EVERY_S and self._free_at > self._since:
+        if now - self._since >= _EVERY_S and self._is_used:
             self._per_s *= _GROWTH
-            self._since = now
+            self._since, self._is_used = now, False
+        self._is_used = True
         # A second's worth may go at once.
         self._free_at = max(self._free_at, now - 1.0) + writes / self._per_s
         return max(0.0, self._free_at - now)

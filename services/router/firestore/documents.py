@@ -4,8 +4,10 @@
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from functools import lru_cache
 from hashlib import blake2b
+from itertools import chain
 from typing import Any, Final
 
 import msgspec
@@ -39,6 +41,7 @@ _RESERVED: Final = re.compile(r"\.|\.\.|__.*__")
 _LAST_EXACT_MS: Final = 253_402_300_799_999
 # A search asks for the first letters of one of its words: so many, or one where it has fewer.
 _PREFIXES: Final = (3, 1)
+_REMEMBERED: Final = 50_000
 
 
 def derived(*parts: str | int) -> str:
@@ -74,20 +77,22 @@ def rank(message: Message) -> int:
     return EMERGENCY if message.type == "emergency" else ORDINARY
 
 
-def message_fields(message: Message) -> dict[str, Any]:
-    """The fields of a message's document. What is not there says nothing: no field is null."""
+def message_write(name: str, message: Message) -> bytes:
+    """The write of a message that is new. What is not there says nothing: no field is null."""
     fields: dict[str, Any] = {
-        "conversationId": message.conversation_id,
         "seq": message.seq,
-        "senderId": message.sender_id,
-        "senderName": message.sender_name,
-        "senderRole": message.sender_role,
-        "type": message.type,
         "content": message.content,
         "clientMessageId": message.client_message_id,
         "timestamp": Instant(message.timestamp_ms),
         "createdAt": Instant(message.server_time_ms),
         "serverTimeMs": message.server_time_ms,
+    }
+    again: dict[str, Any] = {
+        "conversationId": message.conversation_id,
+        "senderId": message.sender_id,
+        "senderName": message.sender_name,
+        "senderRole": message.sender_role,
+        "type": message.type,
         "rank": rank(message),
         "encryptionLevel": message.encryption_level,
         "isEncrypted": message.encryption_level != "standard",
@@ -96,9 +101,9 @@ def message_fields(message: Message) -> dict[str, Any]:
     }
     pair = names.direct_pair(message.conversation_id)
     if pair is not None:
-        fields["recipientId"] = pair[0] if pair[1] == message.sender_id else pair[1]
+        again["recipientId"] = pair[0] if pair[1] == message.sender_id else pair[1]
     else:
-        fields["groupId"] = names.group_of(message.conversation_id) or ""
+        again["groupId"] = names.group_of(message.conversation_id) or ""
     if message.client_id != message.client_message_id:
         fields["clientId"] = message.client_id
     if not 0 <= message.timestamp_ms <= _LAST_EXACT_MS:
@@ -113,13 +118,9 @@ def message_fields(message: Message) -> dict[str, Any]:
     if message.is_void:
         fields["isVoid"] = True
     elif message.encryption_level == "standard":
-        fields["words"] = values.packed_array(dict.fromkeys(map(values.element, tokens(message.content))))
-    return fields
-
-
-def tokens(text: str) -> Iterable[str]:
-    """What a message is found by: the beginnings of its words."""
-    return dict.fromkeys(word[:length] for word in words(text) for length in _PREFIXES if len(word) >= length)
+        found = dict.fromkeys(chain.from_iterable(map(_elements, words(message.content))))
+        fields["words"] = values.packed_array(found)
+    return values.create(name, fields, again)
 
 
 def token(word: str) -> str:
@@ -194,6 +195,12 @@ def texts(fields: Mapping[str, Any], name: str) -> frozenset[str]:
     """The texts in an array; empty where it is missing or something else."""
     given = fields.get(name)
     return frozenset(each for each in given if isinstance(each, str)) if isinstance(given, list) else frozenset()
+
+
+@lru_cache(_REMEMBERED)
+def _elements(word: str) -> tuple[bytes, ...]:
+    """What a message is found by that has this word: its beginnings. Most words come again, and are at hand."""
+    return tuple(values.element(word[:length]) for length in _PREFIXES if len(word) >= length)
 
 
 def _ms(given: Any) -> int:

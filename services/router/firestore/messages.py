@@ -127,7 +127,7 @@ class Messages:
     def _draft(self, message: Message) -> _Draft:
         id_, place = documents.message_id(message), documents.place(message.conversation_id, message.seq)
         writes = (
-            values.create(self._client.name(MESSAGES, id_), documents.message_fields(message)),
+            documents.message_write(self._client.name(MESSAGES, id_), message),
             values.create(self._client.name(PLACES, place), {"key": "" if message.is_void else id_}),
         )
         return _Draft(message, id_, place, writes)
@@ -172,12 +172,15 @@ class Messages:
         marks = self._marks.writes(last_seqs)
         writes = [write for draft in fresh for write in draft.writes]
         try:
-            stamps = await self._client.commit([*writes, *(write for write, _ in marks.values())])
+            marked = [write for write, _ in marks.values()]
+            versions = await self._client.commit(writes + marked, versions_of_last=len(marked))
         except StoreAway:
             self._marks.forget(last_seqs)  # perhaps it was written
             raise
-        versions = dict(zip(marks, stamps[len(writes) :], strict=True))
-        self._marks.wrote(last_seqs, {where: (is_open, versions[where]) for where, (_, is_open) in marks.items()})
+        written = {
+            where: (is_open, version) for (where, (_, is_open)), version in zip(marks.items(), versions, strict=True)
+        }
+        self._marks.wrote(last_seqs, written)
 
     async def _standing(self, drafts: Sequence[_Draft]) -> dict[str, str]:
         """Who stands where: message id → place, and place → message id."""
