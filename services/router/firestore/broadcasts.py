@@ -58,7 +58,7 @@ class Broadcasts:
             return None
         fields = document.fields
         level, at_ms = documents.text(fields, "level"), documents.number(fields, "atMs")
-        place_ids = [each for each in fields.get("placeIds") or () if isinstance(each, str)]
+        place_ids = [each for each in documents.items(fields, "placeIds") if isinstance(each, str)]
         reached = await asyncio.gather(*(self._reached(broadcast_id, level, place, at_ms) for place in place_ids))
         return Tally(level, documents.text(fields, "priority"), at_ms, tuple(reached))
 
@@ -130,7 +130,7 @@ class Broadcasts:
             return [broadcast_id]
         level, at_ms = documents.text(document.fields, "level"), documents.number(document.fields, "atMs")
         lived = {getattr(one.places, level, "") for one in intervals if one.holds(at_ms)}
-        places = [each for each in document.fields.get("placeIds") or () if each in lived]
+        places = [each for each in documents.items(document.fields, "placeIds") if each in lived]
         return [broadcast_id, *(_delivered(broadcast_id, place) for place in dict.fromkeys(places))]
 
     async def _has(self, user_id: str) -> frozenset[str]:

@@ -4,7 +4,7 @@
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from hashlib import blake2b
 from itertools import chain
@@ -175,7 +175,7 @@ def receipt_fields(conversation_id: str, user_id: str, has: Receipt) -> dict[str
 def receipt_of(document: Found) -> Receipt:
     """The receipt that a document holds."""
     fields = document.fields
-    ahead = tuple(each for each in fields.get("ahead") or () if isinstance(each, int))
+    ahead = tuple(each for each in items(fields, "ahead") if isinstance(each, int))
     return Receipt(number(fields, "delivered"), number(fields, "read"), ahead)
 
 
@@ -193,8 +193,13 @@ def number(fields: Mapping[str, Any], name: str, default: int = 0) -> int:
 
 def texts(fields: Mapping[str, Any], name: str) -> frozenset[str]:
     """The texts in an array; empty where it is missing or something else."""
+    return frozenset(each for each in items(fields, name) if isinstance(each, str))
+
+
+def items(fields: Mapping[str, Any], name: str) -> Sequence[Any]:
+    """An array field; empty where it is missing or something else."""
     given = fields.get(name)
-    return frozenset(each for each in given if isinstance(each, str)) if isinstance(given, list) else frozenset()
+    return given if isinstance(given, list) else ()
 
 
 @lru_cache(_REMEMBERED)

@@ -145,7 +145,7 @@ def _epoch(device_id: str, user_id: str, identity_key: str) -> str:
 
 
 def _requests(device: Found) -> Collection[str]:
-    return [each for each in device.fields.get("requests") or () if isinstance(each, str)]
+    return [each for each in documents.items(device.fields, "requests") if isinstance(each, str)]
 
 
 def _free(device: Found) -> dict[int, str]:
@@ -158,7 +158,8 @@ def _signed_fields(key: SignedPreKey) -> dict[str, Any]:
 
 
 def _keys(fields: Mapping[str, Any], taken: tuple[int, str] | None, remaining: int) -> TakenKeys:
-    signed = fields.get("signedPreKey") or {}
+    signed = fields.get("signedPreKey")
+    signed = signed if isinstance(signed, Mapping) else {}
     return TakenKeys(
         documents.text(fields, "deviceId"),
         documents.text(fields, "identityKey"),
