@@ -120,17 +120,22 @@ class FirestoreRecord:
 QUIET = Limits(patience_s=PATIENCE_S, writes_per_s=0)
 
 
-@pytest.fixture(params=["sqlite", "firestore"])
-def record(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Record]:
-    """An empty record of each implementation in turn."""
-    if request.param == "sqlite":
-        yield SqliteRecord(tmp_path)
-        return
-    emulator: Emulator = request.getfixturevalue("firestore_emulator")
-    with cuttable(emulator.address) as line:
+@pytest.fixture
+def firestore_record(firestore_emulator: Emulator) -> Iterator[FirestoreRecord]:
+    """An empty project of the emulator."""
+    with cuttable(firestore_emulator.address) as line:
         _lines[line.port] = line
         yield FirestoreRecord(f"demo-{secrets.token_hex(6)}", line.port)
         del _lines[line.port]
+
+
+@pytest.fixture(params=["sqlite", "firestore"])
+def record(request: pytest.FixtureRequest, tmp_path: Path) -> Record:
+    """An empty record of each implementation in turn."""
+    if request.param == "sqlite":
+        return SqliteRecord(tmp_path)
+    found: FirestoreRecord = request.getfixturevalue("firestore_record")
+    return found
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session", params=servers().values(), ids=servers().keys())

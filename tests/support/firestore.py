@@ -25,6 +25,7 @@ import pytest
 from services.local import leash, ports
 
 HOST: Final = "127.0.0.1"
+RULES: Final = Path(__file__).parents[2] / "firestore.rules"
 _READY_S: Final = 60.0
 _PAUSE_S: Final = 0.1
 # It lives for a minute or two: compiled quickly, not well. Its English is what errors are told by.
@@ -56,7 +57,7 @@ def running_emulator(folder: Path) -> Iterator[Emulator]:
     """An emulator that answers; skips where there is none, and fails in CI."""
     port = ports.free(1, HOST, start=random.randrange(10_000, 30_000))[0]
     command = [_java(), *_JVM, "-cp", str(_jar()), _MAIN, "start", f"--host={HOST}"]
-    command += [f"--port={port}", "--database-mode=firestore-native"]
+    command += [f"--port={port}", "--database-mode=firestore-native", f"--rules={RULES}"]
     # It dies with the tests, however they end.
     leashed = (sys.executable, "-I", "-S", leash.__file__, str(os.getpid()), *command)
     with (folder / "firestore.log").open("ab") as log:

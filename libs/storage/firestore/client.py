@@ -185,13 +185,18 @@ class Client:
 
     async def query(self, query: Query) -> list[Found]:
         """What a query finds. Raises `StoreAway`."""
+        return (await self.query_at(query))[0]
+
+    async def query_at(self, query: Query) -> tuple[list[Found], Stamp]:
+        """What a query finds, and as of when, by Firestore's clock. Raises `StoreAway`."""
         self.bill.shapes.add(query.shape)
         request = _RunQueryRequest(parent=self._root, structured_query=_structured(query))
         async with self._reads:
             answers = await self._call(partial(self._streamed, self._run_query, request))
         found = [values.found(answer.document) for answer in answers if answer.HasField("document")]
         self.bill.note(reads=max(1, len(found)))
-        return found
+        at = answers[-1].read_time if answers else None
+        return found, Stamp(at.seconds, at.nanos) if at is not None else Stamp(0, 0)
 
     async def count(self, query: Query) -> int:
         """How many documents a query finds; a thousand cost one read. Raises `StoreAway`."""

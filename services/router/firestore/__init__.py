@@ -43,6 +43,7 @@ class FirestoreStore(Messages, Broadcasts, People, Receipts, Due, Keys, Search, 
         self._noted = OrderedDict()
         self._receipts = OrderedDict()
         self._known = OrderedDict()
+        self._looks = OrderedDict()
 
     async def close(self) -> None:
         """Leave the documents of conversations as exact as can be."""

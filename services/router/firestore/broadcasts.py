@@ -81,6 +81,8 @@ class Broadcasts:
         reached: dict[str, list[str]] = {}
         for row in rows:
             reached.setdefault(row.user_id, []).append(names.broadcast_of(row.conversation_id) or "")
+        for id_ in {id_ for ids in reached.values() for id_ in ids}:
+            await self._broadcast(id_)  # once, and not once for each who has it
         side_by_side = asyncio.Semaphore(_SIDE_BY_SIDE)
 
         async def write(user_id: str, ids: Sequence[str]) -> bytes:

@@ -65,11 +65,6 @@ def message_id(message: Message) -> str:
     return f"void-{place(message.conversation_id, message.seq)}" if message.is_void else message.key
 
 
-def receipt(conversation_id: str, user_id: str) -> str:
-    """The id of a member's receipt."""
-    return derived(conversation_id, user_id)
-
-
 def rank(message: Message) -> int:
     """How it stands among what is due."""
     if message.is_void:
@@ -161,20 +156,8 @@ def message(document: Found) -> Message:
     )
 
 
-def receipt_fields(conversation_id: str, user_id: str, has: Receipt) -> dict[str, Any]:
-    """The fields of a receipt's document."""
-    return {
-        "conversationId": conversation_id,
-        "userId": user_id,
-        "delivered": has.delivered,
-        "read": has.read,
-        "ahead": has.ahead,
-    }
-
-
-def receipt_of(document: Found) -> Receipt:
-    """The receipt that a document holds."""
-    fields = document.fields
+def receipt_of(fields: Mapping[str, Any]) -> Receipt:
+    """The receipt that these fields are."""
     ahead = tuple(each for each in items(fields, "ahead") if isinstance(each, int))
     return Receipt(number(fields, "delivered"), number(fields, "read"), ahead)
 

@@ -3,18 +3,23 @@
 Nothing is copied for a recipient. A conversation whose document is closed at a seq that the user has is not looked
 into; all others are (see `marks`). Their logs are read side by side, a few messages at a time and in order, as far
 as the page goes.
+
+A user is asked about by one router mostly, which remembers when it looked last and what had news then. The next look is
+at those, and at what changed since: a document tells of a message within `BELIEF_S`, so a minute more is ample.
 """
 
 import asyncio
 import heapq
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from typing import Final
 
+import msgspec
 from msgspec import Struct
 
 from libs.storage.firestore.client import Client
 from libs.storage.firestore.query import Query
-from libs.storage.firestore.values import Found
+from libs.storage.firestore.values import Found, Stamp
 from libs.wire import names
 from libs.wire.frames import DuePosition
 from services.router.firestore import documents
@@ -26,6 +31,9 @@ _CONVERSATION_FIELDS: Final = ("conversationId", "lastSeq", "isOpen", "retiredUp
 _PIECE: Final = 8
 # Users about whom is asked at once.
 _SIDE_BY_SIDE: Final = 16
+# A document tells of a message a few seconds late at most, and its commit may take a few more.
+_LATE_S: Final = 60
+_REMEMBERED: Final = 50_000
 
 
 class Standing(Struct, frozen=True):
@@ -37,10 +45,18 @@ class Standing(Struct, frozen=True):
     retired_up_to: int
 
 
+class Look(Struct, frozen=True):
+    """When it was looked what is due to a user, by Firestore's clock, and where there was something."""
+
+    at: Stamp
+    news: frozenset[str]
+
+
 class Due:
     """What is due, of `store.Messages`."""
 
     _client: Client
+    _looks: OrderedDict[str, Look]
 
     async def receipts_of(self, members: Collection[tuple[str, str]]) -> dict[tuple[str, str], Receipt]:
         """See `store.Messages`."""
@@ -88,6 +104,22 @@ class Due:
         )
         return [_standing(one) for one in await self._client.query(query)]
 
+    async def _changed(self, user_id: str, look: Look | None) -> tuple[dict[str, Standing], Stamp]:
+        """The user's conversations in which there may be something since a look, and as of when that is."""
+        query = Query(
+            collection=CONVERSATIONS, where=(("participantIds", "contains", user_id),), only=_CONVERSATION_FIELDS
+        )
+        if look is None:
+            found, at = await self._client.query_at(query)
+            return {one.id: one for one in map(_standing, found)}, at
+        since = Stamp(look.at.seconds - _LATE_S, look.at.nanos)
+        query = msgspec.structs.replace(query, where=(*query.where, ("lastAt", ">", since)), order=("lastAt",))
+        named = [self._client.name(CONVERSATIONS, documents.readable(where)) for where in look.news]
+        (found, at), before = await asyncio.gather(
+            self._client.query_at(query), self._client.get(named, _CONVERSATION_FIELDS)
+        )
+        return {one.id: one for one in map(_standing, [*before.values(), *found])}, at
+
     async def still_in(self, user_id: str, conversation_ids: Collection[str]) -> set[str]:
         """Those of these conversations that the user is in by the app's own documents."""
         groups = {id_: group_id for id_ in conversation_ids if (group_id := names.group_of(id_)) is not None}
@@ -99,14 +131,21 @@ class Due:
 
     async def _news(self, user_id: str, cursors: Mapping[str, int]) -> tuple[dict[str, Receipt], dict[str, int]]:
         """The user's receipts, and from where each conversation that may have something is to be read."""
-        mine = await self.conversations_of(user_id)
-        known = await self.receipts_of([(one.id, user_id) for one in mine])
+        # A device that says what it has may lack what others of the user's confirmed: all is looked at.
+        look = self._looks.get(user_id) if not cursors else None
+        mine, at = await self._changed(user_id, look)
+        known = await self.receipts_of([(where, user_id) for where in mine])
         receipts = {where: receipt for (where, _), receipt in known.items()}
         marks: dict[str, int] = {}
-        for one in mine:
+        for one in mine.values():
             mark = max(cursors.get(one.id, receipts.get(one.id, Receipt()).delivered), one.retired_up_to)
             if one.is_open or one.last_seq > mark:
                 marks[one.id] = mark
+        if not cursors:
+            self._looks[user_id] = Look(at, frozenset(marks))
+            self._looks.move_to_end(user_id)
+            if len(self._looks) > _REMEMBERED:
+                self._looks.popitem(last=False)
         still = await self.still_in(user_id, marks)
         return receipts, {where: mark for where, mark in marks.items() if where in still}
 

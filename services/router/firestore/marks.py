@@ -22,7 +22,7 @@ from libs.wire import names
 BELIEF_S: Final = 5.0
 CLOSE_AFTER_S: Final = 15.0
 # An exact `lastSeq` is written with each message of a conversation that is quieter than this.
-_QUIET_S: Final = 1.0
+_QUIET_S: Final = 10.0
 _REMEMBERED: Final = 200_000
 
 

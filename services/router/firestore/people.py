@@ -16,8 +16,8 @@ from libs.storage.firestore.client import COMMIT_WRITES, Client, Conflict
 from libs.storage.firestore.values import Found
 from libs.wire import names
 from libs.wire.frames import Places
-from services.router.firestore import documents
-from services.router.firestore.documents import CONVERSATIONS, GROUPS, RECEIPTS, USERS
+from services.router.firestore import documents, receipts
+from services.router.firestore.documents import CONVERSATIONS, GROUPS, USERS
 from services.router.firestore.residences import Residences
 from services.router.store import Group, Receipt, StoreAway, User
 
@@ -153,16 +153,8 @@ class People:
             if not joined and not left:
                 return
             last = (await self.last_seqs([where]))[where] if joined else 0
-            has_all = Receipt(last, last)
-            writes = [
-                values.put(self._receipt(where, user), documents.receipt_fields(where, user, has_all))
-                for user in joined
-                if last
-            ]
-            gone = [values.delete(self._receipt(where, user)) for user in left]
             # Before the members, so that who is noted has a receipt.
-            await self._client.write_each(writes)
-            await self._client.write_each(gone, deletes=len(gone))
+            await self._client.write_each(self._receipts_of(where, joined if last else frozenset(), left, last))
             fields: dict[str, Any] = {
                 "conversationId": where,
                 "groupId": group.id,
@@ -179,8 +171,14 @@ class People:
             return
         raise StoreAway("the members of a group were changed each time")
 
-    def _receipt(self, where: str, user_id: str) -> str:
-        return self._client.name(RECEIPTS, documents.receipt(where, user_id))
+    def _receipts_of(self, where: str, joined: Collection[str], left: Collection[str], last: int) -> list[bytes]:
+        """Writes that give newcomers all up to `last`, and take from who left what they had."""
+        touched: dict[str, tuple[dict[str, Receipt], list[str]]] = {}
+        for user in joined:
+            touched.setdefault(receipts.part_of(self._client, where, user), ({}, []))[0][user] = Receipt(last, last)
+        for user in left:
+            touched.setdefault(receipts.part_of(self._client, where, user), ({}, []))[1].append(user)
+        return [receipts.write(name, where, has, gone=gone) for name, (has, gone) in touched.items()]
 
 
 def _conversation(group_id: str) -> str:

@@ -58,7 +58,7 @@ class Search:
                 ("conversationId", "in", conversation_ids),
                 ("words", "contains", documents.token(max(asked, key=len))),
             ),
-            order=("-serverTimeMs", "-conversationId", "-seq"),
+            order=("-serverTimeMs", "-seq"),
             limit=_PAGE,
         )
         found: list[Message] = []
@@ -70,7 +70,7 @@ class Search:
             if len(page) < _PAGE or len(found) >= limit or read >= _READ_MAX:
                 return found
             last = page[-1]
-            query = query.from_((last.server_time_ms, last.conversation_id, last.seq))
+            query = query.from_((last.server_time_ms, last.seq))
 
 
 def _has(content: str, asked: Sequence[str]) -> bool:

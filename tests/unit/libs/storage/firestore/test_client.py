@@ -40,8 +40,9 @@ class Firestore:
 
     async def find(self, _: bytes, context: Any) -> AsyncIterator[bytes]:
         await self._refuse(context)
-        for nothing in ():
-            yield nothing
+        nothing: tuple[bytes, ...] = ()
+        for found in nothing:
+            yield found
 
     async def _refuse(self, context: Any) -> None:
         self.asked += 1
