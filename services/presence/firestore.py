@@ -12,6 +12,7 @@ from typing import Final
 from libs.storage import StoreAway
 from libs.storage.firestore import values
 from libs.storage.firestore.client import Client, open_client
+from libs.storage.firestore.ids import readable
 from libs.storage.firestore.settings import Limits, Place
 from libs.storage.firestore.values import Instant, Stamp
 
@@ -50,7 +51,7 @@ class FirestoreLastSeen:
         fields = {"userId": user, _LAST_SEEN: Instant(at_ms)}
         is_there = None if version else False
         return values.put(
-            self._client.name(_COLLECTION, user),
+            self._client.name(_COLLECTION, readable(user)),
             fields,
             only=tuple(fields),
             stamped=("updatedAt",),
@@ -60,7 +61,7 @@ class FirestoreLastSeen:
 
     async def _documents(self, users: Collection[str]) -> dict[str, tuple[int | None, Stamp]]:
         """When each was seen, as far as it is known, and the version of what says so."""
-        names = {self._client.name(_COLLECTION, user): user for user in users if "/" not in user}
+        names = {self._client.name(_COLLECTION, readable(user)): user for user in users}
         found = await self._client.get(names, (_LAST_SEEN,))
         return {names[name]: (_ms(one.fields.get(_LAST_SEEN)), one.updated) for name, one in found.items()}
 

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 import pytest
 
 from libs.clock import now_ms
+from libs.storage.firestore.ids import readable
 from libs.storage.firestore.values import Stamp
 from libs.wire import names
 from libs.wire.frames import Places
@@ -61,9 +62,7 @@ class Meter:
         self.store = store
         self.now = 0.0
         client = store._client
-        store._marks = Marks(
-            lambda where: client.name(documents.CONVERSATIONS, documents.readable(where)), lambda: self.now
-        )
+        store._marks = Marks(lambda where: client.name(documents.CONVERSATIONS, readable(where)), lambda: self.now)
         store._closing._marks = store._marks
         self._seen = Cost(0, 0)
 

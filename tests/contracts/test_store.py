@@ -109,6 +109,17 @@ async def test_a_saved_message_is_there_field_by_field(record: Record) -> None:
         assert await other.find([full.key, plain.key, "0" * 32]) == {full.key: full, plain.key: plain}
 
 
+@pytest.mark.parametrize(
+    "metadata",
+    ['{"":1}', '{"__x__":[[1,[2]]]}', "[[1]]", '{"n":123456789012345678901234567890}', '{"a":' * 30 + "1" + "}" * 30],
+)
+async def test_whatever_metadata_json_can_say_is_kept(store: Store, metadata: str) -> None:
+    """What a store cannot hold as it is comes back all the same, and fails nobody's message."""
+    odd = message(1, media_metadata=metadata.encode())
+    assert await store.save([odd, message(2)]) == [Saved.SAVED, Saved.SAVED]
+    assert (await store.history(RAMA_SITA, 1, after_seq=0))[0] == odd
+
+
 async def test_saving_again_is_saved_and_changes_nothing(store: Store) -> None:
     """A replayed batch gets the same answer, and everything stands there once."""
     batch = [message(seq) for seq in range(1, 8)]
@@ -498,7 +509,7 @@ async def test_a_cursor_opens_no_conversation(store: Store) -> None:
 
 async def test_ids_may_hold_any_sign_but_a_colon(store: Store) -> None:
     """Quotes, backslashes and other scripts in an id are only signs."""
-    odd, other = "a\"b\\c%_'", "రాముడు"
+    odd, other = "a\"b\\c%_'`./", "రాముడు"
     place = names.direct(odd, other)
     await store.save([message(1, place, odd)])
     assert await due_places(store, other, cursors={place: 0}) == [(place, 1)]

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from libs.storage.firestore.client import Client, open_client
+from libs.storage.firestore.ids import readable
 from libs.storage.firestore.settings import Limits, Place
 from services.router.firestore import documents
 from services.router.firestore.broadcasts import Broadcasts
@@ -35,7 +36,7 @@ class FirestoreStore(Messages, Broadcasts, People, Receipts, Due, Keys, Search, 
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._marks = Marks(lambda where: client.name(documents.CONVERSATIONS, documents.readable(where)))
+        self._marks = Marks(lambda where: client.name(documents.CONVERSATIONS, readable(where)))
         self._closing = Closing(client, self._marks)
         self._residences = Residences(client)
         self._saving = asyncio.Lock()

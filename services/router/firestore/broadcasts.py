@@ -7,6 +7,7 @@ from typing import Final
 
 from libs.storage.firestore import values
 from libs.storage.firestore.client import Client, Conflict
+from libs.storage.firestore.ids import readable
 from libs.storage.firestore.query import Condition, Query
 from libs.storage.firestore.values import Found, Stamp
 from libs.wire import names
@@ -89,7 +90,7 @@ class Broadcasts:
             async with side_by_side:
                 intervals = await self._residences.of(user_id)
                 tokens = [each for id_ in ids for each in await self._counted_as(id_, intervals)]
-            name = self._client.name(BROADCAST_RECEIPTS, documents.readable(user_id))
+            name = self._client.name(BROADCAST_RECEIPTS, readable(user_id))
             return values.put(name, {"userId": user_id}, only=("userId",), union={"has": tokens})
 
         await self._client.write_each(await asyncio.gather(*(write(*each) for each in reached.items())))
@@ -136,7 +137,7 @@ class Broadcasts:
         return [broadcast_id, *(_delivered(broadcast_id, place) for place in dict.fromkeys(places))]
 
     async def _has(self, user_id: str) -> frozenset[str]:
-        name = self._client.name(BROADCAST_RECEIPTS, documents.readable(user_id))
+        name = self._client.name(BROADCAST_RECEIPTS, readable(user_id))
         found = (await self._client.get([name], ("has",))).get(name)
         return frozenset() if found is None else documents.texts(found.fields, "has")
 

@@ -3,16 +3,15 @@
 `docs/firestore.md` is the catalogue. Names of collections and fields are the app's where it has them.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from hashlib import blake2b
 from itertools import chain
 from typing import Any, Final
 
 import msgspec
 
 from libs.storage.firestore import values
+from libs.storage.firestore.ids import derived, is_storable
 from libs.storage.firestore.values import Found, Instant, Stamp
 from libs.wire import names
 from services.router.store import Message, Receipt
@@ -35,24 +34,10 @@ EMERGENCY: Final = 0
 ORDINARY: Final = 1
 VOID: Final = 2
 
-_DIGEST_BYTES: Final = 16
-_ID_BYTES: Final = 1500
-_RESERVED: Final = re.compile(r"\.|\.\.|__.*__")
 _LAST_EXACT_MS: Final = 253_402_300_799_999
 # A search asks for the first letters of one of its words: so many, or one where it has fewer.
 _PREFIXES: Final = (3, 1)
 _REMEMBERED: Final = 50_000
-
-
-def derived(*parts: str | int) -> str:
-    """An id that follows from what it is of: one write can be repeated, and ids are spread evenly."""
-    return blake2b("\0".join(map(str, parts)).encode(), digest_size=_DIGEST_BYTES).hexdigest()
-
-
-def readable(id_: str) -> str:
-    """An id as it is, or one derived from it where Firestore does not take it (slashes, great length)."""
-    is_fit = "/" not in id_ and len(id_.encode()) <= _ID_BYTES and _RESERVED.fullmatch(id_) is None
-    return id_ if is_fit else derived(id_)
 
 
 def place(conversation_id: str, seq: int) -> str:
@@ -106,7 +91,9 @@ def message_write(name: str, message: Message) -> bytes:
     if message.media_url is not None:
         fields["mediaUrl"] = message.media_url
     if message.media_metadata is not None:
-        fields["mediaMetadata"] = msgspec.json.decode(message.media_metadata)
+        metadata = msgspec.json.decode(message.media_metadata)
+        if is_storable(metadata):  # else the app finds it as JSON only: nobody's message may fail for it
+            fields["mediaMetadata"] = metadata
         fields["mediaMetadataJson"] = message.media_metadata.decode()
     if message.sealed is not None:
         fields["sealed"] = message.sealed

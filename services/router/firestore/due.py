@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Struct
 
 from libs.storage.firestore.client import Client
+from libs.storage.firestore.ids import readable
 from libs.storage.firestore.query import Query
 from libs.storage.firestore.values import Found, Stamp
 from libs.wire import names
@@ -114,7 +115,7 @@ class Due:
             return {one.id: one for one in map(_standing, found)}, at
         since = Stamp(look.at.seconds - _LATE_S, look.at.nanos)
         query = msgspec.structs.replace(query, where=(*query.where, ("lastAt", ">", since)), order=("lastAt",))
-        named = [self._client.name(CONVERSATIONS, documents.readable(where)) for where in look.news]
+        named = [self._client.name(CONVERSATIONS, readable(where)) for where in look.news]
         (found, at), before = await asyncio.gather(
             self._client.query_at(query), self._client.get(named, _CONVERSATION_FIELDS)
         )

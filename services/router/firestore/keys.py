@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from libs.storage.firestore import values
 from libs.storage.firestore.client import Client, Conflict
+from libs.storage.firestore.ids import derived
 from libs.storage.firestore.query import Query
 from libs.storage.firestore.values import Found
 from libs.wire.events import KeyBundle, PreKey, SignedPreKey
@@ -30,7 +31,7 @@ class Keys:
     _client: Client
 
     async def publish_keys(self, user_id: str, bundle: KeyBundle, request: str, now_ms: int) -> Published:
-        name = self._client.name(DEVICES, documents.derived(bundle.device_id))
+        name = self._client.name(DEVICES, derived(bundle.device_id))
         for _ in range(_TRIES):
             device = (await self._client.get([name])).get(name)
             judged = await self._judge(device, user_id, bundle, request, now_ms)
@@ -115,7 +116,7 @@ class Keys:
                 return None
             fields, free = device.fields, _free(device)
             epoch = _epoch(*(documents.text(fields, each) for each in ("deviceId", "userId", "identityKey")))
-            taking = self._client.name(TAKEN_KEYS, documents.derived(epoch, request))
+            taking = self._client.name(TAKEN_KEYS, derived(epoch, request))
             before = (await self._client.get([taking])).get(taking)
             if before is not None:
                 taken = documents.number(before.fields, "keyId"), documents.text(before.fields, "publicKey")
@@ -141,7 +142,7 @@ class Keys:
 
 def _epoch(device_id: str, user_id: str, identity_key: str) -> str:
     """One-time keys belong to an identity."""
-    return documents.derived(device_id, user_id, identity_key)
+    return derived(device_id, user_id, identity_key)
 
 
 def _requests(device: Found) -> Collection[str]:

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from libs.storage.firestore import values
 from libs.storage.firestore.client import COMMIT_WRITES, Client, Conflict
+from libs.storage.firestore.ids import readable
 from libs.storage.firestore.values import Found
 from libs.wire import names
 from libs.wire.frames import Places
@@ -42,21 +43,21 @@ class People:
         raise NotImplementedError
 
     async def users(self, ids: Collection[str]) -> dict[str, User]:
-        asked = [self._client.name(USERS, id_) for id_ in ids if documents.readable(id_) == id_]
+        asked = [self._client.name(USERS, id_) for id_ in ids if readable(id_) == id_]
         found = list((await self._client.get(asked, _USER_FIELDS)).values())
         users = {one.id: _user(one) for one in found}
         await self._residences.note({one.id: (users[one.id].places, one) for one in found})
         return users
 
     async def groups(self, ids: Collection[str]) -> dict[str, Group]:
-        asked = [self._client.name(GROUPS, id_) for id_ in ids if documents.readable(id_) == id_]
+        asked = [self._client.name(GROUPS, id_) for id_ in ids if readable(id_) == id_]
         found = await self._client.get(asked, _GROUP_FIELDS)
         groups = {one.id: _group(one) for one in found.values()}
         await self._note_members(groups.values())
         return groups
 
     async def revoke(self, user_id: str, valid_after_ms: int) -> bool:
-        if documents.readable(user_id) != user_id:
+        if readable(user_id) != user_id:
             return False
         name = self._client.name(USERS, user_id)
         latest = {"tokensValidAfterMs": valid_after_ms}
@@ -182,7 +183,7 @@ class People:
 
 
 def _conversation(group_id: str) -> str:
-    return documents.readable(names.group(group_id))
+    return readable(names.group(group_id))
 
 
 def _user(document: Found) -> User:

@@ -12,6 +12,7 @@ from zlib import crc32
 
 from libs.storage.firestore import values
 from libs.storage.firestore.client import Client
+from libs.storage.firestore.ids import is_name, readable
 from libs.storage.firestore.values import Found, Stamp
 from libs.wire import names
 from services.router.firestore import documents
@@ -75,7 +76,12 @@ class Receipts:
         raise StoreAway("receipts were written by others each time")
 
     async def _is_member(self, row: ReceiptRow) -> bool:
-        """A direct conversation's receipt can come before its first message; one of a stranger is left out."""
+        """A direct conversation's receipt can come before its first message; one of a stranger is left out.
+
+        So is one of somebody whose id Firestore keeps for itself (`__…__`): what is theirs stays due.
+        """
+        if not is_name(row.user_id):
+            return False
         pair = names.direct_pair(row.conversation_id)
         if pair is not None:
             return row.user_id in pair
@@ -163,7 +169,7 @@ def field(user_id: str) -> str:
 
 
 def _part(client: Client, conversation_id: str, number: int) -> str:
-    return client.name(RECEIPTS, documents.readable(f"{conversation_id}~{number}"))
+    return client.name(RECEIPTS, readable(f"{conversation_id}~{number}"))
 
 
 def _fields(receipt: Receipt) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from libs.storage.firestore import values
 from libs.storage.firestore.client import Client, Conflict
+from libs.storage.firestore.ids import derived
 from libs.storage.firestore.query import Query
 from libs.storage.firestore.values import Found
 from libs.wire.events import LEVELS
@@ -79,7 +80,7 @@ class Residences:
             ]
             fields: dict[str, Any] = {"userId": user_id, "sinceMs": since_ms, "untilMs": FOR_NOW}
             fields |= {level: id_ for level in LEVELS if (id_ := getattr(places, level))}
-            id_ = documents.derived(user_id, since_ms, *(getattr(places, level) for level in LEVELS))
+            id_ = derived(user_id, since_ms, *(getattr(places, level) for level in LEVELS))
             name = self._client.name(RESIDENCES, id_)
             try:
                 await self._client.commit([*writes, values.put(name, fields, stamped=("notedAt",), if_there=False)])

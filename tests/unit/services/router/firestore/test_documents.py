@@ -73,13 +73,6 @@ def test_media_metadata_that_the_app_wrote_as_a_map_is_read() -> None:
     assert msgspec.json.decode(message.media_metadata or b"") == {"bytes": 5}
 
 
-@pytest.mark.parametrize("id_", ["a/b", ".", "..", "__all__", "భూమి" * 200])
-def test_an_id_that_firestore_does_not_take_has_another_in_its_place(id_: str) -> None:
-    """The same each time."""
-    assert documents.readable(id_) == documents.readable(id_) != id_
-    assert documents.readable("direct:asha:bala") == "direct:asha:bala"
-
-
 def test_a_message_is_found_by_the_beginnings_of_its_words() -> None:
     """Of three letters and of one; what is sealed or void by none."""
     sent = Message(
