@@ -13,7 +13,7 @@ from libs.storage.firestore.settings import Limits, Place
 from libs.storage.firestore.values import Stamp
 from libs.wire import names
 from services.router import firestore
-from services.router.store import Group, User
+from services.router.store import Group, UserRow
 from tests.support.clients import Client, PythonClient
 from tests.support.cluster import LiveCluster, live_cluster
 from tests.support.firestore import Emulator, Line, cuttable
@@ -45,7 +45,7 @@ async def _scene(home: Path, emulator: Emulator) -> AsyncIterator[Scene]:
     project = f"demo-{secrets.token_hex(6)}"
     place = Place(project, emulator=emulator.address)
     async with firestore.open_store(place, _LIMITS) as store:
-        await store.put_users([User(person, person.title()) for person in _PEOPLE])
+        await store.put_users([UserRow(person, person.title()) for person in _PEOPLE])
         await store.put_groups([Group("sangham", "Sangham", frozenset(_PEOPLE))])
     with cuttable(emulator.address) as line:
         environment = {

@@ -18,8 +18,8 @@ import pytest_asyncio
 from libs.broker import Broker, connect
 from libs.storage.firestore.settings import Limits, Place
 from services.router import firestore
-from services.router.sqlite import UserRow, open_store
-from services.router.store import Group, Store, User
+from services.router.sqlite import open_store
+from services.router.store import Group, Store, User, UserRow
 from tests.support.broker import RunningBroker, live_broker, servers
 from tests.support.firestore import Emulator, Line, cuttable
 
@@ -49,6 +49,14 @@ class Record(Protocol):
         ...
 
 
+def rows(users: Sequence[User]) -> list[UserRow]:
+    """All of these users, as operators write them."""
+    return [
+        UserRow(u.id, u.name, u.role, u.disabled, u.blocked, u.valid_after_ms, *msgspec.structs.astuple(u.places))
+        for u in users
+    ]
+
+
 @dataclass(frozen=True)
 class SqliteRecord:
     """A file that does not exist yet, in a folder that does not either."""
@@ -71,13 +79,7 @@ class SqliteRecord:
 
     async def put_users(self, users: Sequence[User]) -> None:
         async with open_store(self.path) as store:
-            rows = [
-                UserRow(
-                    u.id, u.name, u.role, u.disabled, u.blocked, u.valid_after_ms, *msgspec.structs.astuple(u.places)
-                )
-                for u in users
-            ]
-            await store.put_users(rows)
+            await store.put_users(rows(users))
 
     async def put_groups(self, groups: Sequence[Group]) -> None:
         async with open_store(self.path) as store:
@@ -110,7 +112,7 @@ class FirestoreRecord:
 
     async def put_users(self, users: Sequence[User]) -> None:
         async with firestore.open_store(Place(self.project_id, emulator=f"127.0.0.1:{self.port}"), QUIET) as store:
-            await store.put_users(users)
+            await store.put_users(rows(users))
 
     async def put_groups(self, groups: Sequence[Group]) -> None:
         async with firestore.open_store(Place(self.project_id, emulator=f"127.0.0.1:{self.port}"), QUIET) as store:

@@ -19,7 +19,7 @@ from services.router.firestore import FirestoreStore, documents
 from services.router.firestore.due import _LATE_S, Look
 from services.router.firestore.marks import CLOSE_AFTER_S, Marks
 from services.router.store import Broadcast, Group, Receipt, ReceiptRow, User
-from tests.contracts.conftest import FirestoreRecord
+from tests.contracts.conftest import FirestoreRecord, rows
 from tests.contracts.test_store import message
 
 PAGE: Final = Path(__file__).parents[2] / "docs" / "firestore.md"
@@ -98,7 +98,7 @@ async def counted(meter: Meter) -> dict[str, Cost]:
     """Everything in the table."""
     store = meter.store
     people = [f"user{number}" for number in range(1000)]
-    await store.put_users([User(user, user) for user in ("rama", "sita", "lata", *people)])
+    await store.put_users(rows([User(user, user) for user in ("rama", "sita", "lata", *people)]))
     found: dict[str, Cost] = {}
 
     direct = names.direct("rama", "sita")
@@ -156,8 +156,8 @@ async def counted(meter: Meter) -> dict[str, Cost]:
     _an_hour_passes(store, "lata")
     assert await store.due_broadcasts("lata", 32) == []
     assert len(await store.due("lata", 51)) == 10
-    rows = [ReceiptRow(names.direct("lata", f"user{number}"), "lata", Receipt(6)) for number in range(2)]
-    await store.save_receipts(rows)
+    has = [ReceiptRow(names.direct("lata", f"user{number}"), "lata", Receipt(6)) for number in range(2)]
+    await store.save_receipts(has)
     found["a sign-in, 10 messages due in 2 of 50 conversations"] = meter.since()
 
     await store.save_receipts([ReceiptRow(direct, "sita", Receipt(62, 62))])
@@ -176,7 +176,7 @@ def _an_hour_passes(store: FirestoreStore, user_id: str) -> None:
 async def _broadcast(meter: Meter, people: list[str]) -> Cost:
     """Counted with a hundred, and with none: the rest is theirs a thousand times."""
     store = meter.store
-    await store.put_users([User(user, user, places=Places(village="v1")) for user in people[:100]])
+    await store.put_users(rows([User(user, user, places=Places(village="v1")) for user in people[:100]]))
     alarm = Broadcast("0" * 32, "lata", "village", ("v1",), "high", now_ms() + 60_000, b"{}")
     meter.since()
     await store.audience("village", ["v1"])

@@ -11,7 +11,7 @@ from libs.wire.events import KeyBundle, PreKey, SignedPreKey
 from libs.wire.frames import DuePosition, Places
 from services.router.firestore import FirestoreStore
 from services.router.store import Broadcast, Group, Receipt, ReceiptRow, User
-from tests.contracts.conftest import FirestoreRecord
+from tests.contracts.conftest import FirestoreRecord, rows
 from tests.contracts.test_store import FIELD, message
 
 _FILE: Final = Path(__file__).parents[2] / "firestore.indexes.json"
@@ -21,8 +21,8 @@ _FOR_EVER: Final = 1 << 50
 async def _asked(store: FirestoreStore) -> set[Shape]:
     """The shapes of everything that a store asks, in all its ways of asking."""
     lives = Places("TS", "d1", "m1", "v1")
-    await store.put_users([User("rama", "Rama", places=lives), User("sita", "Sita", places=lives)])
-    await store.put_users([User("sita", "Sita", places=Places("TS"))])
+    await store.put_users(rows([User("rama", "Rama", places=lives), User("sita", "Sita", places=lives)]))
+    await store.put_users(rows([User("sita", "Sita", places=Places("TS"))]))
     await store.put_groups([Group("field", "Field", frozenset({"rama", "sita"}))])
     await store.save([message(seq, FIELD, content="survey") for seq in range(1, 4)])
     await store.put_groups([Group("field", "Field", frozenset({"rama", "sita", "lata"}))])

@@ -1,12 +1,10 @@
 """Google's own Firestore emulator, as Debian and gcloud bring it, and a line to it that can be cut.
 
-Its Java is run itself: `gcloud` would put three processes between, which outlive a test that is killed. It forgets
-everything when it ends, so a test that takes it away cuts the line instead, or stops it with a signal.
+It forgets everything when it ends, so a test that takes it away cuts the line instead, or stops it with a signal.
 """
 
 import os
 import random
-import shutil
 import signal
 import socket
 import subprocess
@@ -17,21 +15,18 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final
 
 import msgspec
 import pytest
 
-from services.local import leash, ports
+from libs.lifecycle import Unstartable
+from services.local import firestore, leash, ports
 
 HOST: Final = "127.0.0.1"
 RULES: Final = Path(__file__).parents[2] / "firestore.rules"
 _READY_S: Final = 60.0
 _PAUSE_S: Final = 0.1
-# It lives for a minute or two: compiled quickly, not well. Its English is what errors are told by.
-_JVM: Final = ("-Xmx1g", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Duser.language=en")
-_MAIN: Final = "com.google.cloud.datastore.emulator.firestore.CloudFirestore"
-_JAR: Final = "platform/cloud-firestore-emulator/cloud-firestore-emulator.jar"
 _HEADERS: Final = {"Authorization": "Bearer owner", "Content-Type": "application/json"}
 _BYTES: Final = 1 << 16
 
@@ -56,10 +51,8 @@ class Emulator:
 def running_emulator(folder: Path) -> Iterator[Emulator]:
     """An emulator that answers; skips where there is none, and fails in CI."""
     port = ports.free(1, HOST, start=random.randrange(10_000, 30_000))[0]
-    command = [_java(), *_JVM, "-cp", str(_jar()), _MAIN, "start", f"--host={HOST}"]
-    command += [f"--port={port}", "--database-mode=firestore-native", f"--rules={RULES}"]
     # It dies with the tests, however they end.
-    leashed = (sys.executable, "-I", "-S", leash.__file__, str(os.getpid()), *command)
+    leashed = (sys.executable, "-I", "-S", leash.__file__, str(os.getpid()), *_command(port))
     with (folder / "firestore.log").open("ab") as log:
         running = subprocess.Popen(leashed, stdout=log, stderr=log)
     try:
@@ -92,21 +85,12 @@ def _warm_up(port: int) -> None:
             answer.read()
 
 
-def _java() -> str:
-    return shutil.which("java") or _missing("java is not installed: the Firestore emulator needs it")
-
-
-def _jar() -> Path:
-    gcloud = shutil.which("gcloud") or _missing("gcloud is not installed: it brings the Firestore emulator")
-    jar = Path(gcloud).resolve().parents[1] / _JAR
-    if not jar.is_file():
-        _missing("gcloud has no Firestore emulator: install google-cloud-cli-firestore-emulator")
-    return jar
-
-
-def _missing(what: str) -> NoReturn:
-    (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(what)
-    raise AssertionError  # neither returns
+def _command(port: int) -> tuple[str, ...]:
+    try:
+        return firestore.command(port, f"--rules={RULES}")
+    except Unstartable as error:
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(str(error))
+        raise
 
 
 class Line:

@@ -16,11 +16,12 @@ from libs.storage.firestore.client import COMMIT_WRITES, Client, Conflict
 from libs.storage.firestore.ids import readable
 from libs.storage.firestore.values import Found
 from libs.wire import names
+from libs.wire.events import LEVELS
 from libs.wire.frames import Places
 from services.router.firestore import documents, receipts
 from services.router.firestore.documents import CONVERSATIONS, GROUPS, USERS
 from services.router.firestore.residences import Residences
-from services.router.store import Group, Receipt, StoreAway, User
+from services.router.store import Group, GroupRow, Receipt, StoreAway, User, UserRow
 
 _USER_FIELDS: Final = ("name", "fullName", "role", "disabled", "blocked", "tokensValidAfterMs", "location")
 _GROUP_FIELDS: Final = ("name", "members")
@@ -67,15 +68,14 @@ class People:
             return False
         return True
 
-    async def put_users(self, users: Sequence[User]) -> None:
-        """Create users, or change what their documents say."""
-        fields = [(self._client.name(USERS, user.id), _user_fields(user)) for user in users]
-        writes = [values.put(name, given, only=tuple(given)) for name, given in fields]
+    async def put_users(self, users: Sequence[UserRow]) -> None:
+        """Create users, or change what their rows name; what else their documents say stays."""
+        writes = [_put(self._client.name(USERS, user.id), user) for user in users]
         for start in range(0, len(writes), COMMIT_WRITES):
             await self._client.commit(writes[start : start + COMMIT_WRITES])
         await self.users([user.id for user in users])
 
-    async def put_groups(self, groups: Sequence[Group]) -> None:
+    async def put_groups(self, groups: Sequence[GroupRow]) -> None:
         """Create groups, or give them exactly these members. Who joins is owed what is said from then on."""
         writes = [
             values.put(
@@ -202,25 +202,21 @@ def _user(document: Found) -> User:
 
 
 def _places(location: Mapping[str, Any]) -> Places:
-    return Places(*(documents.text(location, f"{level}Id") for level in ("state", "district", "mandal", "village")))
+    return Places(*(documents.text(location, f"{level}Id") for level in LEVELS))
 
 
-def _user_fields(user: User) -> dict[str, Any]:
-    places = user.places
-    location = {
-        "stateId": places.state,
-        "districtId": places.district,
-        "mandalId": places.mandal,
-        "villageId": places.village,
-    }
-    return {
-        "name": user.name,
+def _put(name: str, user: UserRow) -> bytes:
+    given = {
         "role": user.role,
         "disabled": user.disabled,
-        "blocked": sorted(user.blocked),
+        "blocked": None if user.blocked is None else sorted(user.blocked),
         "tokensValidAfterMs": user.valid_after_ms,
-        "location": {level: id_ for level, id_ in location.items() if id_},
     }
+    places = {f"{level}Id": getattr(user, f"{level}_id") for level in LEVELS}
+    fields: dict[str, Any] = {"name": user.name} | {field: each for field, each in given.items() if each is not None}
+    location = {field: id_ for field, id_ in places.items() if id_ is not None}
+    only = (*fields, *(f"location.{field}" for field in location))
+    return values.put(name, fields | ({"location": location} if location else {}), only=only)
 
 
 def _group(document: Found) -> Group:

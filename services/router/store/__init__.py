@@ -23,7 +23,7 @@ from libs.storage import StoreAway
 from services.router.store.broadcasts import Broadcast, Broadcasts, DueBroadcast, Moves, Reached, Tally
 from services.router.store.keys import Keys, Outcome, Published, TakenKeys
 from services.router.store.messages import Message, Messages, Receipt, ReceiptRow, Saved, position_of
-from services.router.store.people import Group, People, User
+from services.router.store.people import Group, GroupRow, People, Registry, User, UserRow
 from services.router.store.retention import Retention
 from services.router.store.search import Search
 
@@ -31,6 +31,7 @@ __all__ = [
     "Broadcast",
     "DueBroadcast",
     "Group",
+    "GroupRow",
     "Message",
     "Moves",
     "Outcome",
@@ -38,12 +39,14 @@ __all__ = [
     "Reached",
     "Receipt",
     "ReceiptRow",
+    "Registry",
     "Saved",
     "Store",
     "StoreAway",
     "TakenKeys",
     "Tally",
     "User",
+    "UserRow",
     "position_of",
 ]
 
