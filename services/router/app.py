@@ -13,6 +13,7 @@ from libs.directory import Directory
 from libs.figures import Reporter
 from libs.identity import Envelopes, seals
 from libs.limits import Limiter
+from libs.storage.firestore.bill import Bill
 from libs.storage.firestore.settings import limits_of, place_of
 from libs.telemetry import health, logs
 from services.router import routing
@@ -90,6 +91,11 @@ async def main(stop: asyncio.Event) -> None:
         broadcasts = Broadcasts(store, directory, commands, tallies, rates, metrics)
         metrics.parked.set_function(lambda: delivery.parked + broadcasts.parked)
         metrics.store_away.set_function(lambda: delivery.is_store_away or broadcasts.is_store_away)
+        bill = getattr(store, "bill", None)
+        if isinstance(bill, Bill):  # who keeps a file is charged for nothing
+            metrics.store_documents.labels("read").set_function(lambda: bill.reads)
+            metrics.store_documents.labels("written").set_function(lambda: bill.writes)
+            metrics.store_documents.labels("deleted").set_function(lambda: bill.deletes)
         worker = Worker(
             commands,
             reader,

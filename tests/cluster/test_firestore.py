@@ -18,6 +18,7 @@ from tests.support.clients import Client, PythonClient
 from tests.support.cluster import LiveCluster, live_cluster
 from tests.support.firestore import Emulator, Line, cuttable
 from tests.support.history import History, check
+from tests.support.waiting import until
 
 _SOON_S: Final = 60.0
 _PEOPLE: Final = ("asha", "bala", "chitra")
@@ -80,6 +81,9 @@ async def test_messages_are_kept_as_the_app_has_them_and_due_to_who_is_away(
             key = names.key_of(sent["messageId"]) or ""
             (document,) = (await client.get([client.name("messages", key)])).values()
             (there,) = await _read(client, "conversations", "conversationId", "direct:asha:bala")
+            await until(lambda: _read(client, "user_presence", "userId", "asha"), _SOON_S, "when asha was last seen")
+        written = await scene.cluster.metric("r1", 'talowa_router_store_documents{how="written"}')
+        assert written >= 2 * 6 + 2  # six messages, and their conversations
         fields = document.fields
         assert isinstance(fields.pop("timestamp"), Stamp)
         assert isinstance(fields.pop("createdAt"), Stamp)

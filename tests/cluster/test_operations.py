@@ -35,6 +35,8 @@ _WRONG_SETTINGS: Final = (
     ("gateway", "FIREBASE_AUTH_EMULATOR_HOST", "localhost:9099", "Unset it"),
     ("gateway", "PARTITIONS", "17", "PARTITIONS=16"),
     ("router", "STORE", "paper", "sqlite"),
+    ("router", "STORE", "firestore", "FIRESTORE_PROJECT_ID"),
+    ("presence", "FIRESTORE_EMULATOR_HOST", "localhost:8080", "Unset it"),
     ("router", "PARTITIONS", "17", "PARTITIONS=16"),
     ("presence", "REDIS_URL", "", "redis://127.0.0.1:6379"),
     ("presence", "INTERNAL_PORT", "-1", "0 (any) to 65535"),

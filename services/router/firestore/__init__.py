@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from libs.storage.firestore.bill import Bill
 from libs.storage.firestore.client import Client, open_client
 from libs.storage.firestore.ids import readable
 from libs.storage.firestore.settings import Limits, Place
@@ -45,6 +46,11 @@ class FirestoreStore(Messages, Broadcasts, People, Receipts, Due, Keys, Search, 
         self._receipts = OrderedDict()
         self._known = OrderedDict()
         self._looks = OrderedDict()
+
+    @property
+    def bill(self) -> Bill:
+        """What was asked of Firestore."""
+        return self._client.bill
 
     async def close(self) -> None:
         """Leave the documents of conversations as exact as can be."""
