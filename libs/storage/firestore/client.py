@@ -94,6 +94,7 @@ class Client:
         self.bill = Bill()
         self._breaker = Breaker(limits.patience_s, limits.grace_s)
         self._ramp = Ramp(limits.writes_per_s)
+        self._patience_s = limits.patience_s
         self._commits = asyncio.Semaphore(limits.commits_in_flight)
         self._reads = asyncio.Semaphore(limits.reads_in_flight)
         prefix = quote(place.path, safe="")
@@ -131,7 +132,7 @@ class Client:
         After `StoreAway` it may have been written all the same. `deletes` of them are deletions, for the bill.
         """
         request = values.commit_request(self._place.path, writes)
-        await self._ramp.pace(len(writes))
+        await self._ramp.pace(len(writes), self._patience_s)
         async with self._commits:
             response = await self._call(partial(self._answered, self._commit, request))
         self.bill.note(writes=len(writes) - deletes, deletes=deletes)
@@ -155,7 +156,7 @@ class Client:
         pause_s = _FIRST_PAUSE_S
         for _ in range(_WRITE_TRIES):
             request = values.commit_request(self._place.path, [writes[at] for at in asked])
-            await self._ramp.pace(len(asked))
+            await self._ramp.pace(len(asked), self._patience_s)
             async with self._commits:
                 response = await self._call(partial(self._answered, self._batch_write, request))
             again: list[int] = []
@@ -242,8 +243,8 @@ class Client:
                 else:
                     self._breaker.passed()
                     return answer
-        except asyncio.CancelledError:
-            self._breaker.left()
+        except BaseException:
+            self._breaker.left()  # whatever became of it, it tries no more
             raise
 
     def _judge(self, error: grpc.aio.AioRpcError) -> None:

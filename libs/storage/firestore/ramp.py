@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from libs.storage import StoreAway
+
 _GROWTH: Final = 1.5
 _EVERY_S: Final = 300.0
 
@@ -40,8 +42,13 @@ class Ramp:
         self._free_at = max(self._free_at, now - 1.0) + writes / self._per_s
         return max(0.0, self._free_at - now)
 
-    async def pace(self, writes: int) -> None:
-        """Wait for the turn of these writes."""
+    async def pace(self, writes: int, patience_s: float) -> None:
+        """Wait for the turn of these writes. Raises `StoreAway` where it is too far off; then they do not count."""
         delay_s = self.delay_s(writes)
+        if delay_s > patience_s:
+            self._free_at -= writes / self._per_s
+            raise StoreAway(
+                f"new traffic begins slowly: the next write is {delay_s:.1f} s off. See FIRESTORE_WRITES_PER_S."
+            )
         if delay_s:
             await asyncio.sleep(delay_s)

@@ -163,3 +163,18 @@ async def test_what_was_asked_is_counted_as_google_counts() -> None:
         await client.get([client.name("messages", "a"), client.name("messages", "b"), client.name("messages", "a")])
         await client.commit([values.create("d", {}), values.delete("e")], deletes=1)
         assert (client.bill.reads - before, client.bill.writes, client.bill.deletes) == (3, 1, 1)
+
+
+async def test_a_try_that_ends_oddly_leaves_the_next_to_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or nobody would ever find out that the store is back."""
+    limits = Limits(patience_s=0.3, grace_s=0.3, writes_per_s=0)
+    async with _serving() as firestore, open_client(_place(firestore), limits) as client:
+        firestore.says = [(grpc.StatusCode.RESOURCE_EXHAUSTED, "busy")] * 100
+        with pytest.raises(StoreAway):
+            await client.query(Query(collection="messages"))
+        firestore.says = []
+        with monkeypatch.context() as broken:
+            broken.setattr(client, "_headers", "no headers")
+            with pytest.raises(ValueError, match="unpack"):
+                await client.query(Query(collection="messages"))
+        assert await client.query(Query(collection="messages")) == []

@@ -1,5 +1,8 @@
 """New traffic begins slowly and grows by half every five minutes in which there is any."""
 
+import pytest
+
+from libs.storage import StoreAway
 from libs.storage.firestore.ramp import Ramp
 
 
@@ -38,3 +41,12 @@ def test_without_a_ramp_nothing_waits() -> None:
     """For a database that is used to it."""
     ramp = Ramp(0.0, Clock())
     assert ramp.delay_s(1_000_000) == 0.0
+
+
+async def test_who_would_wait_too_long_is_told() -> None:
+    """Their messages are queued, and delivered all the same; what did not go is not counted."""
+    ramp = Ramp(500.0, Clock())
+    await ramp.pace(500, 1.0)
+    with pytest.raises(StoreAway, match=r"4\.0 s off.*FIRESTORE_WRITES_PER_S"):
+        await ramp.pace(2000, 1.0)
+    assert ramp.delay_s(250) == 0.5
