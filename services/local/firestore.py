@@ -1,6 +1,7 @@
 """Google's Firestore emulator, for a cluster that runs on it: a Java program that comes with gcloud."""
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -47,11 +48,13 @@ def firestore(port: int, environment: dict[str, str]) -> Process:
     )
 
 
-def told(port: int) -> dict[str, str]:
-    """What services are told of it."""
+def told(port: int, environment: Mapping[str, str]) -> dict[str, str]:
+    """What services are told of it, beside what they are told already."""
     return {
         "STORE": "firestore-emulator",
         "FIRESTORE_EMULATOR_HOST": f"{_HOST}:{port}",
         "FIRESTORE_PROJECT_ID": PROJECT,
+        # Whose tokens are believed with AUTH=firebase-emulator; otherwise nobody asks.
+        "FIREBASE_PROJECT_ID": environment.get("FIREBASE_PROJECT_ID", PROJECT),
         "FIRESTORE_WRITES_PER_S": "0",
     }

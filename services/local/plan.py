@@ -46,7 +46,7 @@ def make_plan(settings: LocalSettings, environment: dict[str, str], *, first_por
     if is_on_firestore:
         port = next(free)
         processes.append(firestore.firestore(port, environment))
-        store = firestore.told(port)
+        store = firestore.told(port, environment)
     shared = environment | {
         "REDIS_URL": redis_url,
         "PARTITIONS": str(settings.partitions),

@@ -35,6 +35,7 @@ def test_a_cluster_on_the_emulator_starts_it_first_and_tells_its_services(instal
     router = next(process for process in services if process.role == "router")
     read = load(RouterSettings, router.environment)
     assert (read.store, read.firestore_project_id) == ("firestore-emulator", "demo-talowa")
+    assert read.firebase_project_id == "demo-talowa"  # whose tokens are believed, if emulated ones are
     assert read.firestore_emulator_host == f"127.0.0.1:{emulator.ports['store']}"
 
 
