@@ -1,7 +1,8 @@
 # The commands of this repository; `make` alone lists them.
 #
 # Settings of `make up` pass through, from the environment or as in `make up GATEWAYS=3`:
-# GATEWAYS, ROUTERS, DATA_DIR, WEBSOCKET_HOST, WEBSOCKET_PORT, REDIS_URL, LOG_LEVEL.
+# GATEWAYS, ROUTERS, DATA_DIR, WEBSOCKET_HOST, WEBSOCKET_PORT, REDIS_URL, LOG_LEVEL; STORE=firestore runs it on Google's
+# emulator, which comes with gcloud and needs Java.
 
 VENV ?= .venv
 PYTHON ?= python3

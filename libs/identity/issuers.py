@@ -21,7 +21,8 @@ ProjectId = Annotated[
     str,
     Meta(
         pattern=r"^([a-z][a-z0-9-]{4,28}[a-z0-9])?$",
-        description="The Firebase project whose tokens are believed, as in its console: my-project-1a2b3.",
+        description="The Firebase project, whose tokens are believed and whose Firestore is the record, as in its "
+        "console: my-project-1a2b3.",
     ),
 ]
 CertificatesUrl = Annotated[str, Meta(pattern="^https?://", description="Where Google publishes its certificates.")]

@@ -12,6 +12,7 @@ from pathlib import Path
 from libs import lifecycle
 from libs.lifecycle import EXIT_CONFIG, Unstartable
 from libs.settings import SettingsError, load
+from libs.storage.firestore.settings import Limits, Place
 from libs.telemetry import logs
 from libs.wire.events import LEVELS
 from services.local import broadcast, people, state, trace
@@ -19,6 +20,7 @@ from services.local.app import console, say, up
 from services.local.arguments import parse
 from services.local.chat import CannotChat, Chat
 from services.local.claim import make_home, taking_turns
+from services.local.firestore import PROJECT
 from services.local.issuer import Issuer
 from services.local.keyring import Keyring
 from services.local.operators import CannotOperate, call, revoke_path
@@ -27,8 +29,8 @@ from services.local.plan import socket_url
 from services.local.settings import LocalSettings
 from services.local.state import State
 from services.local.status import is_alive, show_status, watch_status
-from services.router.sqlite import SqliteStore, open_store
-from services.router.store import StoreAway
+from services.router.sqlite import open_store
+from services.router.store import Registry, StoreAway
 
 # Routers may be writing; a person would rather wait than be told to try again.
 _STORE_PATIENCE_S = 30.0
@@ -60,7 +62,20 @@ def main() -> None:
 
 
 @asynccontextmanager
-async def _store(settings: LocalSettings) -> AsyncIterator[SqliteStore]:
+async def _store(settings: LocalSettings) -> AsyncIterator[Registry]:
+    """The store of the cluster that runs, or the file of one that will."""
+    running = state.read(settings.home)
+    for process in running.processes if running is not None else ():
+        if process.role == "store":
+            # Here, for Google's libraries take a second, which no other command should wait for.
+            from services.router import firestore  # noqa: PLC0415
+
+            place = Place(PROJECT, emulator=f"{process.host}:{process.ports['store']}")
+            async with firestore.open_store(place, Limits(patience_s=_STORE_PATIENCE_S, writes_per_s=0)) as emulated:
+                yield emulated
+            return
+    if settings.store == "firestore":
+        raise Unstartable("The Firestore emulator forgets everything at its end: begin with `make up STORE=firestore`.")
     with taking_turns(settings.home):
         async with open_store(settings.database, patience_s=_STORE_PATIENCE_S) as store:
             yield store
@@ -84,7 +99,8 @@ async def _import(settings: LocalSettings, given: argparse.Namespace) -> int:
         await people.put_users(store, file.users)
         await people.put_groups(store, file.groups)
         strangers = await people.strangers(store, file.groups)
-    print(f"{len(file.users)} users and {len(file.groups)} groups are in {settings.database}")
+    where = settings.database if settings.store == "sqlite" else "the Firestore emulator"
+    print(f"{len(file.users)} users and {len(file.groups)} groups are in {where}")
     if strangers:
         shown = ", ".join(strangers[:5]) + (", …" if len(strangers) > 5 else "")
         print(f"note: {len(strangers)} members of groups are no users yet: {shown}", file=sys.stderr)

@@ -12,8 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from libs.wire.names import is_id
-from services.router.sqlite import GroupRow, SqliteStore, UserRow
-from services.router.store import Group, User
+from services.router.store import Group, GroupRow, Registry, User, UserRow
 
 RoleName = Literal["member", "coordinator", "admin", "founder"]
 # Rows to one transaction: large enough that the disk is not what counts, small enough to let routers write.
@@ -98,7 +97,7 @@ def parse(text: bytes) -> People:
     return People(users, groups)
 
 
-async def put_users(store: SqliteStore, entries: Sequence[UserEntry]) -> None:
+async def put_users(store: Registry, entries: Sequence[UserEntry]) -> None:
     """Create or update users; one who is new and has no name is named after the id. Raises `StoreAway`."""
     for start in range(0, len(entries), _BATCH):
         batch = entries[start : start + _BATCH]
@@ -106,7 +105,7 @@ async def put_users(store: SqliteStore, entries: Sequence[UserEntry]) -> None:
         await store.put_users([_user_row(entry, known.get(entry.id)) for entry in batch])
 
 
-async def put_groups(store: SqliteStore, entries: Sequence[GroupEntry]) -> None:
+async def put_groups(store: Registry, entries: Sequence[GroupEntry]) -> None:
     """Create groups, or set their members. Raises `StoreAway`."""
     for start in range(0, len(entries), _BATCH):
         batch = entries[start : start + _BATCH]
@@ -114,7 +113,7 @@ async def put_groups(store: SqliteStore, entries: Sequence[GroupEntry]) -> None:
         await store.put_groups([_group_row(entry, known.get(entry.id)) for entry in batch])
 
 
-async def join(store: SqliteStore, group_id: str, user_id: str) -> bool:
+async def join(store: Registry, group_id: str, user_id: str) -> bool:
     """Make a user a member of a group, which is created if need be; whether that was news. Raises `StoreAway`."""
     group = (await store.groups([group_id])).get(group_id)
     members = frozenset[str]() if group is None else group.members
@@ -124,7 +123,7 @@ async def join(store: SqliteStore, group_id: str, user_id: str) -> bool:
     return True
 
 
-async def strangers(store: SqliteStore, groups: Iterable[GroupEntry]) -> list[str]:
+async def strangers(store: Registry, groups: Iterable[GroupEntry]) -> list[str]:
     """Members that are no users (yet), in order."""
     named = sorted({member for group in groups for member in group.members})
     found: list[str] = []

@@ -4,7 +4,7 @@ import asyncio
 import os
 import secrets
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Final
 
 import structlog
@@ -16,6 +16,7 @@ from libs.figures import PresenceFigures, Reporter
 from libs.identity import issuers
 from libs.operators import Operators
 from libs.storage import StoreAway
+from libs.storage.firestore.settings import limits_of, place_of
 from libs.telemetry import health, logs, vitals
 from services.presence import http
 from services.presence.announcer import Announcer
@@ -77,13 +78,21 @@ async def _store(s: PresenceSettings, stop: asyncio.Event) -> AsyncIterator[Last
         while store is None:
             if stop.is_set():
                 raise lifecycle.Stopped
-            opening = open_last_seen(s.presence_sqlite_path, patience_s=s.store_patience_s)
             try:
-                store = await stack.enter_async_context(opening)
+                store = await stack.enter_async_context(_opening(s))
             except StoreAway as error:
                 log.warning("waiting for the store", error=str(error))
                 await asyncio.sleep(_STORE_WAIT_S)
         yield store
+
+
+def _opening(s: PresenceSettings) -> AbstractAsyncContextManager[LastSeen]:
+    if s.store == "sqlite":
+        return open_last_seen(s.presence_sqlite_path, patience_s=s.store_patience_s)
+    # Here, for Google's libraries take a second and 50 MB, of which presence on SQLite needs nothing.
+    from services.presence import firestore  # noqa: PLC0415
+
+    return firestore.open_last_seen(place_of(s), limits_of(s))
 
 
 def own_figures(presence: str, errors: logs.ErrorCount) -> PresenceFigures:

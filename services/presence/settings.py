@@ -7,6 +7,7 @@ from msgspec import Meta
 
 from libs import settings
 from libs.identity import issuers
+from libs.storage.firestore import settings as firestore
 
 _MIN_SECRET = 32
 
@@ -17,6 +18,7 @@ class PresenceSettings(settings.ServiceSettings, frozen=True, kw_only=True):
         int,
         Meta(ge=1000, description="Entries a gateway may leave untaken; beyond it, its downlink is made anew."),
     ] = 50_000
+    store: firestore.Store = "sqlite"
     presence_sqlite_path: Annotated[
         Path, Meta(description="The SQLite file of last-seen times: not the store's. Copies on one machine share it.")
     ] = Path(".local/presence.db")
@@ -29,6 +31,10 @@ class PresenceSettings(settings.ServiceSettings, frozen=True, kw_only=True):
     token_audience: issuers.TokenAudience = "talowa-local"
     firebase_project_id: issuers.ProjectId = ""
     firebase_certificates_url: issuers.CertificatesUrl = issuers.GOOGLE
+    firestore_project_id: firestore.ProjectId = ""
+    firestore_database_id: firestore.DatabaseId = "(default)"
+    firestore_emulator_host: firestore.EmulatorHost = ""
+    firestore_writes_per_s: firestore.WritesPerS = 500.0
     admin_token: Annotated[str, Meta(description="Opens /presence to operators; empty leaves it to ID tokens.")] = ""
 
     def problems(self) -> list[str]:
@@ -40,4 +46,4 @@ class PresenceSettings(settings.ServiceSettings, frozen=True, kw_only=True):
                 "Make one with: openssl rand -hex 32."
             )
         found += issuers.problems(self)
-        return found
+        return found + firestore.problems(self)

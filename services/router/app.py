@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -14,6 +14,8 @@ from libs.directory import Directory
 from libs.figures import Reporter
 from libs.identity import Envelopes, seals
 from libs.limits import Limiter
+from libs.storage.firestore.bill import Bill
+from libs.storage.firestore.settings import limits_of, place_of
 from libs.streams import producer
 from libs.telemetry import health, logs
 from libs.wire import names
@@ -137,6 +139,11 @@ async def main(stop: asyncio.Event) -> None:
         metrics.in_flight.set_function(lambda: audit.in_flight)
         metrics.audit_behind_s.set_function(lambda: audit.behind_s)
         metrics.store_away.set_function(lambda: delivery.is_store_away or broadcasts.is_store_away)
+        bill = getattr(store, "bill", None)
+        if isinstance(bill, Bill):  # who keeps a file is charged for nothing
+            metrics.store_documents.labels("read").set_function(lambda: bill.reads)
+            metrics.store_documents.labels("written").set_function(lambda: bill.writes)
+            metrics.store_documents.labels("deleted").set_function(lambda: bill.deletes)
         worker = Worker(
             commands,
             reader,
@@ -208,8 +215,17 @@ async def _store(s: RouterSettings, stop: asyncio.Event) -> AsyncIterator[Store]
             if stop.is_set():
                 raise lifecycle.Stopped
             try:
-                store = await stack.enter_async_context(open_store(s.sqlite_path, patience_s=s.store_patience_s))
+                store = await stack.enter_async_context(_opening(s))
             except StoreAway as error:
                 log.warning("waiting for the store", error=str(error))
                 await asyncio.sleep(_STORE_WAIT_S)
         yield store
+
+
+def _opening(s: RouterSettings) -> AbstractAsyncContextManager[Store]:
+    if s.store == "sqlite":
+        return open_store(s.sqlite_path, patience_s=s.store_patience_s)
+    # Here, for Google's libraries take a second and 50 MB, of which a router on SQLite needs nothing.
+    from services.router import firestore  # noqa: PLC0415
+
+    return firestore.open_store(place_of(s), limits_of(s))

@@ -71,6 +71,12 @@ class RouterMetrics:
             "talowa_router_parked_frames", "Frames that wait for the store to come back.", registry=registry
         )
         self.store_away = Gauge("talowa_router_store_away", "1 while the store is away.", registry=registry)
+        self.store_documents = Gauge(
+            "talowa_router_store_documents",
+            "Documents that Firestore charges this process for, since it started: read, written, deleted.",
+            ["how"],
+            registry=registry,
+        )
         self.leases_lost = Counter(
             "talowa_router_leases_lost_total", "Leases that lapsed or were taken while we held them.", registry=registry
         )

@@ -7,18 +7,23 @@ from msgspec import Meta
 
 from libs import settings
 from libs.identity import issuers, seals
+from libs.storage.firestore import settings as firestore
 
 
 class RouterSettings(settings.PartitionedSettings, frozen=True, kw_only=True):
     router_id: Annotated[str, Meta(min_length=1, max_length=64, description="This router's name in logs.")] = "router"
 
-    store: Annotated[Literal["sqlite"], Meta(description="The record: sqlite.")] = "sqlite"
+    store: firestore.Store = "sqlite"
     sqlite_path: Annotated[Path, Meta(description="The file of the SQLite store.")] = Path(".local/store.db")
     store_patience_s: Annotated[
         float, Meta(gt=0, le=60, description="How long a store call may take before the store counts as away.")
     ] = 2.0
-
     firebase_project_id: issuers.ProjectId = ""
+    firestore_project_id: firestore.ProjectId = ""
+    firestore_database_id: firestore.DatabaseId = "(default)"
+    firestore_emulator_host: firestore.EmulatorHost = ""
+    firestore_writes_per_s: firestore.WritesPerS = 500.0
+
     account_checks: Annotated[
         Literal["on", "off"],
         Meta(
@@ -142,4 +147,4 @@ class RouterSettings(settings.PartitionedSettings, frozen=True, kw_only=True):
             found.append(
                 "ANONYMITY_KEYS needs CLUSTER_SECRET, which hides senders on their way: set it, as on gateways."
             )
-        return found
+        return found + firestore.problems(self)

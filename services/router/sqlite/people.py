@@ -5,13 +5,12 @@ from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 import msgspec
-from msgspec import Struct
 
 from libs.clock import now_ms
 from libs.storage.sqlite import Lane, json_of, transaction
 from libs.wire import names
 from services.router.sqlite.broadcasts import note_residences
-from services.router.store import Group, User
+from services.router.store import Group, GroupRow, User, UserRow
 
 _USERS: Final = """
     SELECT json_object(
@@ -60,26 +59,6 @@ _ADD_MEMBERS: Final = """
 
 _users: Final = msgspec.json.Decoder(list[User])
 _groups: Final = msgspec.json.Decoder(list[Group])
-
-
-class UserRow(Struct, frozen=True):
-    """What an operator writes of a user. None leaves what is there, or the default where nothing is."""
-
-    id: str
-    name: str
-    role: str | None = None
-    disabled: bool | None = None
-    blocked: frozenset[str] | None = None
-    valid_after_ms: int | None = None
-    state_id: str | None = None
-    district_id: str | None = None
-    mandal_id: str | None = None
-    village_id: str | None = None
-    push_tokens: frozenset[str] | None = None
-
-
-# What an operator writes of a group is all of it.
-GroupRow = Group
 
 
 class People:

@@ -1,6 +1,6 @@
-"""Users and groups."""
+"""Users and groups: what the router asks of them, and what operators write."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from msgspec import Struct
@@ -31,6 +31,26 @@ class Group(Struct, frozen=True):
     members: frozenset[str]
 
 
+class UserRow(Struct, frozen=True):
+    """What an operator writes of a user. None leaves what is there, or the default where nothing is."""
+
+    id: str
+    name: str
+    role: str | None = None
+    disabled: bool | None = None
+    blocked: frozenset[str] | None = None
+    valid_after_ms: int | None = None
+    state_id: str | None = None
+    district_id: str | None = None
+    mandal_id: str | None = None
+    village_id: str | None = None
+    push_tokens: frozenset[str] | None = None
+
+
+# What an operator writes of a group is all of it.
+GroupRow = Group
+
+
 class People(Protocol):
     """The documents that permissions need."""
 
@@ -51,4 +71,16 @@ class People(Protocol):
 
     async def forget_push_tokens(self, user_id: str, tokens: Collection[str]) -> None:
         """Take out tokens that nobody has any more. Of a user who is not there, nothing."""
+        ...
+
+
+class Registry(People, Protocol):
+    """The documents, as operators write them."""
+
+    async def put_users(self, users: Sequence[UserRow]) -> None:
+        """Create users, or change what their rows name."""
+        ...
+
+    async def put_groups(self, groups: Sequence[GroupRow]) -> None:
+        """Create groups, or give them exactly these members. Who joins is owed what is said from then on."""
         ...
