@@ -84,6 +84,10 @@ async def test_messages_are_kept_as_the_app_has_them_and_due_to_who_is_away(
             await until(lambda: _read(client, "user_presence", "userId", "asha"), _SOON_S, "when asha was last seen")
         written = await scene.cluster.metric("r1", 'talowa_router_store_documents{how="written"}')
         assert written >= 2 * 6 + 2  # six messages, and their conversations
+        await until(
+            lambda: _is_audited(scene.cluster, 6), _SOON_S, "the ledger of six messages compared with the record"
+        )
+        assert await scene.cluster.metric("r1", "talowa_unaccounted_messages") == 0
         fields = document.fields
         assert isinstance(fields.pop("timestamp"), Stamp)
         assert isinstance(fields.pop("createdAt"), Stamp)
@@ -143,6 +147,10 @@ async def test_while_firestore_is_away_delivery_goes_on_and_nothing_is_lost(
             for where, count in (("direct:asha:bala", 5), ("group:sangham", 7)):
                 kept = await _read(client, "messages", "conversationId", where)
                 assert sorted(fields["seq"] for fields in kept) == list(range(1, count + 1))
+
+
+async def _is_audited(cluster: LiveCluster, messages: int) -> bool:
+    return await cluster.metric("r1", "talowa_audited_messages_total") >= messages
 
 
 async def _read(client: Firestore, collection: str, field: str, value: str) -> list[dict[str, Any]]:
