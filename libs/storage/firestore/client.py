@@ -211,6 +211,13 @@ class Client:
         at = answers[-1].read_time if answers else None
         return found, Stamp(at.seconds, at.nanos) if at is not None else Stamp(0, 0)
 
+    async def page(self, collection: str, limit: int, *, after: str = "", only: Sequence[str] = ()) -> list[Found]:
+        """Up to `limit` documents of a collection, by id, from beyond `after`. Raises `StoreAway`."""
+        begins = (values.Reference(self.name(collection, after)),) if after else None
+        return await self.query(
+            Query(collection=collection, order=("__name__",), after=begins, limit=limit, only=tuple(only))
+        )
+
     async def count(self, query: Query) -> int:
         """How many documents a query finds; a thousand cost one read. Raises `StoreAway`."""
         self.bill.shapes.add(query.shape)

@@ -25,6 +25,12 @@ class Instant(Struct, frozen=True):
     ms: int
 
 
+class Reference(Struct, frozen=True):
+    """A document by its full name: what `__name__` is compared with."""
+
+    name: str
+
+
 class Packed(Struct, frozen=True):
     """A value that is encoded already."""
 
@@ -122,6 +128,7 @@ _ENCODERS: Final[Mapping[type[Any], Callable[[Any], bytes]]] = {
     tuple: _array,
     Instant: _instant,
     Stamp: _stamp,
+    Reference: lambda given: block(b"\x2a", given.name.encode()),
     Packed: lambda given: given.wire,
 }
 

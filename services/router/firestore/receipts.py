@@ -50,13 +50,13 @@ class Receipts:
             asked = await self.receipts_of([(conversation_id, user_id) for user_id in user_ids])
             return {user_id: receipt for (_, user_id), receipt in asked.items()}
         found = await self._client.get(parts(self._client, conversation_id))
-        return {user: has for one in found.values() for user, has in _receipts(one).items() if has != Receipt()}
+        return {user: has for one in found.values() for user, has in receipts_in(one).items() if has != Receipt()}
 
     async def receipts_of(self, members: Collection[tuple[str, str]]) -> dict[tuple[str, str], Receipt]:
         asked = {whose: part_of(self._client, *whose) for whose in members}
         users = {user_id for _, user_id in asked}
         only = [field(user_id) for user_id in users] if len(users) <= _NAMED else ()
-        found = {name: _receipts(one) for name, one in (await self._client.get(asked.values(), only)).items()}
+        found = {name: receipts_in(one) for name, one in (await self._client.get(asked.values(), only)).items()}
         has = {whose: found.get(name, {}).get(whose[1], Receipt()) for whose, name in asked.items()}
         return {whose: receipt for whose, receipt in has.items() if receipt != Receipt()}
 
@@ -96,7 +96,7 @@ class Receipts:
         found = await self._client.get(unknown) if unknown else {}
         for name in unknown:
             there = found.get(name)
-            self._keep(name, _receipts(there) if there else {}, there.updated if there else None)
+            self._keep(name, receipts_in(there) if there else {}, there.updated if there else None)
         changed: dict[str, tuple[dict[str, Receipt], bytes]] = {}
         for name, rows in given.items():
             before, version = self._receipts[name]
@@ -176,7 +176,8 @@ def _fields(receipt: Receipt) -> dict[str, Any]:
     return {"delivered": receipt.delivered, "read": receipt.read, "ahead": receipt.ahead}
 
 
-def _receipts(document: Found) -> dict[str, Receipt]:
+def receipts_in(document: Found) -> dict[str, Receipt]:
+    """The receipts that a document holds, by user."""
     members = document.fields.get("members")
     if not isinstance(members, Mapping):
         return {}
