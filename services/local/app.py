@@ -42,7 +42,7 @@ async def up(settings: LocalSettings, stop: asyncio.Event) -> None:
 async def _start(cluster: Cluster, plan: Plan, settings: LocalSettings) -> None:
     for process in plan.processes:
         await cluster.start(process.name)
-        if process.role in ("broker", "store"):
+        if process.role in ("broker", "store", "auth"):
             try:
                 await cluster.wait_ready(process.name, _BROKER_DEADLINE_S)
             except NotReady as error:
@@ -75,7 +75,7 @@ def _show(state: State, settings: LocalSettings, plan: Plan) -> None:
         table.add_column(heading, overflow="fold", justify="right" if heading == "pid" else "left")
     for running in state.processes:
         socket, internal = running.ports.get("socket"), running.ports.get("internal")
-        kept = running.ports.get("redis") or running.ports.get("store")
+        kept = next((running.ports[what] for what in ("redis", "store", "auth") if what in running.ports), None)
         outside = f"{settings.websocket_host}:{socket}" if socket else f"{running.host}:{kept}" if kept else ""
         inside = f"{running.host}:{internal}" if internal else ""
         table.add_row(running.name, str(running.pid), outside, inside, _short(Path(running.log)))

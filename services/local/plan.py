@@ -6,7 +6,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from services.local import firestore, ports
+from services.local import auth, firestore, ports
 from services.local.broker import broker, find_server
 from services.local.broker import url as broker_url
 from services.local.issuer import AUDIENCE, ISSUER
@@ -35,7 +35,9 @@ def make_plan(settings: LocalSettings, environment: dict[str, str], *, first_por
     """
     home = settings.home
     is_on_firestore = settings.store == "firestore"
-    wanted = settings.gateways + settings.routers + settings.presences + (settings.redis_url is None) + is_on_firestore
+    has_auth = auth.is_wanted(environment)
+    wanted = settings.gateways + settings.routers + settings.presences
+    wanted += (settings.redis_url is None) + is_on_firestore + has_auth
     start = {} if first_port is None else {"start": first_port}
     free = iter(ports.free(wanted, _INTERNAL_HOST, taken=settings.websocket_ports, **start))
     processes = []
@@ -44,16 +46,20 @@ def make_plan(settings: LocalSettings, environment: dict[str, str], *, first_por
         port = next(free)
         redis_url = broker_url(port)
         processes.append(broker(find_server(), home, port, environment))
-    store: dict[str, str] = {}
+    emulated: dict[str, str] = {}
     if is_on_firestore:
         port = next(free)
         processes.append(firestore.firestore(port, environment))
-        store = firestore.told(port, environment)
+        emulated |= firestore.told(port, environment)
+    if has_auth:
+        port = next(free)
+        processes.append(auth.auth(home, port, environment))
+        emulated |= auth.told(port, environment)
     shared = environment | {
         "REDIS_URL": redis_url,
         "PARTITIONS": str(settings.partitions),
         "LOG_LEVEL": settings.log_level,
-        **store,
+        **emulated,
     }
     keyring = Keyring(home)
     hiding = {

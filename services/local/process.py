@@ -7,7 +7,7 @@ from typing import Literal
 import aiohttp
 from msgspec import Struct
 
-Role = Literal["broker", "store", "router", "presence", "gateway"]
+Role = Literal["broker", "store", "auth", "router", "presence", "gateway"]
 
 # A process answers in milliseconds when it is well; on a machine that is starting others, in tens.
 _ASK_TIMEOUT_S = 2.0
@@ -16,7 +16,7 @@ _ASK_TIMEOUT_S = 2.0
 class Process(Struct, frozen=True, kw_only=True):
     """A process to run: `command[0]` is an absolute path, `ports` say where it listens, by purpose.
 
-    Readiness is asked at the port `internal` (`/readyz`), at the port `redis` (PING), or by connecting to `store`.
+    Readiness is asked at the port `internal` (`/readyz`), at `redis` (PING), or by connecting to `store` or `auth`.
     """
 
     name: str
@@ -34,8 +34,8 @@ async def missing(process: Process) -> str | None:
         async with asyncio.timeout(_ASK_TIMEOUT_S):
             if process.role == "broker":
                 return await ping(process.host, process.ports["redis"])
-            if process.role == "store":
-                await connect(process.host, process.ports["store"])
+            if process.role in ("store", "auth"):
+                await connect(process.host, process.ports[process.role])
                 return None
             return await readyz(process.host, process.ports["internal"])
     except TimeoutError:
