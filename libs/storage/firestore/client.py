@@ -9,6 +9,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final
 from urllib.parse import quote
@@ -338,6 +339,13 @@ def _remedy(code: grpc.StatusCode, details: str, place: Place) -> str:
             )
         case grpc.StatusCode.FAILED_PRECONDITION if "index" in details:
             return ". Deploy firestore.indexes.json: firebase deploy --only firestore:indexes."
+        case grpc.StatusCode.UNAVAILABLE if (
+            "invalid_grant" in details
+        ):  # so do credentials that Google refuses come out
+            return (
+                f". This machine's clock says {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC: set it right, if that is "
+                "minutes off. Else give GOOGLE_APPLICATION_CREDENTIALS a key that was not revoked."
+            )
         case grpc.StatusCode.RESOURCE_EXHAUSTED:
             return ". Raise the quota of the project, or lower FIRESTORE_WRITES_PER_S."
         case _:

@@ -1,5 +1,6 @@
 """What Firestore's refusals and silences become: tried again, a store that is away, or a word with a remedy."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,6 +17,7 @@ from libs.storage.firestore import values
 from libs.storage.firestore.client import Conflict, open_client
 from libs.storage.firestore.query import Query
 from libs.storage.firestore.settings import Limits, Place
+from tests.support.waiting import until
 
 _LIMITS: Final = Limits(patience_s=3.0, writes_per_s=0)
 _DEAD: Final = "127.0.0.1:1"
@@ -124,6 +126,7 @@ async def test_what_may_pass_is_tried_again(code: grpc.StatusCode) -> None:
         (grpc.StatusCode.RESOURCE_EXHAUSTED, "Quota exceeded.", "quota"),
         (grpc.StatusCode.FAILED_PRECONDITION, "The query requires an index.", "firestore.indexes.json"),
         (grpc.StatusCode.PERMISSION_DENIED, "Missing permissions.", "roles/datastore.user"),
+        (grpc.StatusCode.UNAVAILABLE, "plugin failed: invalid_grant: Invalid JWT: timeframe", "clock says .*revoked"),
     ],
 )
 async def test_what_does_not_pass_is_a_store_that_is_away(code: grpc.StatusCode, details: str, remedy: str) -> None:
@@ -178,3 +181,17 @@ async def test_a_try_that_ends_oddly_leaves_the_next_to_another(monkeypatch: pyt
             with pytest.raises(ValueError, match="unpack"):
                 await client.query(Query(collection="messages"))
         assert await client.query(Query(collection="messages")) == []
+
+
+async def test_it_is_told_how_long_the_oldest_call_has_taken() -> None:
+    """And nothing once all are answered, well or not."""
+    limits = Limits(patience_s=0.5, grace_s=0.5, writes_per_s=0)
+    async with _serving() as firestore, open_client(_place(firestore), limits) as client:
+        assert client.busy_s == 0
+        firestore.says = [(grpc.StatusCode.UNAVAILABLE, "busy")] * 100
+        with pytest.raises(StoreAway):
+            await asyncio.gather(
+                client.query(Query(collection="messages")),
+                until(lambda: client.busy_s > 0.1, 5, "a call that takes its time"),
+            )
+        assert client.busy_s == 0
