@@ -8,7 +8,7 @@ For a database that no cluster writes to: a conversation that has messages of a 
 """
 
 import sqlite3
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -151,9 +151,9 @@ class Moving:
             ).fetchone()
             after = conversation_id
             try:
-                done = await self._fill(
-                    conversation_id, owed_after_ms, done, lambda so_far: told(MESSAGES, so_far, total)
-                )
+                async for count in self._fill(conversation_id, owed_after_ms):
+                    done += count
+                    told(MESSAGES, done, total)
             except Conflict:
                 changed += 1
         self._set("looked", "0")
@@ -188,7 +188,7 @@ class Moving:
             return
         group_id = documents.text(fields, "groupId")
         is_there = self._db.execute("SELECT 1 FROM groups_ WHERE id = ?", (group_id,)).fetchone() is not None
-        message, wrong = old.of_message(document, {group_id: True} if is_there else {})
+        message, wrong = old.of_message(document, {group_id} if is_there else ())
         self._found(document, wrong)
         if message is not None:
             row: tuple[Any, ...] = (message.conversation_id, message.at_ms, document.id, message.sender_id)
@@ -204,7 +204,8 @@ class Moving:
 
     # --- filling -------------------------------------------------------------------------------
 
-    async def _fill(self, where: str, owed_after_ms: int, done: int, told: Callable[[int], None]) -> int:
+    async def _fill(self, where: str, owed_after_ms: int) -> AsyncIterator[int]:
+        """Commit by commit, how many messages got their places. Raises `Conflict`, `StoreAway`."""
         members = await self._members(where)
         has = await self._receipts(where, members)
         while True:
@@ -214,7 +215,7 @@ class Moving:
                 (where, _COMMIT),
             ).fetchall()
             if not rows:
-                return done
+                return
             (last,) = self._db.execute("SELECT max(seq) FROM last WHERE conversation_id = ?", (where,)).fetchone()
             first = (last or 0) + 1
             chunk = {
@@ -233,8 +234,7 @@ class Moving:
             )
             self._db.execute("INSERT OR REPLACE INTO last VALUES (?, ?)", (where, max(chunk)))
             self._db.execute("COMMIT")
-            done += len(rows)
-            told(done)
+            yield len(rows)
 
     async def _members(self, where: str) -> frozenset[str]:
         pair = names.direct_pair(where)

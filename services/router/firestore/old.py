@@ -5,7 +5,7 @@ message id; `history` and `due` find it once it has a seq.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final
 
 from msgspec import Struct
@@ -81,8 +81,8 @@ def of_group(document: Found) -> Iterator[str]:
         yield "groups with members whose ids cannot be ids: those are nobody"
 
 
-def of_message(document: Found, is_group: Mapping[str, Any]) -> tuple[OldMessage | None, list[str]]:
-    """What a message says if it fits, and what is wrong with it. `is_group` has the groups that there are."""
+def of_message(document: Found, groups: Collection[str]) -> tuple[OldMessage | None, list[str]]:
+    """What a message says if it fits, and what is wrong with it. `groups` are those that there are."""
     fields = document.fields
     sender_id = documents.text(fields, "senderId")
     recipient_id, group_id = documents.text(fields, "recipientId"), documents.text(fields, "groupId")
@@ -94,7 +94,7 @@ def of_message(document: Found, is_group: Mapping[str, Any]) -> tuple[OldMessage
         found.append("messages to nobody, or to a user and a group at once")
     elif not names.is_id(recipient_id or group_id):
         found.append("messages to an id that cannot be one")
-    elif group_id and group_id not in is_group:
+    elif group_id and group_id not in groups:
         found.append("messages to groups that are gone")
     if at_ms is None:
         found.append("messages without a time (`createdAt`, or `timestamp`)")

@@ -27,7 +27,7 @@ def _found(fields: dict[str, Any], id_: str = "Zx81") -> Found:
 
 def _message(**changed: Any) -> tuple[OldMessage | None, list[str]]:
     fields = {name: value for name, value in (_DIRECT | changed).items() if value is not None}
-    return old.of_message(_found(fields), {"field": True})
+    return old.of_message(_found(fields), {"field"})
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_an_odd_content_fits_and_is_told(content: str | None, said: str) -> None
 @given(st.dictionaries(st.sampled_from(old.MESSAGE_FIELDS), _ODD), st.text(min_size=1))
 def test_any_message_is_judged(fields: dict[str, Any], id_: str) -> None:
     """What fits is in a conversation that there can be, at a time."""
-    message, wrong = old.of_message(_found(fields, id_), {"field": True})
+    message, wrong = old.of_message(_found(fields, id_), {"field"})
     assert message is not None or wrong
     if message is not None:
         assert names.is_conversation(message.conversation_id)
