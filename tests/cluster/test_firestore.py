@@ -16,7 +16,7 @@ from services.router import firestore
 from services.router.store import Group, UserRow
 from tests.support.clients import Client, PythonClient
 from tests.support.cluster import LiveCluster, live_cluster
-from tests.support.firestore import Emulator, Line, cuttable
+from tests.support.firestore import Emulator, Line, cuttable, told_of
 from tests.support.history import History, check
 from tests.support.waiting import until
 
@@ -49,13 +49,7 @@ async def _scene(home: Path, emulator: Emulator) -> AsyncIterator[Scene]:
         await store.put_users([UserRow(person, person.title()) for person in _PEOPLE])
         await store.put_groups([Group("sangham", "Sangham", frozenset(_PEOPLE))])
     with cuttable(emulator.address) as line:
-        environment = {
-            "STORE": "firestore-emulator",
-            "FIRESTORE_EMULATOR_HOST": line.address,
-            "FIRESTORE_PROJECT_ID": project,
-            "FIRESTORE_WRITES_PER_S": "0",
-            "STORE_PATIENCE_S": "2",
-        }
+        environment = told_of(Place(project, emulator=line.address))
         # One router, so that no partition goes to another that does not know of it yet what it knows.
         async with live_cluster(home, routers=1, environment=environment) as cluster:
             yield Scene(cluster, History(), line, place)

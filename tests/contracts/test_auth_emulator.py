@@ -4,24 +4,19 @@ import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
-from typing import Any, Final
 
 import aiohttp
 import pytest
 from prometheus_client import CollectorRegistry
 
 from libs.identity.verifier import EmulatorVerifier
-from libs.lifecycle import Unstartable
-from services.local import auth, leash, ports
+from services.local import leash, ports
 from services.local.process import connect
 from services.router.accounts import Accounts
 from services.router.firebase import FirebaseIdentity
 from services.router.metrics import RouterMetrics
+from tests.support.auth import PROJECT, READY_S, Firebase, command
 from tests.support.waiting import until
-
-PROJECT: Final = "demo-talowa"
-_READY_S: Final = 120.0
-_PASSWORD: Final = "not a secret"  # noqa: S105 - of nobody
 
 
 @pytest.fixture(scope="module")
@@ -29,13 +24,8 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Where one listens, as soon as it does; skips where it is not installed, and fails in CI."""
     home = tmp_path_factory.mktemp("auth")
     port = ports.free(1, "127.0.0.1")[0]
-    try:
-        command = auth.command(home, port)
-    except Unstartable as error:
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(str(error))
-        raise
     # It dies with the tests, however they end.
-    leashed = (sys.executable, "-I", "-S", leash.__file__, str(os.getpid()), *command)
+    leashed = (sys.executable, "-I", "-S", leash.__file__, str(os.getpid()), *command(home, port))
     with (home / "auth.log").open("wb") as log:
         running = subprocess.Popen(leashed, stdout=log, stderr=log, cwd=home)
     try:
@@ -45,39 +35,11 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         running.wait()
 
 
-class Firebase:
-    """The emulator, as the app and its console ask it."""
-
-    def __init__(self, http: aiohttp.ClientSession, host: str) -> None:
-        self._http = http
-        self._url = f"http://{host}/identitytoolkit.googleapis.com/v1"
-
-    async def make(self, user_id: str) -> None:
-        """An account, as the console makes one."""
-        await self._ask(f"projects/{PROJECT}/accounts", localId=user_id, email=_mail(user_id), password=_PASSWORD)
-
-    async def sign_in(self, user_id: str) -> str:
-        """A token for its app."""
-        given = {"email": _mail(user_id), "password": _PASSWORD, "returnSecureToken": True}
-        return str((await self._ask("accounts:signInWithPassword?key=any", **given))["idToken"])
-
-    async def change(self, user_id: str, **fields: Any) -> None:
-        """Change an account, as the console does."""
-        await self._ask(f"projects/{PROJECT}/accounts:update", localId=user_id, **fields)
-
-    async def _ask(self, path: str, **given: Any) -> dict[str, Any]:
-        owner = {"Authorization": "Bearer owner"} if path.startswith("projects") else {}
-        async with self._http.post(f"{self._url}/{path}", json=given, headers=owner) as answer:
-            assert answer.status == 200, await answer.text()
-            found: dict[str, Any] = await answer.json()
-            return found
-
-
 @pytest.fixture
 async def firebase(emulator: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Firebase]:
     """With whom services are told to speak."""
     host, _, port = emulator.partition(":")
-    await until(lambda: _listens(host, int(port)), _READY_S, "the emulator")
+    await until(lambda: _listens(host, int(port)), READY_S, "the emulator")
     monkeypatch.setenv("FIREBASE_AUTH_EMULATOR_HOST", emulator)
     async with aiohttp.ClientSession() as http:
         yield Firebase(http, emulator)
@@ -89,10 +51,6 @@ async def _listens(host: str, port: int) -> bool:
     except OSError:
         return False
     return True
-
-
-def _mail(user_id: str) -> str:
-    return f"{user_id}@example.org"
 
 
 async def test_its_tokens_sign_in_and_its_disabled_accounts_are_found(firebase: Firebase) -> None:

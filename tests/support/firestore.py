@@ -3,17 +3,21 @@
 It forgets everything when it ends, so a test that takes it away cuts the line instead, or stops it with a signal.
 """
 
+import atexit
 import os
 import random
+import secrets
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +25,7 @@ import msgspec
 import pytest
 
 from libs.lifecycle import Unstartable
+from libs.storage.firestore.settings import Place
 from services.local import firestore, leash, ports
 
 HOST: Final = "127.0.0.1"
@@ -62,6 +67,33 @@ def running_emulator(folder: Path) -> Iterator[Emulator]:
         running.send_signal(signal.SIGCONT)
         running.kill()
         running.wait()
+
+
+def asked_for(environment: Mapping[str, str]) -> Place | None:
+    """A project of its own for a cluster, if STORE asks for Firestore; not for one that is told of a store."""
+    if os.environ.get("STORE") != "firestore" or "STORE" in environment:
+        return None
+    return Place(f"demo-{secrets.token_hex(6)}", emulator=_shared().address)
+
+
+def told_of(place: Place) -> dict[str, str]:
+    """What services are told of it. It is one of Java's, beside all that a test starts: it may take its time."""
+    return {
+        "STORE": "firestore-emulator",
+        "FIRESTORE_EMULATOR_HOST": place.emulator or "",
+        "FIRESTORE_PROJECT_ID": place.project_id,
+        "FIRESTORE_WRITES_PER_S": "0",
+        "STORE_PATIENCE_S": "2",
+    }
+
+
+@cache
+def _shared() -> Emulator:
+    """One for all clusters, until this process ends."""
+    stack = ExitStack()
+    atexit.register(stack.close)
+    folder = stack.enter_context(tempfile.TemporaryDirectory())
+    return stack.enter_context(running_emulator(Path(folder)))
 
 
 def _wait_ready(port: int, running: "subprocess.Popen[bytes]") -> None:
