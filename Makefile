@@ -1,7 +1,8 @@
 # The commands of this repository; `make` alone lists them.
 #
 # Settings of `make up` pass through, from the environment or as in `make up GATEWAYS=3`:
-# GATEWAYS, ROUTERS, DATA_DIR, WEBSOCKET_HOST, WEBSOCKET_PORT, REDIS_URL, LOG_LEVEL.
+# GATEWAYS, ROUTERS, DATA_DIR, WEBSOCKET_HOST, WEBSOCKET_PORT, REDIS_URL, LOG_LEVEL; STORE=firestore runs it on Google's
+# emulator, which comes with gcloud and needs Java; AUTH=firebase-emulator believes the tokens of Firebase's, which is installed.
 
 VENV ?= .venv
 PYTHON ?= python3
@@ -37,15 +38,18 @@ LOADTESTS := $(VENV)/.installed-loadtests
 DEV := $(VENV)/.installed-dev
 NODE := $(CLIENTS)/node_modules/.installed
 SERVERS := loadtests/compare/node/node_modules/.installed
+FIREBASE := services/local/firebase/node_modules/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help up test topologies model fuzz bench load scale chaos hostile microbench check fmt docs lock clean pip need-node
+.PHONY: help up emulators test topologies model fuzz bench load scale chaos hostile microbench check fmt docs lock clean pip need-node
 
 help: ## list these commands
 	@awk 'BEGIN {FS = ":[^#]*## "} /^[a-z-]+:[^#]*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-up: $(LOCAL) ## run the whole cluster on this machine, until Ctrl-C
+up: $(LOCAL) $(if $(filter firebase-emulator,$(AUTH)),$(FIREBASE)) ## run the whole cluster on this machine, until Ctrl-C
 	@exec $(BIN)/talowa up
+
+emulators: $(FIREBASE) ## install Firebase's Auth emulator (npm's firebase-tools, 220 MB), for AUTH=firebase-emulator and its tests
 
 test: $(DEV) $(NODE) ## run all tests
 	@exec $(BIN)/pytest $(ARGS)
@@ -107,7 +111,7 @@ lock: pip ## pin all dependencies anew, with hashes: requirements/*.txt
 	@! grep -n '://' requirements/*.txt
 
 clean: ## remove what can be made again: environments, caches (not DATA_DIR)
-	rm -rf $(VENV) $(CLIENTS)/node_modules loadtests/compare/node/node_modules build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(CLIENTS)/node_modules loadtests/compare/node/node_modules services/local/firebase/node_modules build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find libs services tests loadtests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(LOCAL): requirements/local.txt pyproject.toml | pip
@@ -128,8 +132,8 @@ $(DEV): requirements/dev.txt pyproject.toml | pip
 	@$(PIP) install --quiet --no-deps -e .
 	@touch $(LOCAL) $(LOADTESTS) $@
 
-# The JavaScript clients of the tests, and the servers that the bench compares with.
-$(NODE) $(SERVERS): %/node_modules/.installed: %/package-lock.json | need-node
+# The JavaScript clients of the tests, the servers that the bench compares with, Firebase's Auth emulator.
+$(NODE) $(SERVERS) $(FIREBASE): %/node_modules/.installed: %/package-lock.json | need-node
 	@echo "installing what $* needs …"
 	@cd $* && npm ci --no-audit --no-fund
 	@touch $@

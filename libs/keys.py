@@ -71,6 +71,21 @@ def receipts(partition: int) -> str:
     return f"{_PREFIX}:{{p{partition:02d}}}:receipts"
 
 
+def pushes(partition: int) -> str:
+    """Messages that were sent, by when whoever does not have them yet is pushed."""
+    return f"{_PREFIX}:{{p{partition:02d}}}:pushes"
+
+
+def pushes_taken(partition: int) -> str:
+    """Messages and broadcasts of which pushes were made, by when."""
+    return f"{_PREFIX}:{{p{partition:02d}}}:pushes:taken"
+
+
+def push_jobs(partition: int) -> str:
+    """Pushes on their way, by whom they are for and what they are about."""
+    return f"{_PREFIX}:{{p{partition:02d}}}:pushes:jobs"
+
+
 def ledger(partition: int) -> str:
     """What became of the messages of the last hour and a bit: a line for each that has a place, and one for its way."""
     return f"{_PREFIX}:{{p{partition:02d}}}:ledger"
@@ -216,6 +231,9 @@ CATALOGUE: Final = (
     Key("talowa:{pNN}:clock", "string", "forever", ("router",), ("router",)),
     Key("talowa:{pNN}:recent:B", "hash", "20 min after the last message of its 10 min", ("router",), ("router",)),
     Key("talowa:{pNN}:receipts", "hash", "until saved", ("router",), ("router",)),
+    Key("talowa:{pNN}:pushes", "sorted set", "until pushes were made of it", ("router",), ("router",)),
+    Key("talowa:{pNN}:pushes:taken", "sorted set", "a member 20 min", ("router",), ("router",)),
+    Key("talowa:{pNN}:pushes:jobs", "hash", "until sent or given up", ("router",), ("router",)),
     Key("talowa:{pNN}:ledger", "stream", "65 min, in LEDGER_MAX_MB", ("router",), ("router",)),
     Key("talowa:{pNN}:audited", "string", "forever", ("router",), ("router",)),
     Key("talowa:positions", "hash", "forever", ("router",), ("gateway",)),

@@ -8,12 +8,17 @@ for; that sentence is also the remedy in an error. Values of fields whose name e
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
 
 from libs.telemetry.logs import Level
+
+# With it, Google's libraries believe tokens that nobody signed.
+_EMULATOR: Final = "FIREBASE_AUTH_EMULATOR_HOST"
+
+Auth = Literal["local", "firebase", "firebase-emulator"]
 
 
 class SettingsError(Exception):
@@ -35,6 +40,13 @@ class ServiceSettings(Settings, frozen=True, kw_only=True):
     internal_host: Annotated[str, Meta(description="Where /healthz, /readyz and /metrics listen.")] = "0.0.0.0"
     internal_port: Annotated[int, Meta(ge=0, le=65535, description="A port from 0 (any) to 65535.")] = 9100
     log_level: Annotated[Level, Meta(description="One of debug, info, warning, error.")] = "info"
+    auth: Annotated[
+        Auth,
+        Meta(
+            description="Who issues ID tokens: local, firebase, or firebase-emulator, whose tokens nobody signed and "
+            "anybody can make."
+        ),
+    ] = "local"
 
 
 class PartitionedSettings(ServiceSettings, frozen=True, kw_only=True):
@@ -94,7 +106,7 @@ def load(kind: type[S], environ: Mapping[str, str] | None = None) -> S:
     if problems:
         raise SettingsError("\n".join(problems))
     settings = kind(**values)
-    if problems := settings.problems():
+    if problems := [*settings.problems(), *_believing_all(settings, given)]:
         raise SettingsError("\n".join(problems))
     return settings
 
@@ -104,6 +116,14 @@ def purpose(field: msgspec.structs.FieldInfo) -> str:
     info = msgspec.inspect.type_info(field.type)
     extra = info.extra_json_schema if isinstance(info, msgspec.inspect.Metadata) else None
     return str((extra or {}).get("description", ""))
+
+
+def _believing_all(settings: Settings, given: Mapping[str, str]) -> list[str]:
+    host = given.get(_EMULATOR)
+    if host is None or not isinstance(settings, ServiceSettings) or settings.auth == "firebase-emulator":
+        return []
+    remedy = "Unset it; if the emulator is what you want, say AUTH=firebase-emulator."
+    return [f"{_EMULATOR}={host!r}: with it any token would be believed. {remedy}"]
 
 
 def _from_text(kind: type[Any], text: Any) -> Any:

@@ -1,6 +1,6 @@
 """Who a client is: claims from a token that was checked, the cluster's own resume tickets, and seals that hide it.
 
-Must not know Firebase, sockets or the store.
+Must not know sockets or the store. Firebase is known by the shape of its tokens alone.
 """
 
 from libs.identity.claims import Claims

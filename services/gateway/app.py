@@ -12,8 +12,7 @@ from prometheus_client import CollectorRegistry
 from libs import broker, cluster, lifecycle, settings
 from libs.directory import Directory, Watchers
 from libs.figures import Reporter
-from libs.identity import Envelopes, Tickets, seals
-from libs.identity.verifier import LocalVerifier
+from libs.identity import Envelopes, Tickets, issuers, seals
 from libs.limits import Limiter
 from libs.operators import Operators
 from libs.streams.producer import Producer
@@ -75,6 +74,7 @@ async def main(stop: asyncio.Event) -> None:
         broker.connect(s.redis_url) as commands,
         broker.connect(s.redis_url, blocking_s=downlink.BLOCK_MS / 1000) as reader,
         relay.open_session() as neighbourhood,
+        issuers.open_issuer(s) as issuer,
     ):
         await broker.wait_until_usable(commands, stop)
         await cluster.agree_on_partitions(commands, s.partitions)
@@ -99,8 +99,7 @@ async def main(stop: asyncio.Event) -> None:
         standings = Standings(commands, watching, linger_s=linger_s)
 
         async with asyncio.TaskGroup() as tasks:
-            verifier = LocalVerifier(s.token_key_file, issuer=s.token_issuer, audience=s.token_audience)
-            authenticator = Authenticator(verifier, Tickets(s.ticket_secret, s.ticket_lifetime_s * 1000))
+            authenticator = Authenticator(issuer, Tickets(s.ticket_secret, s.ticket_lifetime_s * 1000))
             heartbeat = Heartbeat(
                 commands,
                 directory,
@@ -259,11 +258,13 @@ async def main(stop: asyncio.Event) -> None:
             metrics.sessions.set_function(lambda: len(sessions))
             metrics.watched.set_function(lambda: len(watching))
             metrics.bridges.set_function(lambda: len(elsewhere.bridges))
+            metrics.certificates_age.set_function(lambda: issuer.age_s)
             metrics.uplink_frames.set_function(lambda: len(uplink))
 
             checks = {
                 "broker": lambda: heartbeat.problem,
                 "draining": lambda: drain.problem,
+                "issuer": lambda: issuer.problem,
                 "canary": lambda: canaries.problem,
             }
             public = http.public_app(s, checks)
@@ -310,6 +311,7 @@ async def main(stop: asyncio.Event) -> None:
                     watching,
                     standings,
                     reporter,
+                    issuer,
                     canaries,
                     rebalance,
                     doorstep,

@@ -21,6 +21,11 @@ class GatewayMetrics:
             registry=registry,
             buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
         )
+        self.certificates_age = Gauge(
+            "talowa_gateway_certificates_age_seconds",
+            "Time since Google's certificates were fetched; 0 without Firebase.",
+            registry=registry,
+        )
         self.events = Counter("talowa_gateway_events_total", "Events from clients.", ["event"], registry=registry)
         self.refusals = Counter("talowa_gateway_refusals_total", "Refusals by code.", ["code"], registry=registry)
         self.confirms_dropped = Counter(

@@ -1,13 +1,12 @@
 """A gateway's settings: every variable, its default and its reason."""
 
-import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from msgspec import Meta
 
 from libs import settings
-from libs.identity import seals
+from libs.identity import issuers, seals
 from services.gateway import addresses
 
 _MIN_SECRET = 32
@@ -21,12 +20,11 @@ class GatewaySettings(settings.PartitionedSettings, frozen=True, kw_only=True):
     websocket_port: Annotated[int, Meta(ge=0, le=65535, description="A port from 0 (any) to 65535.")] = 3001
     websocket_url: Annotated[str, Meta(description="The address that /info gives to clients.")] = ""
 
-    auth: Annotated[Literal["local"], Meta(description="Who issues tokens: local (Firebase is to come).")] = "local"
-    token_key_file: Annotated[Path, Meta(description="The issuer's public key, a PEM file.")] = Path(
-        ".local/issuer/public.pem"
-    )
-    token_issuer: Annotated[str, Meta(description="What `iss` in a token must be.")] = "talowa-local"
-    token_audience: Annotated[str, Meta(description="What `aud` in a token must be.")] = "talowa-local"
+    token_key_file: issuers.TokenKeyFile = Path(".local/issuer/public.pem")
+    token_issuer: issuers.TokenIssuer = "talowa-local"
+    token_audience: issuers.TokenAudience = "talowa-local"
+    firebase_project_id: issuers.ProjectId = ""
+    firebase_certificates_url: issuers.CertificatesUrl = issuers.GOOGLE
     ticket_secret: Annotated[
         str, Meta(description="At least 32 characters, the same on every gateway: it signs resume tickets.")
     ]
@@ -233,21 +231,12 @@ class GatewaySettings(settings.PartitionedSettings, frozen=True, kw_only=True):
                 "to close the operators' calls. Make one with: openssl rand -hex 32."
             )
         found += seals.problems("CLUSTER_SECRET", self.cluster_secret)
-        if not self.token_key_file.is_file():
-            found.append(
-                f"TOKEN_KEY_FILE={self.token_key_file}: there is no such file. "
-                "Give the issuer's public key; `talowa up` makes one for local use."
-            )
+        found += issuers.problems(self)
         try:
             addresses.networks(self.trusted_proxies)
         except ValueError as error:
             found.append(
                 f"TRUSTED_PROXIES={self.trusted_proxies!r}: {error}. "
                 "Give networks such as 10.0.0.0/8, separated by commas, or nothing if clients connect directly."
-            )
-        if "FIREBASE_AUTH_EMULATOR_HOST" in os.environ:
-            found.append(
-                f"FIREBASE_AUTH_EMULATOR_HOST={os.environ['FIREBASE_AUTH_EMULATOR_HOST']!r}: with it any token would "
-                "be believed. Unset it."
             )
         return found

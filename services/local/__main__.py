@@ -12,6 +12,7 @@ from pathlib import Path
 from libs import lifecycle
 from libs.lifecycle import EXIT_CONFIG, Unstartable
 from libs.settings import SettingsError, load
+from libs.storage.firestore.settings import Limits, Place
 from libs.telemetry import logs
 from libs.wire.events import LEVELS
 from services.local import broadcast, people, state, trace
@@ -19,6 +20,7 @@ from services.local.app import console, say, up
 from services.local.arguments import parse
 from services.local.chat import CannotChat, Chat
 from services.local.claim import make_home, taking_turns
+from services.local.firestore import PROJECT
 from services.local.issuer import Issuer
 from services.local.keyring import Keyring
 from services.local.operators import CannotOperate, call, revoke_path
@@ -27,8 +29,8 @@ from services.local.plan import socket_url
 from services.local.settings import LocalSettings
 from services.local.state import State
 from services.local.status import is_alive, show_status, watch_status
-from services.router.sqlite import SqliteStore, open_store
-from services.router.store import StoreAway
+from services.router.sqlite import open_store
+from services.router.store import Registry, StoreAway
 
 # Routers may be writing; a person would rather wait than be told to try again.
 _STORE_PATIENCE_S = 30.0
@@ -53,14 +55,28 @@ def main() -> None:
         print(f"talowa: {error}", file=sys.stderr)
         sys.exit(1)
     except StoreAway as error:
-        print(f"talowa: the store in {settings.database} is away ({error}). Try again.", file=sys.stderr)
+        where = "Firestore" if given.command == "import-firestore" else f"the store in {settings.database}"
+        print(f"talowa: {where} is away ({error}). Try again.", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)
 
 
 @asynccontextmanager
-async def _store(settings: LocalSettings) -> AsyncIterator[SqliteStore]:
+async def _store(settings: LocalSettings) -> AsyncIterator[Registry]:
+    """The store of the cluster that runs, or the file of one that will."""
+    running = state.read(settings.home)
+    for process in running.processes if running is not None else ():
+        if process.role == "store":
+            # Here, for Google's libraries take a second, which no other command should wait for.
+            from services.router import firestore  # noqa: PLC0415
+
+            place = Place(PROJECT, emulator=f"{process.host}:{process.ports['store']}")
+            async with firestore.open_store(place, Limits(patience_s=_STORE_PATIENCE_S, writes_per_s=0)) as emulated:
+                yield emulated
+            return
+    if settings.store == "firestore":
+        raise Unstartable("The Firestore emulator forgets everything at its end: begin with `make up STORE=firestore`.")
     with taking_turns(settings.home):
         async with open_store(settings.database, patience_s=_STORE_PATIENCE_S) as store:
             yield store
@@ -84,11 +100,22 @@ async def _import(settings: LocalSettings, given: argparse.Namespace) -> int:
         await people.put_users(store, file.users)
         await people.put_groups(store, file.groups)
         strangers = await people.strangers(store, file.groups)
-    print(f"{len(file.users)} users and {len(file.groups)} groups are in {settings.database}")
+    where = settings.database if settings.store == "sqlite" else "the Firestore emulator"
+    print(f"{len(file.users)} users and {len(file.groups)} groups are in {where}")
     if strangers:
         shown = ", ".join(strangers[:5]) + (", …" if len(strangers) > 5 else "")
         print(f"note: {len(strangers)} members of groups are no users yet: {shown}", file=sys.stderr)
     return 0
+
+
+async def _import_firestore(settings: LocalSettings, given: argparse.Namespace) -> int:
+    # Here, for Google's libraries take a second, which no other command should wait for.
+    from services.local import moving  # noqa: PLC0415
+
+    place = Place(given.project, given.database, given.emulator)
+    file = settings.home / f"import-{given.project}-{given.database.strip('()')}.db"
+    with taking_turns(settings.home):
+        return await moving.move(place, file, console(), fills=given.fill, owed_days=given.owed_days)
 
 
 async def _chat(settings: LocalSettings, given: argparse.Namespace) -> int:
@@ -190,6 +217,7 @@ async def _admin_token(settings: LocalSettings, _: argparse.Namespace) -> int:
 _COMMANDS = {
     "token": _token,
     "import": _import,
+    "import-firestore": _import_firestore,
     "chat": _chat,
     "status": _status,
     "broadcast": _broadcast,

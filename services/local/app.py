@@ -42,11 +42,12 @@ async def up(settings: LocalSettings, stop: asyncio.Event) -> None:
 async def _start(cluster: Cluster, plan: Plan, settings: LocalSettings) -> None:
     for process in plan.processes:
         await cluster.start(process.name)
-        if process.role == "broker":
+        if process.role in ("broker", "store", "auth"):
             try:
                 await cluster.wait_ready(process.name, _BROKER_DEADLINE_S)
             except NotReady as error:
-                raise Unstartable(f"{error} If its file is damaged, move {settings.home / 'broker'} away.") from error
+                broken = f" If its file is damaged, move {settings.home / 'broker'} away."
+                raise Unstartable(f"{error}{broken if process.role == 'broker' else ''}") from error
     _show(cluster.state(), settings, plan)
     await _all_ready(cluster)
     say("ready")
@@ -73,14 +74,16 @@ def _show(state: State, settings: LocalSettings, plan: Plan) -> None:
     for heading in ("name", "pid", "listens on", "health, metrics", "log"):
         table.add_column(heading, overflow="fold", justify="right" if heading == "pid" else "left")
     for running in state.processes:
-        socket, redis, internal = (running.ports.get(name) for name in ("socket", "redis", "internal"))
-        outside = f"{settings.websocket_host}:{socket}" if socket else f"{running.host}:{redis}" if redis else ""
+        socket, internal = running.ports.get("socket"), running.ports.get("internal")
+        kept = next((running.ports[what] for what in ("redis", "store", "auth") if what in running.ports), None)
+        outside = f"{settings.websocket_host}:{socket}" if socket else f"{running.host}:{kept}" if kept else ""
         inside = f"{running.host}:{internal}" if internal else ""
         table.add_row(running.name, str(running.pid), outside, inside, _short(Path(running.log)))
     console().print(table)
     say(f"clients  {socket_url(settings.websocket_host, settings.websocket_port)}")
     say(f"broker   {_without_password(plan.redis_url)}")
-    say(f"store    {_short(settings.database)}")
+    is_file = settings.store == "sqlite"
+    say(f"store    {_short(settings.database) if is_file else 'the Firestore emulator, which forgets everything'}")
 
 
 def _short(path: Path) -> str:

@@ -1,6 +1,7 @@
 """What one may type after `talowa`: commands, their arguments, their help."""
 
 import argparse
+import re
 from collections.abc import Callable
 from typing import Final, NoReturn, get_args
 
@@ -11,6 +12,11 @@ from services.local.people import RoleName
 
 _LONGEST_TTL_S: Final = 366 * 24 * 3600
 _MOST_TOKENS: Final = 1_000_000
+_OWED_DAYS: Final = 7
+_DEFAULT_DATABASE: Final = "(default)"
+_PROJECT: Final = re.compile(r"[a-z][a-z0-9-]{4,28}[a-z0-9]")
+_DATABASE: Final = re.compile(r"[a-z][a-z0-9-]{2,61}[a-z0-9]")
+_LONGEST_OWED_DAYS: Final = 36_500
 
 _OVERVIEW: Final = """\
 A messaging cluster on this machine, and what one needs to try it out.
@@ -58,6 +64,17 @@ is wrong, it is named and nothing is imported.
  "groups": [{"id": "v12", "name": "Village 12", "members": ["asha", "ravi"]}]}
 
 Only `id` is required of a user, `id` and `members` of a group. `fullName` is read where `name` is absent.
+"""
+_ABOUT_MOVING: Final = """\
+Looks through users, groups, conversations and messages of a Firestore project and says what would not fit, with a few
+ids of each. That writes nothing, and costs a read for each document. With --fill it then gives the messages of the
+server before this one their conversation and their seq, in the order of their time, and notes who has them: the two of
+a direct conversation are owed what was not delivered (deliveryStatus) in the last days, groups nothing. Interrupted,
+it goes on where it was. No cluster may write to the project meanwhile; a conversation to which one wrote is left alone.
+
+examples:
+  talowa import-firestore my-project-1a2b3
+  talowa import-firestore my-project-1a2b3 --fill --owed-days 30
 """
 _ABOUT_CHAT: Final = """\
 A terminal client. It signs in as USER (created if need be), shows what comes in, and sends what is
@@ -137,6 +154,10 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     _add_token(token)
     importing = _add(commands, "import", "create or update users and groups from a JSON file", _ABOUT_IMPORT)
     importing.add_argument("file", metavar="FILE.json", help="the file")
+    moving = _add(
+        commands, "import-firestore", "check an existing project, and give its messages places", _ABOUT_MOVING
+    )
+    _add_moving(moving)
     chat = _add(commands, "chat", "write and read messages in this terminal", _ABOUT_CHAT)
     chat.add_argument("user", metavar="USER", type=_id, help="who you are")
     whom = chat.add_mutually_exclusive_group()
@@ -201,6 +222,20 @@ def _add_token(token: Parser) -> None:
     )
 
 
+def _add_moving(moving: Parser) -> None:
+    moving.add_argument("project", metavar="PROJECT", type=_project, help="the project's id, as in its console")
+    moving.add_argument("--database", metavar="D", type=_database, default=_DEFAULT_DATABASE, help="the database in it")
+    moving.add_argument("--emulator", metavar="HOST:PORT", help="an emulator to ask instead of Google")
+    moving.add_argument("--fill", action="store_true", help="write: conversationId, seq, and who has what")
+    moving.add_argument(
+        "--owed-days",
+        metavar="N",
+        type=_between(0, _LONGEST_OWED_DAYS),
+        default=_OWED_DAYS,
+        help=f"what is older is owed to nobody (default {_OWED_DAYS})",
+    )
+
+
 def _add_broadcast(broadcast: Parser) -> None:
     broadcast.add_argument("title", metavar="TITLE", nargs="?", help="the title")
     broadcast.add_argument("text", metavar="TEXT", nargs="?", help="the text")
@@ -233,6 +268,18 @@ def _check_token(parser: Parser, given: argparse.Namespace) -> None:
 def _id(text: str) -> str:
     if not is_id(text):
         raise argparse.ArgumentTypeError(f"{text!r} is no id: 1 to 128 characters, no colon, no space.")
+    return text
+
+
+def _project(text: str) -> str:
+    if _PROJECT.fullmatch(text) is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no id of a project, such as my-project-1a2b3.")
+    return text
+
+
+def _database(text: str) -> str:
+    if text != _DEFAULT_DATABASE and _DATABASE.fullmatch(text) is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no id of a database, such as {_DEFAULT_DATABASE} or chat.")
     return text
 
 

@@ -31,6 +31,8 @@ _STOP_BY: Final[tuple[tuple[Role, float], ...]] = (
     ("router", 12.0),
     ("presence", 13.0),
     ("broker", 14.5),
+    ("store", 14.5),
+    ("auth", 14.5),
 )
 _STOP_ONE_S: Final = 10.0
 _ASK_EVERY_S: Final = 0.1

@@ -12,8 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from libs.wire.names import is_id
-from services.router.sqlite import GroupRow, SqliteStore, UserRow
-from services.router.store import Group, User
+from services.router.store import Group, GroupRow, Registry, User, UserRow
 
 RoleName = Literal["member", "coordinator", "admin", "founder"]
 # Rows to one transaction: large enough that the disk is not what counts, small enough to let routers write.
@@ -43,6 +42,8 @@ class UserEntry(Struct, rename="camel", frozen=True):
     location: Location = Location()
     disabled: bool | None = None
     blocked: list[str] | None = None
+    fcm_token: str | None = None
+    fcm_tokens: list[str] | None = None
 
 
 class GroupEntry(Struct, rename="camel", frozen=True):
@@ -96,7 +97,7 @@ def parse(text: bytes) -> People:
     return People(users, groups)
 
 
-async def put_users(store: SqliteStore, entries: Sequence[UserEntry]) -> None:
+async def put_users(store: Registry, entries: Sequence[UserEntry]) -> None:
     """Create or update users; one who is new and has no name is named after the id. Raises `StoreAway`."""
     for start in range(0, len(entries), _BATCH):
         batch = entries[start : start + _BATCH]
@@ -104,7 +105,7 @@ async def put_users(store: SqliteStore, entries: Sequence[UserEntry]) -> None:
         await store.put_users([_user_row(entry, known.get(entry.id)) for entry in batch])
 
 
-async def put_groups(store: SqliteStore, entries: Sequence[GroupEntry]) -> None:
+async def put_groups(store: Registry, entries: Sequence[GroupEntry]) -> None:
     """Create groups, or set their members. Raises `StoreAway`."""
     for start in range(0, len(entries), _BATCH):
         batch = entries[start : start + _BATCH]
@@ -112,7 +113,7 @@ async def put_groups(store: SqliteStore, entries: Sequence[GroupEntry]) -> None:
         await store.put_groups([_group_row(entry, known.get(entry.id)) for entry in batch])
 
 
-async def join(store: SqliteStore, group_id: str, user_id: str) -> bool:
+async def join(store: Registry, group_id: str, user_id: str) -> bool:
     """Make a user a member of a group, which is created if need be; whether that was news. Raises `StoreAway`."""
     group = (await store.groups([group_id])).get(group_id)
     members = frozenset[str]() if group is None else group.members
@@ -122,7 +123,7 @@ async def join(store: SqliteStore, group_id: str, user_id: str) -> bool:
     return True
 
 
-async def strangers(store: SqliteStore, groups: Iterable[GroupEntry]) -> list[str]:
+async def strangers(store: Registry, groups: Iterable[GroupEntry]) -> list[str]:
     """Members that are no users (yet), in order."""
     named = sorted({member for group in groups for member in group.members})
     found: list[str] = []
@@ -145,7 +146,12 @@ def _user_row(entry: UserEntry, known: User | None) -> UserRow:
         district_id=place.district_id,
         mandal_id=place.mandal_id,
         village_id=place.village_id,
+        push_tokens=None if entry.fcm_token is None and entry.fcm_tokens is None else _tokens(entry),
     )
+
+
+def _tokens(entry: UserEntry) -> frozenset[str]:
+    return frozenset(token for token in (entry.fcm_token, *(entry.fcm_tokens or ())) if token)
 
 
 def _group_row(entry: GroupEntry, known: Group | None) -> GroupRow:

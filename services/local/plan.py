@@ -6,7 +6,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from services.local import ports
+from services.local import auth, firestore, ports
 from services.local.broker import broker, find_server
 from services.local.broker import url as broker_url
 from services.local.issuer import AUDIENCE, ISSUER
@@ -34,7 +34,10 @@ def make_plan(settings: LocalSettings, environment: dict[str, str], *, first_por
     begins; clusters that start at the same moment on one machine begin apart. Raises `Unstartable`.
     """
     home = settings.home
-    wanted = settings.gateways + settings.routers + settings.presences + (settings.redis_url is None)
+    is_on_firestore = settings.store == "firestore"
+    has_auth = auth.is_wanted(environment)
+    wanted = settings.gateways + settings.routers + settings.presences
+    wanted += (settings.redis_url is None) + is_on_firestore + has_auth
     start = {} if first_port is None else {"start": first_port}
     free = iter(ports.free(wanted, _INTERNAL_HOST, taken=settings.websocket_ports, **start))
     processes = []
@@ -43,10 +46,20 @@ def make_plan(settings: LocalSettings, environment: dict[str, str], *, first_por
         port = next(free)
         redis_url = broker_url(port)
         processes.append(broker(find_server(), home, port, environment))
+    emulated: dict[str, str] = {}
+    if is_on_firestore:
+        port = next(free)
+        processes.append(firestore.firestore(port, environment))
+        emulated |= firestore.told(port, environment)
+    if has_auth:
+        port = next(free)
+        processes.append(auth.auth(home, port, environment))
+        emulated |= auth.told(port, environment)
     shared = environment | {
         "REDIS_URL": redis_url,
         "PARTITIONS": str(settings.partitions),
         "LOG_LEVEL": settings.log_level,
+        **emulated,
     }
     keyring = Keyring(home)
     hiding = {
@@ -59,7 +72,7 @@ def make_plan(settings: LocalSettings, environment: dict[str, str], *, first_por
         for number in range(1, settings.routers + 1)
     ]
     operators = {
-        "AUTH": "local",
+        "AUTH": environment.get("AUTH", "local"),
         "TOKEN_KEY_FILE": str(keyring.public_key_file()),
         "TOKEN_ISSUER": ISSUER,
         "TOKEN_AUDIENCE": AUDIENCE,
@@ -108,7 +121,7 @@ def _router(name: str, internal: int, database: Path, shared: dict[str, str]) ->
         name=name,
         role="router",
         command=_python("services.router"),
-        environment=shared | _internal(internal) | {"ROUTER_ID": name, "STORE": "sqlite", "SQLITE_PATH": str(database)},
+        environment=shared | _internal(internal) | {"ROUTER_ID": name, "SQLITE_PATH": str(database)},
         ports={"internal": internal},
     )
 

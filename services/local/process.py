@@ -7,7 +7,7 @@ from typing import Literal
 import aiohttp
 from msgspec import Struct
 
-Role = Literal["broker", "router", "presence", "gateway"]
+Role = Literal["broker", "store", "auth", "router", "presence", "gateway"]
 
 # A process answers in milliseconds when it is well; on a machine that is starting others, in tens.
 _ASK_TIMEOUT_S = 2.0
@@ -16,7 +16,7 @@ _ASK_TIMEOUT_S = 2.0
 class Process(Struct, frozen=True, kw_only=True):
     """A process to run: `command[0]` is an absolute path, `ports` say where it listens, by purpose.
 
-    Readiness is asked at the port `internal` (`/readyz`), or at the port `redis` (PING).
+    Readiness is asked at the port `internal` (`/readyz`), at `redis` (PING), or by connecting to `store` or `auth`.
     """
 
     name: str
@@ -34,6 +34,9 @@ async def missing(process: Process) -> str | None:
         async with asyncio.timeout(_ASK_TIMEOUT_S):
             if process.role == "broker":
                 return await ping(process.host, process.ports["redis"])
+            if process.role in ("store", "auth"):
+                await connect(process.host, process.ports[process.role])
+                return None
             return await readyz(process.host, process.ports["internal"])
     except TimeoutError:
         return "it does not answer"
@@ -61,6 +64,12 @@ async def ping(host: str, port: int) -> str | None:
     finally:
         writer.close()
     return None if answer == "+PONG" else answer.lstrip("-") or "it closed the connection"
+
+
+async def connect(host: str, port: int) -> None:
+    """Connect, and leave. Raises `OSError`."""
+    _, writer = await asyncio.open_connection(host, port)
+    writer.close()
 
 
 def how_it_ended(code: int) -> str:

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta
 
@@ -32,6 +32,10 @@ class LocalSettings(Settings, frozen=True, kw_only=True):
     data_dir: Annotated[
         str, Meta(min_length=1, description="The folder for the store, the broker's file, keys and logs.")
     ] = ".local"
+    store: Annotated[
+        Literal["sqlite", "firestore"],
+        Meta(description="The record: sqlite, or firestore on Google's emulator, which forgets everything at the end."),
+    ] = "sqlite"
     websocket_host: Annotated[
         str, Meta(min_length=1, description="The address clients connect to; 0.0.0.0 lets other machines in.")
     ] = "127.0.0.1"

@@ -4,7 +4,7 @@ import asyncio
 import os
 import secrets
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Final
 
 import structlog
@@ -13,9 +13,10 @@ from prometheus_client import CollectorRegistry
 from libs import broker, lifecycle, settings
 from libs.directory import Directory
 from libs.figures import PresenceFigures, Reporter
-from libs.identity.verifier import LocalVerifier
+from libs.identity import issuers
 from libs.operators import Operators
 from libs.storage import StoreAway
+from libs.storage.firestore.settings import limits_of, place_of
 from libs.telemetry import health, logs, vitals
 from services.presence import http
 from services.presence.announcer import Announcer
@@ -40,7 +41,11 @@ async def main(stop: asyncio.Event) -> None:
     errors = logs.configure("presence", presence, s.log_level)
     registry = CollectorRegistry()
     metrics = PresenceMetrics(registry)
-    async with broker.connect(s.redis_url) as commands, _store(s, stop) as store:
+    async with (
+        broker.connect(s.redis_url) as commands,
+        _store(s, stop) as store,
+        issuers.open_issuer(s) as issuer,
+    ):
         await broker.wait_until_usable(commands, stop)
         reaper = Reaper(commands, Directory(commands), metrics, downlink_max_entries=s.downlink_max_entries)
         cold = Cold(store, metrics)
@@ -50,8 +55,7 @@ async def main(stop: asyncio.Event) -> None:
         internal = health.internal_app(
             registry, {"broker": lambda: reaper.problem, "announcer": lambda: announcer.problem}
         )
-        verifier = LocalVerifier(s.token_key_file, issuer=s.token_issuer, audience=s.token_audience)
-        operators = Operators(s.admin_token, http.RoleClaims(verifier).role_of)
+        operators = Operators(s.admin_token, http.RoleClaims(issuer).role_of)
         http.add_operators(internal, operators, commands, store)
         async with (
             health.serve(internal, s.internal_host, s.internal_port, "INTERNAL_PORT") as port,
@@ -59,7 +63,7 @@ async def main(stop: asyncio.Event) -> None:
         ):
             lifecycle.settle_memory()
             log.info("started", internal_port=port)
-            working = [tasks.create_task(work.run()) for work in (reaper, announcer, cold, unsaved, reporter)]
+            working = [tasks.create_task(work.run()) for work in (reaper, announcer, cold, unsaved, reporter, issuer)]
             await stop.wait()
             await lifecycle.cancel(working)
             await reporter.forget()
@@ -74,13 +78,21 @@ async def _store(s: PresenceSettings, stop: asyncio.Event) -> AsyncIterator[Last
         while store is None:
             if stop.is_set():
                 raise lifecycle.Stopped
-            opening = open_last_seen(s.presence_sqlite_path, patience_s=s.store_patience_s)
             try:
-                store = await stack.enter_async_context(opening)
+                store = await stack.enter_async_context(_opening(s))
             except StoreAway as error:
                 log.warning("waiting for the store", error=str(error))
                 await asyncio.sleep(_STORE_WAIT_S)
         yield store
+
+
+def _opening(s: PresenceSettings) -> AbstractAsyncContextManager[LastSeen]:
+    if s.store == "sqlite":
+        return open_last_seen(s.presence_sqlite_path, patience_s=s.store_patience_s)
+    # Here, for Google's libraries take a second and 50 MB, of which presence on SQLite needs nothing.
+    from services.presence import firestore  # noqa: PLC0415
+
+    return firestore.open_last_seen(place_of(s), limits_of(s))
 
 
 def own_figures(presence: str, errors: logs.ErrorCount) -> PresenceFigures:

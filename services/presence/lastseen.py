@@ -12,5 +12,8 @@ class LastSeen(Protocol):
         ...
 
     async def save(self, seen: Mapping[str, int]) -> None:
-        """These people were seen then. All or nothing; a time earlier than what is kept changes nothing."""
+        """These people were seen then. A time earlier than what is kept changes nothing.
+
+        What raises may have saved some of them, where there are more than the record takes at once.
+        """
         ...

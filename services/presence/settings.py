@@ -6,6 +6,8 @@ from typing import Annotated
 from msgspec import Meta
 
 from libs import settings
+from libs.identity import issuers
+from libs.storage.firestore import settings as firestore
 
 _MIN_SECRET = 32
 
@@ -16,6 +18,7 @@ class PresenceSettings(settings.ServiceSettings, frozen=True, kw_only=True):
         int,
         Meta(ge=1000, description="Entries a gateway may leave untaken; beyond it, its downlink is made anew."),
     ] = 50_000
+    store: firestore.Store = "sqlite"
     presence_sqlite_path: Annotated[
         Path, Meta(description="The SQLite file of last-seen times: not the store's. Copies on one machine share it.")
     ] = Path(".local/presence.db")
@@ -23,11 +26,15 @@ class PresenceSettings(settings.ServiceSettings, frozen=True, kw_only=True):
         float, Meta(gt=0, le=60, description="How long a store call may take before the store counts as away.")
     ] = 2.0
 
-    token_key_file: Annotated[Path, Meta(description="The issuer's public key, a PEM file.")] = Path(
-        ".local/issuer/public.pem"
-    )
-    token_issuer: Annotated[str, Meta(description="What `iss` in a token must be.")] = "talowa-local"
-    token_audience: Annotated[str, Meta(description="What `aud` in a token must be.")] = "talowa-local"
+    token_key_file: issuers.TokenKeyFile = Path(".local/issuer/public.pem")
+    token_issuer: issuers.TokenIssuer = "talowa-local"
+    token_audience: issuers.TokenAudience = "talowa-local"
+    firebase_project_id: issuers.ProjectId = ""
+    firebase_certificates_url: issuers.CertificatesUrl = issuers.GOOGLE
+    firestore_project_id: firestore.ProjectId = ""
+    firestore_database_id: firestore.DatabaseId = "(default)"
+    firestore_emulator_host: firestore.EmulatorHost = ""
+    firestore_writes_per_s: firestore.WritesPerS = 500.0
     admin_token: Annotated[str, Meta(description="Opens /presence to operators; empty leaves it to ID tokens.")] = ""
 
     def problems(self) -> list[str]:
@@ -38,9 +45,5 @@ class PresenceSettings(settings.ServiceSettings, frozen=True, kw_only=True):
                 f"ADMIN_TOKEN has {len(self.admin_token)} characters: at least {_MIN_SECRET} are needed, or none. "
                 "Make one with: openssl rand -hex 32."
             )
-        if not self.token_key_file.is_file():
-            found.append(
-                f"TOKEN_KEY_FILE={self.token_key_file}: there is no such file. "
-                "Give the issuer's public key; `talowa up` makes one for local use."
-            )
-        return found
+        found += issuers.problems(self)
+        return found + firestore.problems(self)

@@ -3,18 +3,25 @@
 import asyncio
 import secrets
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
 import structlog
 from prometheus_client import CollectorRegistry
 
 from libs import broker, cluster, lifecycle, settings
+from libs.broker import Broker
 from libs.directory import Directory
 from libs.figures import Reporter
 from libs.identity import Envelopes, seals
 from libs.limits import Limiter
+from libs.storage.firestore.bill import Bill
+from libs.storage.firestore.settings import limits_of, place_of
+from libs.streams import producer
 from libs.telemetry import health, logs
+from libs.wire import names
+from libs.wire.frames import Origin, Revoke
 from services.router import routing
+from services.router.accounts import Accounts
 from services.router.anonymity import Anonymity
 from services.router.aside import Aside
 from services.router.audit import Audit
@@ -28,6 +35,7 @@ from services.router.ledger import Notes
 from services.router.metrics import RouterMetrics
 from services.router.moves import Moves
 from services.router.people import People
+from services.router.pushes import LogSender, Pushes, Sender
 from services.router.rates import Rates, per_minute
 from services.router.requests import Requests
 from services.router.retention import Retention
@@ -76,11 +84,28 @@ async def main(stop: asyncio.Event) -> None:
         conversations = Conversations(store, people, s.counted_members_max, anonymity)
         pages = DuePages(store, commands, partitions=s.partitions, messages=s.page_messages, bytes_=s.page_bytes)
         typing = TypingNotices(people, conversations, members_max=s.counted_members_max)
-        requests = Requests(store, people, conversations, pages, metrics, typing)
+        accounts = _accounts(s, commands, metrics) if s.checks_accounts else None
+        requests = Requests(store, people, conversations, pages, metrics, typing, accounts)
         seal = envelopes.seal_reply if envelopes is not None else routing.no_seal
         aside = Aside(requests, commands, metrics, seal)
         directory = Directory(commands)
         rates = Rates(Limiter(commands, s.cluster_secret.encode()), per_minute(s))
+        pushes = (
+            Pushes(
+                commands,
+                store,
+                people,
+                conversations,
+                _sender(s),
+                metrics,
+                lambda: [*worker.partitions, *filter(None, (worker.alarm_partition,))],
+                after_s=s.push_after_s,
+                per_s=s.pushes_per_s,
+                counted_members=s.counted_members_max,
+            )
+            if s.push != "off"
+            else None
+        )
         audit = Audit(
             store,
             commands,
@@ -104,15 +129,21 @@ async def main(stop: asyncio.Event) -> None:
             rates,
             anonymity,
             envelopes,
+            pushes,
         )
         tallies = Tallies(store, commands, metrics)
-        broadcasts = Broadcasts(store, directory, commands, tallies, rates, metrics)
+        broadcasts = Broadcasts(store, directory, commands, tallies, rates, metrics, pushes)
         metrics.parked.set_function(lambda: delivery.parked + broadcasts.parked)
         metrics.unaccounted.set_function(lambda: audit.unaccounted)
         metrics.abandoned.set_function(lambda: audit.abandoned)
         metrics.in_flight.set_function(lambda: audit.in_flight)
         metrics.audit_behind_s.set_function(lambda: audit.behind_s)
         metrics.store_away.set_function(lambda: delivery.is_store_away or broadcasts.is_store_away)
+        bill = getattr(store, "bill", None)
+        if isinstance(bill, Bill):  # who keeps a file is charged for nothing
+            metrics.store_documents.labels("read").set_function(lambda: bill.reads)
+            metrics.store_documents.labels("written").set_function(lambda: bill.writes)
+            metrics.store_documents.labels("deleted").set_function(lambda: bill.deletes)
         worker = Worker(
             commands,
             reader,
@@ -143,8 +174,8 @@ async def main(stop: asyncio.Event) -> None:
         ):
             lifecycle.settle_memory()
             log.info("started", internal_port=port, partitions=s.partitions, store=s.store)
-            running = (worker, aside, tallies, traces, audit, moves, retention, reporter, watch)
-            working = [tasks.create_task(work.run()) for work in running]
+            running = (worker, aside, tallies, traces, audit, moves, retention, reporter, watch, accounts, pushes)
+            working = [tasks.create_task(work.run()) for work in running if work is not None]
             await stop.wait()
             log.info("draining")
             await worker.drain()
@@ -152,6 +183,27 @@ async def main(stop: asyncio.Event) -> None:
             await reporter.forget()
         surrender.complete()
         log.info("stopped")
+
+
+def _accounts(s: RouterSettings, commands: Broker, metrics: RouterMetrics) -> Accounts:
+    """Firebase's, and what is void is revoked by way of the partition that answers for its user."""
+    from services.router.firebase import FirebaseIdentity  # noqa: PLC0415 - takes most of a second, for Firebase alone
+
+    async def revoke(user_id: str, valid_after_ms: int) -> None:
+        frame = Revoke(Origin("", ""), user_id, valid_after_ms - 1000)
+        partition = names.partition_of_user(user_id, s.partitions)
+        for command in producer.entries(partition, [frame]):
+            await commands.command(*command)
+
+    return Accounts(FirebaseIdentity(s.firebase_project_id, is_emulated=s.auth == "firebase-emulator"), revoke, metrics)
+
+
+def _sender(s: RouterSettings) -> Sender:
+    if s.push == "log":
+        return LogSender()
+    from services.router.firebase import FirebaseSender  # noqa: PLC0415 - takes most of a second, for Firebase alone
+
+    return FirebaseSender(s.firebase_project_id, s.fcm_url)
 
 
 @asynccontextmanager
@@ -163,8 +215,17 @@ async def _store(s: RouterSettings, stop: asyncio.Event) -> AsyncIterator[Store]
             if stop.is_set():
                 raise lifecycle.Stopped
             try:
-                store = await stack.enter_async_context(open_store(s.sqlite_path, patience_s=s.store_patience_s))
+                store = await stack.enter_async_context(_opening(s))
             except StoreAway as error:
                 log.warning("waiting for the store", error=str(error))
                 await asyncio.sleep(_STORE_WAIT_S)
         yield store
+
+
+def _opening(s: RouterSettings) -> AbstractAsyncContextManager[Store]:
+    if s.store == "sqlite":
+        return open_store(s.sqlite_path, patience_s=s.store_patience_s)
+    # Here, for Google's libraries take a second and 50 MB, of which a router on SQLite needs nothing.
+    from services.router import firestore  # noqa: PLC0415
+
+    return firestore.open_store(place_of(s), limits_of(s))

@@ -22,6 +22,7 @@ from libs.wire.frames import Broadcast as Asked
 from services.router import answers, batch, bodies, outbound, permission, routing
 from services.router.batch import Work
 from services.router.metrics import RouterMetrics
+from services.router.pushes import Pushes
 from services.router.rates import Counted, Rates
 from services.router.routing import Saying
 from services.router.store import Broadcast, Store, StoreAway
@@ -46,6 +47,7 @@ class Broadcasts:
         tallies: Tallies,
         rates: Rates,
         metrics: RouterMetrics,
+        pushes: Pushes | None = None,
     ) -> None:
         self._store = store
         self._directory = directory
@@ -53,6 +55,7 @@ class Broadcasts:
         self._tallies = tallies
         self._rates = rates
         self._metrics = metrics
+        self._pushes = pushes
         self._sounded: OrderedDict[str, None] = OrderedDict()
         self._parked: list[Work] = []
         self._retry_at = 0.0
@@ -103,6 +106,7 @@ class Broadcasts:
         if standing is None:
             self._parked = batch.parked(self._parked, works)
         else:
+            await self._push(works, standing)
             await self._acknowledge(works)
 
     async def unpark(self) -> None:
@@ -110,10 +114,12 @@ class Broadcasts:
         if time.monotonic() < self._retry_at:
             return
         self._parked = [work for work in self._parked if not work.partition.is_lost]
-        if await self._save(self._parked) is None:
+        standing = await self._save(self._parked)
+        if standing is None:
             return
         for work in self._parked:
             await self._sound(work, _allowed(work))
+        await self._push(self._parked, standing)
         await self._acknowledge(self._parked)
         self._parked = []
 
@@ -194,6 +200,13 @@ class Broadcasts:
         except StoreAway:
             return payloads.Reach(online, None)
         return payloads.Reach(online, max(0, people - online))
+
+    async def _push(self, works: Sequence[Work], standing: frozenset[str]) -> None:
+        """Before they are acknowledged: of what is read again, `Pushes` knows what it has had."""
+        for work in works:
+            warnings = [one for one in _allowed(work) if work.is_replay or one.broadcast_id in standing]
+            if self._pushes is not None and warnings:
+                await self._pushes.note_broadcasts(work.partition, warnings)
 
     async def _acknowledge(self, works: Sequence[Work]) -> None:
         replies = await self._broker.scripts([work.partition.acknowledge(work.last_id) for work in works])

@@ -21,7 +21,7 @@ from typing import Final
 
 import structlog
 
-from libs.broker import Broker
+from libs.broker import Broker, type_of_command
 from libs.clock import now_ms
 from libs.directory import Directory
 from libs.identity import Envelopes
@@ -35,6 +35,7 @@ from services.router.metrics import RouterMetrics
 from services.router.owed import Owed
 from services.router.partition import Candidate, Partition
 from services.router.people import People
+from services.router.pushes import Pushes
 from services.router.rates import Counted, Rates
 from services.router.routing import Saying
 from services.router.sayings import Sayings
@@ -60,6 +61,7 @@ class Delivery:
         rates: Rates,
         anonymity: Anonymity | None = None,
         envelopes: Envelopes | None = None,
+        pushes: Pushes | None = None,
     ) -> None:
         self._store = store
         self._people = people
@@ -73,6 +75,7 @@ class Delivery:
         self._rates = rates
         self._anonymity = anonymity
         self._envelopes = envelopes
+        self._pushes = pushes
         self._seal = envelopes.seal_reply if envelopes is not None else routing.no_seal
         self._parked: list[Work] = []
         self._parked_frames = 0
@@ -313,7 +316,7 @@ class Delivery:
         forwarded: list[tuple[int, Inbound]] = []
         await self._sayings.prepare(works)
         sayings = await self._sayings.of_batches(works, forwarded, is_saved=is_saved)
-        await self._publish(works, sayings, forwarded)
+        await self._publish(works, sayings, forwarded, self._noted(works) if is_saved else ())
         self._count_told(works, sayings)
         if is_saved:
             self._note(works)
@@ -337,7 +340,7 @@ class Delivery:
         sayings: list[Saying] = []
         for work in works:
             sayings += await self._sayings.of_unparked(work)
-        await self._publish(works, sayings, [])
+        await self._publish(works, sayings, [], self._noted(works))
         self._note(works)
         self._owed.add(works)
         self._park([])
@@ -424,8 +427,15 @@ class Delivery:
                 work.partition.unsaved.pop(message.key, None)
                 work.partition.note_last_seq(message.conversation_id, message.seq)
 
+    def _noted(self, works: Sequence[Work]) -> Sequence[type_of_command]:
+        return self._pushes.note(works) if self._pushes is not None else ()
+
     async def _publish(
-        self, works: Sequence[Work], sayings: Sequence[Saying], forwarded: Sequence[tuple[int, Inbound]]
+        self,
+        works: Sequence[Work],
+        sayings: Sequence[Saying],
+        forwarded: Sequence[tuple[int, Inbound]],
+        noted: Sequence[type_of_command],
     ) -> None:
         if not sayings and not forwarded:
             return
@@ -437,7 +447,7 @@ class Delivery:
         tokens = {work.partition.number: work.partition.token for work in works}
         planned = routing.plan(sayings, seats, tokens, self._seal)
         passed_on = [(partition, self._closed(frame)) for partition, frame in forwarded]
-        commands = outbound.commands(planned, passed_on)
+        commands = [*outbound.commands(planned, passed_on), *noted]
         # What was published before this is acknowledged with it: that spares a round trip.
         if self._owed.is_due:
             replies = await self._owed.settle(self._broker, commands)

@@ -71,6 +71,12 @@ class RouterMetrics:
             "talowa_router_parked_frames", "Frames that wait for the store to come back.", registry=registry
         )
         self.store_away = Gauge("talowa_router_store_away", "1 while the store is away.", registry=registry)
+        self.store_documents = Gauge(
+            "talowa_router_store_documents",
+            "Documents that Firestore charges this process for, since it started: read, written, deleted.",
+            ["how"],
+            registry=registry,
+        )
         self.leases_lost = Counter(
             "talowa_router_leases_lost_total", "Leases that lapsed or were taken while we held them.", registry=registry
         )
@@ -124,6 +130,22 @@ class RouterMetrics:
         )
         self.retention_s = Gauge(
             "talowa_router_retention_seconds", "How long that run of retention took.", registry=registry
+        )
+        self.pushes = Counter(
+            "talowa_router_pushes_total",
+            "Pushes to devices and topics by what became of them: sent, dead (nobody has the token any more), retry, "
+            "refused, given_up, unknown (handed on by a router that died).",
+            ["result"],
+            registry=registry,
+        )
+        self.pushes_waiting = Gauge(
+            "talowa_router_pushes_waiting", "Pushes that are made and not sent yet, by user.", registry=registry
+        )
+        self.accounts = Counter(
+            "talowa_router_account_checks_total",
+            "Accounts of those who signed in, looked at in the background: good, void; away, when none could be.",
+            ["result"],
+            registry=registry,
         )
         self.receipts_unsaved = Gauge(
             "talowa_router_receipts_unsaved",

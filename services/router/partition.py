@@ -65,14 +65,15 @@ class Partition:
         self.saved: dict[str, Message] = {}
         self.receipts = ReceiptBook()
         self.notes = notes
-        self._lease = f"{token} {router}"
+        # What the lease holds while it is ours.
+        self.lease = f"{token} {router}"
         self._order_keys = (keys.lease(number), keys.seqs(number), keys.assigned(number))
         self._acknowledge_keys = (keys.lease(number), keys.inbound(number), keys.seqs(number), keys.assigned(number))
         self._last_seqs: OrderedDict[str, int] = OrderedDict()
 
     def is_held(self, lease: bytes | None) -> bool:
         """Whether a lease, as the broker has it, is ours."""
-        return lease is not None and lease.decode() == self._lease
+        return lease is not None and lease.decode() == self.lease
 
     def last_seq(self, conversation_id: str) -> int | None:
         """The last seq of a conversation in the store, if this owner knows it."""
@@ -107,7 +108,7 @@ class Partition:
         window = _window()
         rolls = self.notes.take_rolls() if self.notes is not None else ()
         args: list[str | bytes | int] = [
-            self._lease,
+            self.lease,
             "1" if is_store_away else "0",
             "1" if is_replay else "0",
             len(rolls),
@@ -146,7 +147,7 @@ class Partition:
         """The script that takes entries up to `up_to` off the stream, and keeps what they brought and what is said of
         it in the ledger (`line`)."""
         number = self.number
-        args: list[Any] = [self._lease, consumer.after(up_to) if up_to else "", 2 * _RECENT_WINDOW_S, len(saved)]
+        args: list[Any] = [self.lease, consumer.after(up_to) if up_to else "", 2 * _RECENT_WINDOW_S, len(saved)]
         for message in saved:
             args += [message.key, message.conversation_id, message.seq]
         args.append(len(receipts))

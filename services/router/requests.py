@@ -33,6 +33,7 @@ from libs.wire.frames import (
     Typing,
 )
 from services.router import answers, bodies, keys, search
+from services.router.accounts import Accounts
 from services.router.confirmations import Confirmations
 from services.router.conversations import Conversations
 from services.router.due import DuePages
@@ -76,6 +77,7 @@ class Requests:
         pages: DuePages,
         metrics: RouterMetrics,
         typing: TypingNotices,
+        accounts: Accounts | None = None,
     ) -> None:
         self._store = store
         self._people = people
@@ -84,6 +86,7 @@ class Requests:
         self._typing = typing
         self.confirmations = Confirmations(store, conversations)
         self._metrics = metrics
+        self._accounts = accounts
 
     async def answer(
         self, partition: Partition, frame: Request, *, is_replay: bool = False
@@ -163,6 +166,8 @@ class Requests:
         code = _sign_in_refusal(user, frame.issued_at_ms)
         if user is None or code is not None:
             return [SignedIn(frame.origin.session, frame.user_id, refusal=(code or Code.USER_NOT_FOUND).value)]
+        if self._accounts is not None:
+            self._accounts.note_nowait(user.id, frame.issued_at_ms)
         profile = Profile(user.id, user.name, frame.role_claim or user.role, user.places)
         signed_in = SignedIn(frame.origin.session, user.id, profile)
         return [signed_in] if frame.walk is None else [signed_in, await self._first_page(frame, frame.walk)]
@@ -194,10 +199,14 @@ class Requests:
             raise Refusal(Code.USER_NOT_FOUND)
         self._people.forget_user(frame.user_id)
         signed_out = SignedOut(frame.user_id, Code.TOKEN_REVOKED.value, valid_after_ms)
-        body = payloads.Revoked(frame.user_id, valid_after_ms)
+        told = [ToSeats(partition.number, frame.user_id, signed_out)]
+        if not frame.origin.gateway:  # nobody asked: it was found out
+            return told
+        if self._accounts is not None:
+            self._accounts.note_revoked_nowait(frame.user_id)
         return [
-            ToSeats(partition.number, frame.user_id, signed_out),
-            answers.accepted(partition.number, frame.origin, body),
+            *told,
+            answers.accepted(partition.number, frame.origin, payloads.Revoked(frame.user_id, valid_after_ms)),
         ]
 
     async def _history(self, partition: Partition, frame: History) -> Sequence[Saying]:

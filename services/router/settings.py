@@ -6,17 +6,48 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from libs import settings
-from libs.identity import seals
+from libs.identity import issuers, seals
+from libs.storage.firestore import settings as firestore
 
 
 class RouterSettings(settings.PartitionedSettings, frozen=True, kw_only=True):
     router_id: Annotated[str, Meta(min_length=1, max_length=64, description="This router's name in logs.")] = "router"
 
-    store: Annotated[Literal["sqlite"], Meta(description="The record: sqlite.")] = "sqlite"
+    store: firestore.Store = "sqlite"
     sqlite_path: Annotated[Path, Meta(description="The file of the SQLite store.")] = Path(".local/store.db")
     store_patience_s: Annotated[
         float, Meta(gt=0, le=60, description="How long a store call may take before the store counts as away.")
     ] = 2.0
+    firebase_project_id: issuers.ProjectId = ""
+    firestore_project_id: firestore.ProjectId = ""
+    firestore_database_id: firestore.DatabaseId = "(default)"
+    firestore_emulator_host: firestore.EmulatorHost = ""
+    firestore_writes_per_s: firestore.WritesPerS = 500.0
+
+    account_checks: Annotated[
+        Literal["on", "off"],
+        Meta(
+            description="on: with AUTH=firebase the accounts of those who sign in are looked at, in case they were "
+            "disabled or revoked, which takes credentials of Google's. off: a token is believed until it ends."
+        ),
+    ] = "on"
+
+    push: Annotated[
+        Literal["log", "fcm", "off"],
+        Meta(
+            description="Pushes to phones that are away. log: says how many there would be; fcm: Firebase Cloud "
+            "Messaging, which takes FIREBASE_PROJECT_ID and credentials of Google's; off: none."
+        ),
+    ] = "log"
+    push_after_s: Annotated[
+        float, Meta(ge=0, le=3600, description="Who does not have a message for so long is pushed.")
+    ] = 30.0
+    pushes_per_s: Annotated[
+        int, Meta(ge=1, le=10_000, description="Pushes of one partition handed on a second; others wait their turn.")
+    ] = 100
+    fcm_url: Annotated[str, Meta(pattern="^https?://", description="Where Firebase Cloud Messaging listens.")] = (
+        "https://fcm.googleapis.com"
+    )
 
     anonymity_keys: Annotated[
         str,
@@ -92,9 +123,18 @@ class RouterSettings(settings.PartitionedSettings, frozen=True, kw_only=True):
         Meta(ge=0, le=100_000, description="Emergencies and broadcasts a user may send in any minute; 0: any number."),
     ] = 3
 
+    @property
+    def checks_accounts(self) -> bool:
+        """Whether accounts are looked at."""
+        return self.auth != "local" and self.account_checks == "on"
+
     def problems(self) -> list[str]:
         """What the fields cannot say one by one."""
         found = super().problems()
+        if self.checks_accounts:
+            found += issuers.project_problems(self.auth, self.firebase_project_id)
+        if self.push == "fcm" and not self.firebase_project_id:
+            found.append("FIREBASE_PROJECT_ID is not set, and PUSH=fcm needs it. Give the id of the project.")
         for variable, setting in (
             ("CLUSTER_SECRET", self.cluster_secret),
             ("ANONYMITY_KEYS", self.anonymity_keys),
@@ -107,4 +147,4 @@ class RouterSettings(settings.PartitionedSettings, frozen=True, kw_only=True):
             found.append(
                 "ANONYMITY_KEYS needs CLUSTER_SECRET, which hides senders on their way: set it, as on gateways."
             )
-        return found
+        return found + firestore.problems(self)

@@ -36,6 +36,8 @@ _WRONG_SETTINGS: Final = (
     ("gateway", "PARTITIONS", "17", "PARTITIONS=16"),
     ("gateway", "DRAIN_WINDOW_S", "26", "DRAIN_DEADLINE_S=25"),
     ("router", "STORE", "paper", "sqlite"),
+    ("router", "STORE", "firestore", "FIREBASE_PROJECT_ID"),
+    ("presence", "FIRESTORE_EMULATOR_HOST", "localhost:8080", "Unset it"),
     ("router", "PARTITIONS", "17", "PARTITIONS=16"),
     ("presence", "REDIS_URL", "", "redis://127.0.0.1:6379"),
     ("presence", "INTERNAL_PORT", "-1", "0 (any) to 65535"),

@@ -3,27 +3,34 @@
 A store stands behind what a test needs of it: to open it, to take it away, to fill it.
 """
 
+import secrets
 import sqlite3
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
-import msgspec
 import pytest
 import pytest_asyncio
 
 from libs.broker import Broker, connect
-from services.router.sqlite import UserRow, open_store
-from services.router.store import Group, Store, User
+from libs.storage.firestore.settings import Limits, Place
+from libs.wire.frames import Places
+from services.router import firestore
+from services.router.sqlite import open_store
+from services.router.store import Group, Store, User, UserRow
 from tests.support.broker import RunningBroker, RunningNodes, live_broker, servers
+from tests.support.firestore import Emulator, Line, cuttable
 
 PATIENCE_S = 10.0
 
 
 class Record(Protocol):
     """One record, empty at first. It is handed to other processes, so it can be pickled."""
+
+    # The patience of a store that a test takes away: long enough to open it and to be sure that it is away.
+    hurried_s: ClassVar[float]
 
     def open(self, patience_s: float = PATIENCE_S) -> AbstractAsyncContextManager[Store]:
         """A store of its own on this record, as another process would have."""
@@ -42,11 +49,33 @@ class Record(Protocol):
         ...
 
 
+def rows(users: Sequence[User]) -> list[UserRow]:
+    """All of these users, as operators write them."""
+    return [_row(user, user.places) for user in users]
+
+
+def _row(user: User, lives: Places) -> UserRow:
+    return UserRow(
+        user.id,
+        user.name,
+        user.role,
+        user.disabled,
+        user.blocked,
+        user.valid_after_ms,
+        lives.state,
+        lives.district,
+        lives.mandal,
+        lives.village,
+        user.push_tokens,
+    )
+
+
 @dataclass(frozen=True)
 class SqliteRecord:
     """A file that does not exist yet, in a folder that does not either."""
 
     folder: Path
+    hurried_s: ClassVar[float] = 0.05
 
     @property
     def path(self) -> Path:
@@ -63,24 +92,65 @@ class SqliteRecord:
 
     async def put_users(self, users: Sequence[User]) -> None:
         async with open_store(self.path) as store:
-            rows = [
-                UserRow(
-                    u.id, u.name, u.role, u.disabled, u.blocked, u.valid_after_ms, *msgspec.structs.astuple(u.places)
-                )
-                for u in users
-            ]
-            await store.put_users(rows)
+            await store.put_users(rows(users))
 
     async def put_groups(self, groups: Sequence[Group]) -> None:
         async with open_store(self.path) as store:
             await store.put_groups(groups)
 
 
-@pytest.fixture(params=[SqliteRecord])
+# The ways to the emulator, by port: a record in another process has only the port.
+_lines: dict[int, Line] = {}
+
+
+@dataclass(frozen=True)
+class FirestoreRecord:
+    """A project of its own on the emulator, over a line that can be cut."""
+
+    project_id: str
+    port: int
+    hurried_s: ClassVar[float] = 3.0
+
+    def open(self, patience_s: float = PATIENCE_S) -> AbstractAsyncContextManager[Store]:
+        place = Place(self.project_id, emulator=f"127.0.0.1:{self.port}")
+        # Whoever comes first after it was away finds that out with all of the patience.
+        return firestore.open_store(place, Limits(patience_s=patience_s, grace_s=patience_s, writes_per_s=0))
+
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        line = _lines[self.port]
+        line.cut()
+        yield
+        line.mend()
+
+    async def put_users(self, users: Sequence[User]) -> None:
+        async with firestore.open_store(Place(self.project_id, emulator=f"127.0.0.1:{self.port}"), QUIET) as store:
+            await store.put_users(rows(users))
+
+    async def put_groups(self, groups: Sequence[Group]) -> None:
+        async with firestore.open_store(Place(self.project_id, emulator=f"127.0.0.1:{self.port}"), QUIET) as store:
+            await store.put_groups(groups)
+
+
+QUIET = Limits(patience_s=PATIENCE_S, writes_per_s=0)
+
+
+@pytest.fixture
+def firestore_record(firestore_emulator: Emulator) -> Iterator[FirestoreRecord]:
+    """An empty project of the emulator."""
+    with cuttable(firestore_emulator.address) as line:
+        _lines[line.port] = line
+        yield FirestoreRecord(f"demo-{secrets.token_hex(6)}", line.port)
+        del _lines[line.port]
+
+
+@pytest.fixture(params=["sqlite", "firestore"])
 def record(request: pytest.FixtureRequest, tmp_path: Path) -> Record:
     """An empty record of each implementation in turn."""
-    made: Record = request.param(tmp_path)
-    return made
+    if request.param == "sqlite":
+        return SqliteRecord(tmp_path)
+    found: FirestoreRecord = request.getfixturevalue("firestore_record")
+    return found
 
 
 _KINDS: dict[str, tuple[type[RunningBroker], Path]] = {name: (RunningBroker, path) for name, path in servers().items()}

@@ -169,7 +169,7 @@ async def test_receipts_of_messages_and_of_broadcasts_go_together(store: Store) 
 
 async def test_a_store_that_is_away_says_so(record: Record, store: Store) -> None:
     """So that the broadcast goes out all the same, and is saved later."""
-    async with record.open(patience_s=0.1) as other:
+    async with record.open(patience_s=record.hurried_s) as other:
         with record.away(), pytest.raises(StoreAway):
             await other.save_broadcasts([broadcast(1)])
         assert len(await other.save_broadcasts([broadcast(1)])) == 1

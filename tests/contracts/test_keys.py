@@ -172,7 +172,7 @@ def _take_many(record: Record, gateway: str) -> list[int]:
 
 async def test_a_store_that_is_away_says_so(record: Record) -> None:
     """Nothing is handed out and nothing kept."""
-    async with record.open(patience_s=0.05) as store:
+    async with record.open(patience_s=record.hurried_s) as store:
         await publish(store, bundle(keys=[1]))
         with record.away():
             with pytest.raises(StoreAway):

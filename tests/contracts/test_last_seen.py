@@ -1,6 +1,7 @@
 """What every record of last-seen times promises (see `services.presence.lastseen`), by effect."""
 
 import asyncio
+import secrets
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, closing, contextmanager
@@ -12,8 +13,11 @@ import pytest
 
 from libs.lifecycle import Unstartable
 from libs.storage import StoreAway
+from libs.storage.firestore.settings import Limits, Place
+from services.presence import firestore
 from services.presence.lastseen import LastSeen
 from services.presence.sqlite import open_last_seen
+from tests.support.firestore import Emulator, Line, cuttable
 
 
 class Record(Protocol):
@@ -48,11 +52,33 @@ class SqliteRecord:
             yield
 
 
-@pytest.fixture(params=[SqliteRecord])
-def record(request: pytest.FixtureRequest, tmp_path: Path) -> Record:
+@dataclass(frozen=True)
+class FirestoreRecord:
+    """A project of its own on the emulator, over a line that can be cut."""
+
+    project_id: str
+    line: Line
+
+    def open(self, patience_s: float = 10.0) -> AbstractAsyncContextManager[LastSeen]:
+        limits = Limits(patience_s=max(patience_s, 3.0), grace_s=max(patience_s, 3.0), writes_per_s=0)
+        return firestore.open_last_seen(Place(self.project_id, emulator=self.line.address), limits)
+
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        self.line.cut()
+        yield
+        self.line.mend()
+
+
+@pytest.fixture(params=["sqlite", "firestore"])
+def record(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Record]:
     """An empty record of each implementation in turn."""
-    made: Record = request.param(tmp_path)
-    return made
+    if request.param == "sqlite":
+        yield SqliteRecord(tmp_path)
+        return
+    emulator: Emulator = request.getfixturevalue("firestore_emulator")
+    with cuttable(emulator.address) as line:
+        yield FirestoreRecord(f"demo-{secrets.token_hex(6)}", line)
 
 
 @pytest.fixture

@@ -3,15 +3,17 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
 import msgspec
+import pytest
 
 from libs import broker
 from libs.broker import Broker
+from libs.storage.firestore.settings import Limits, Place
 from services.local.cluster import Cluster, open_cluster
 from services.local.issuer import Issuer
 from services.local.keyring import Keyring
@@ -19,8 +21,10 @@ from services.local.plan import Plan, make_plan, socket_url
 from services.local.ports import free
 from services.local.process import Process
 from services.local.settings import LocalSettings
-from services.router.sqlite import GroupRow, UserRow, open_store
-from tests.support import topologies
+from services.router.sqlite import open_store
+from services.router.store import GroupRow, Registry, UserRow
+from tests.support import auth, topologies
+from tests.support.firestore import asked_for, told_of
 from tests.support.topologies import Topology
 from tests.support.waiting import until
 
@@ -39,13 +43,21 @@ class LiveCluster:
     """A running cluster, and what a test needs of it."""
 
     def __init__(
-        self, processes: Cluster, plan: Plan, settings: LocalSettings, commands: Broker, servers: Topology
+        self,
+        processes: Cluster,
+        plan: Plan,
+        settings: LocalSettings,
+        commands: Broker,
+        servers: Topology,
+        place: Place | None = None,
     ) -> None:
         self.processes = processes
         self.broker = commands
         # What a test does to the broker, it does through this: then it means the same for every kind of broker.
         self.servers = servers
-        self.database = settings.database
+        self._database = settings.database
+        # Where the record is, if it is in Firestore.
+        self._place = place
         self.home = settings.home
         self.urls = [socket_url(_HOST, port) for port in settings.websocket_ports]
         self.redis_url = plan.redis_url
@@ -56,6 +68,13 @@ class LiveCluster:
         }
         self._keyring = Keyring(settings.home)
         self._issuer = Issuer(self._keyring.signing_key())
+
+    @property
+    def database(self) -> Path:
+        """The file of the record. Who looks into it, or locks it, has nothing to look at in Firestore: skips."""
+        if self._place is not None:
+            pytest.skip("it looks into SQLite's file")
+        return self._database
 
     def token(self, user_id: str, role: str | None = None, ttl_s: int = 3600) -> str:
         """An ID token of the local issuer."""
@@ -69,11 +88,19 @@ class LiveCluster:
     async def people(self, users: Iterable[str | UserRow], groups: Mapping[str, Iterable[str]] | None = None) -> None:
         """Create or update users (by id, or as rows) and groups (id → members)."""
         rows = [UserRow(id=user, name=user.title()) if isinstance(user, str) else user for user in users]
-        async with open_store(self.database, patience_s=10.0) as store:
+        async with self._registry() as store:
             await store.put_users(rows)
             await store.put_groups(
                 [GroupRow(id=group, name=group, members=frozenset(of)) for group, of in (groups or {}).items()]
             )
+
+    def _registry(self) -> AbstractAsyncContextManager[Registry]:
+        if self._place is None:
+            return open_store(self._database, patience_s=10.0)
+        # Here, for Google's libraries take a second, which tests of other stores should not wait for.
+        from services.router import firestore  # noqa: PLC0415
+
+        return firestore.open_store(self._place, Limits(patience_s=30.0, writes_per_s=0))
 
     async def status(self, gateway: str = "g1") -> dict[str, Any]:
         """`GET /status` of a gateway."""
@@ -110,7 +137,7 @@ class LiveCluster:
     async def wait_ready(self, *names: str) -> None:
         """Wait until these processes (or all) are ready."""
         for name in names or self.processes.names:
-            await self.processes.wait_ready(name, _READY_S)
+            await self.processes.wait_ready(name, auth.READY_S if name == "auth" else _READY_S)
 
     def logs(self) -> str:
         """Everything every process has said."""
@@ -135,12 +162,15 @@ async def live_cluster(
 ) -> AsyncIterator[LiveCluster]:
     """A cluster that is ready; `environment` overrides settings of the services.
 
+    With STORE=firestore in this process's environment its record is on Google's emulator, which all clusters share.
     `mutants` names processes that run broken, and how (`tests.support.mutants`). Its broker is what the environment
     asks for (`tests.support.topologies`), or of the kind `topology`, made with the options `servers`.
     """
     inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     port = _in_a_row(gateways)
-    environment = {**inherited, **IMPATIENT, **UNLIMITED, **(environment or {})}
+    place = asked_for(environment or {})
+    emulated = told_of(place) if place is not None else {}
+    environment = {**inherited, **IMPATIENT, **UNLIMITED, **emulated, **(environment or {})}
     made = topologies.chosen(home, port + gateways, environment, topology, **servers)
     settings = LocalSettings(
         gateways=gateways,
@@ -158,7 +188,7 @@ async def live_cluster(
         for process in planned:
             await processes.start(process.name)
         async with broker.connect(plan.redis_url) as commands:
-            cluster = LiveCluster(processes, plan, settings, commands, made)
+            cluster = LiveCluster(processes, plan, settings, commands, made, place)
             await cluster.wait_ready()
             await owned(cluster)
             yield cluster

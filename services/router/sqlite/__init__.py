@@ -13,11 +13,12 @@ from services.router.sqlite.broadcasts import Broadcasts
 from services.router.sqlite.keys import Keys
 from services.router.sqlite.ledger import Ledger
 from services.router.sqlite.messages import Messages
-from services.router.sqlite.people import GroupRow, People, UserRow
+from services.router.sqlite.people import People
 from services.router.sqlite.retention import Retention
 from services.router.sqlite.schema import SCHEMA
 from services.router.sqlite.search import Search
 from services.router.sqlite.words import check
+from services.router.store import GroupRow, UserRow
 
 __all__ = ["GroupRow", "SqliteStore", "UserRow", "open_store"]
 

@@ -5,20 +5,19 @@ from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 import msgspec
-from msgspec import Struct
 
 from libs.clock import now_ms
 from libs.storage.sqlite import Lane, json_of, transaction
 from libs.wire import names
 from services.router.sqlite.broadcasts import note_residences
-from services.router.store import Group, User
+from services.router.store import Group, GroupRow, User, UserRow
 
 _USERS: Final = """
     SELECT json_object(
         'id', id, 'name', name, 'role', role, 'disabled', json(iif(disabled, 'true', 'false')),
         'blocked', json(blocked), 'valid_after_ms', valid_after_ms, 'places', json_array(
             coalesce(state_id, ''), coalesce(district_id, ''), coalesce(mandal_id, ''), coalesce(village_id, '')
-        )) AS shape
+        ), 'push_tokens', json(push_tokens)) AS shape
     FROM users WHERE id IN (SELECT value FROM json_each(?))
 """
 _GROUPS: Final = """
@@ -30,14 +29,21 @@ _GROUPS: Final = """
 _PUT_USER: Final = """
     INSERT INTO users VALUES (
         :id, :name, coalesce(:role, 'member'), coalesce(:disabled, 0), coalesce(:blocked, '[]'),
-        coalesce(:valid_after_ms, 0), :state_id, :district_id, :mandal_id, :village_id
+        coalesce(:valid_after_ms, 0), :state_id, :district_id, :mandal_id, :village_id, coalesce(:push_tokens, '[]')
     ) ON CONFLICT DO UPDATE SET
         name = :name, role = coalesce(:role, role), disabled = coalesce(:disabled, disabled),
         blocked = coalesce(:blocked, blocked), valid_after_ms = coalesce(:valid_after_ms, valid_after_ms),
         state_id = coalesce(:state_id, state_id), district_id = coalesce(:district_id, district_id),
-        mandal_id = coalesce(:mandal_id, mandal_id), village_id = coalesce(:village_id, village_id)
+        mandal_id = coalesce(:mandal_id, mandal_id), village_id = coalesce(:village_id, village_id),
+        push_tokens = coalesce(:push_tokens, push_tokens)
 """
 _REVOKE: Final = "UPDATE users SET valid_after_ms = max(valid_after_ms, ?) WHERE id = ?"
+_FORGET_TOKENS: Final = """
+    UPDATE users SET push_tokens = (
+        SELECT json_group_array(value) FROM json_each(push_tokens)
+        WHERE value NOT IN (SELECT value FROM json_each(:tokens))
+    ) WHERE id = :user_id
+"""
 _PUT_GROUP: Final = "INSERT INTO groups_ VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET name = excluded.name"
 _REMOVE_MEMBERS: Final = """
     DELETE FROM members WHERE conversation_id = ? AND user_id NOT IN (SELECT value FROM json_each(?))
@@ -53,25 +59,6 @@ _ADD_MEMBERS: Final = """
 
 _users: Final = msgspec.json.Decoder(list[User])
 _groups: Final = msgspec.json.Decoder(list[Group])
-
-
-class UserRow(Struct, frozen=True):
-    """What an operator writes of a user. None leaves what is there, or the default where nothing is."""
-
-    id: str
-    name: str
-    role: str | None = None
-    disabled: bool | None = None
-    blocked: frozenset[str] | None = None
-    valid_after_ms: int | None = None
-    state_id: str | None = None
-    district_id: str | None = None
-    mandal_id: str | None = None
-    village_id: str | None = None
-
-
-# What an operator writes of a group is all of it.
-GroupRow = Group
 
 
 class People:
@@ -91,6 +78,10 @@ class People:
     async def revoke(self, user_id: str, valid_after_ms: int) -> bool:
         return await self._writer.run(lambda db: db.execute(_REVOKE, (valid_after_ms, user_id)).rowcount) > 0
 
+    async def forget_push_tokens(self, user_id: str, tokens: Collection[str]) -> None:
+        asked = {"user_id": user_id, "tokens": json_of(tokens)}
+        await self._writer.run(lambda db: db.execute(_FORGET_TOKENS, asked))
+
     async def put_users(self, users: Sequence[UserRow]) -> None:
         """Create users, or change what their rows name. All or nothing; 10,000 take about 0.4 s."""
         await self._writer.run(lambda db: _put_users(db, users))
@@ -107,7 +98,8 @@ def _put_users(db: sqlite3.Connection, users: Sequence[UserRow]) -> None:
 
 
 def _columns(user: UserRow) -> dict[str, Any]:
-    return {**msgspec.structs.asdict(user), "blocked": None if user.blocked is None else json_of(user.blocked)}
+    sets = {"blocked": user.blocked, "push_tokens": user.push_tokens}
+    return {**msgspec.structs.asdict(user), **{name: None if of is None else json_of(of) for name, of in sets.items()}}
 
 
 def _put_groups(db: sqlite3.Connection, groups: Sequence[GroupRow]) -> None:

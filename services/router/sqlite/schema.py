@@ -53,6 +53,8 @@ _VERSION_2: Final = (
     *words.TABLES,
 )
 
+_VERSION_3: Final = ("ALTER TABLE users ADD COLUMN push_tokens TEXT NOT NULL DEFAULT '[]'",)
+
 # `shape` holds the fields of a Message in their order.
 _VIEWS: Final = (
     """
@@ -72,4 +74,4 @@ _VIEWS: Final = (
     """,
 )
 
-SCHEMA: Final = Schema((_VERSION_1, _VERSION_2), _VIEWS, words.FUNCTIONS)
+SCHEMA: Final = Schema((_VERSION_1, _VERSION_2, _VERSION_3), _VIEWS, words.FUNCTIONS)

@@ -8,8 +8,9 @@ import msgspec
 
 from libs.storage.sqlite import Lane, json_of, read
 from services.router.sqlite.messages import messages_of
-from services.router.sqlite.words import expression, words
+from services.router.sqlite.words import expression
 from services.router.store import Message
+from services.router.words import words
 
 _MINE: Final = """
     SELECT json_quote(conversation_id) AS shape

@@ -4,12 +4,10 @@ The index (FTS5) holds no text. Its entry for a message is its words and a mark 
 search looks at the conversations of one user and not at everybody's; its number is that of a row in
 `searchable`, which names the message.
 
-Words are told here and not by SQLite, whose letters are those of Unicode 6.1 and whose `unicode61` knows no joiners.
-With `ascii` it takes all that is not ASCII for letters, and is given words with spaces between them.
+SQLite's tokenizer is given words with spaces between them; with `ascii` it takes all that is not ASCII for letters.
 """
 
 import sqlite3
-import unicodedata
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from hashlib import blake2b
@@ -20,41 +18,12 @@ import msgspec
 from libs.lifecycle import Unstartable
 from libs.storage.sqlite import json_of, read
 from services.router.store import Message
+from services.router.words import words
 
-# Letters, digits, and the signs that stand above, below and around them; `Co` is for fonts of one's own.
-_OF_WORDS: Final = ("L", "N", "M", "Co")
-_ZERO_WIDTH_SPACE: Final = 0x200B
-_VARIATION_SELECTORS: Final = range(0xFE00, 0xFE10)
 # In no word: what looks like a mark in a text does not become one.
 _MARK: Final = "§"
 _MARK_BYTES: Final = 8
 _SHORT_PREFIXES: Final = 2
-# Far more than people write with.
-_REMEMBERED: Final = 20_000
-
-
-class _Letters(dict[int, str | None]):
-    """For `str.translate`: letters stay, joiners go, the rest is a space. Learns as it is asked."""
-
-    def __missing__(self, code: int) -> str | None:
-        kind = unicodedata.category(chr(code))
-        found: str | None = " "
-        if code in _VARIATION_SELECTORS or (kind == "Cf" and code != _ZERO_WIDTH_SPACE):
-            found = None  # joiners and marks of direction shape a word; they do not end it
-        elif kind.startswith(_OF_WORDS):
-            found = chr(code)
-        if len(self) < _REMEMBERED:
-            self[code] = found
-        return found
-
-
-_letters: Final = _Letters()
-
-
-def words(text: str) -> list[str]:
-    """The words of a text: composed (NFC), without case, in any script."""
-    folded = unicodedata.normalize("NFC", text).casefold()
-    return unicodedata.normalize("NFC", folded.translate(_letters)).split()
 
 
 def entry(conversation_id: str, content: str) -> str:

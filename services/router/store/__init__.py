@@ -1,4 +1,4 @@
-"""The contract of the record, part by part. SQLite is one implementation; Firestore will be.
+"""The contract of the record, part by part. SQLite is one implementation, Firestore the other.
 
     people.py      users, groups
     messages.py    messages and receipts
@@ -10,7 +10,9 @@
 
 What is promised to callers, and checked by `tests/contracts` on every implementation:
 
-- `save` is idempotent, all or nothing for a call that raises, and durable when it returns.
+- `save` is idempotent, and durable when it returns. A call that raises wrote nothing, or where the store is far away
+  perhaps all; or, of more than fits one of its commits, a part in which no conversation has a gap. Saving the same
+  again tells.
 - A message's `key` and its (conversation, seq) are each taken once, whoever writes.
 - Every method raises `StoreAway` when the store cannot be reached or is busy beyond patience;
   nothing else is raised for the store's own troubles.
@@ -23,7 +25,7 @@ from services.router.store.broadcasts import Broadcast, Broadcasts, DueBroadcast
 from services.router.store.keys import Keys, Outcome, Published, TakenKeys
 from services.router.store.ledger import Ledger, Place
 from services.router.store.messages import Message, Messages, Receipt, ReceiptRow, Saved, position_of
-from services.router.store.people import Group, People, User
+from services.router.store.people import Group, GroupRow, People, Registry, User, UserRow
 from services.router.store.retention import Retention
 from services.router.store.search import Search
 
@@ -31,6 +33,7 @@ __all__ = [
     "Broadcast",
     "DueBroadcast",
     "Group",
+    "GroupRow",
     "Message",
     "Moves",
     "Outcome",
@@ -39,12 +42,14 @@ __all__ = [
     "Reached",
     "Receipt",
     "ReceiptRow",
+    "Registry",
     "Saved",
     "Store",
     "StoreAway",
     "TakenKeys",
     "Tally",
     "User",
+    "UserRow",
     "position_of",
 ]
 

@@ -19,7 +19,7 @@ from libs.keys import CATALOGUE, Key
 from libs.limits import Limiter
 from libs.streams.producer import Producer
 from libs.wire.events import Draft
-from libs.wire.frames import Confirm, Origin, Places, Send, Sender
+from libs.wire.frames import Broadcast, Confirm, Origin, Places, Send, Sender
 from services.gateway.fence import Fence
 from services.gateway.heartbeat import Heartbeat
 from services.gateway.metrics import GatewayMetrics
@@ -40,6 +40,7 @@ from services.router.metrics import RouterMetrics
 from services.router.moves import Moves
 from services.router.partition import Partition
 from services.router.people import People
+from services.router.pushes import LogSender, Pushes
 from services.router.rates import Rates
 from services.router.requests import Requests
 from services.router.sayings import Sayings
@@ -179,7 +180,7 @@ async def found(broker: Broker) -> dict[str, str]:
     }
 
 
-def _worker(broker: Broker, reader: Broker, store: FakeStore) -> Worker:
+def _worker(broker: Broker, reader: Broker, store: FakeStore) -> tuple[Worker, Pushes]:
     metrics = RouterMetrics(CollectorRegistry())
     people = People(store, 5.0)
     conversations = Conversations(store, people, 100)
@@ -190,11 +191,24 @@ def _worker(broker: Broker, reader: Broker, store: FakeStore) -> Worker:
     sayings = Sayings(conversations, requests, aside, metrics, partitions=PARTITIONS)
     rates = Rates(Limiter(broker), dict.fromkeys(("text", "image", "document", "voice", "emergency"), 3))
     directory = Directory(broker)
-    delivery = Delivery(store, people, directory, broker, sayings, metrics, rates)
+    pushes = Pushes(
+        broker,
+        store,
+        people,
+        conversations,
+        LogSender(),
+        metrics,
+        lambda: worker.partitions,
+        after_s=3600.0,
+        per_s=100,
+        counted_members=100,
+    )
+    delivery = Delivery(store, people, directory, broker, sayings, metrics, rates, pushes=pushes)
     broadcasts = Broadcasts(store, directory, broker, Tallies(store, broker, metrics), rates, metrics)
     given: dict[str, Any] = {"read_entries": 100, "linger_s": 0.0, "receipt_gather_s": 0.1, "parked_frames_max": 100}
     given["notes"] = lambda: Notes(100)
-    return Worker(broker, reader, delivery, broadcasts, store, metrics, router="r1", partitions=PARTITIONS, **given)
+    worker = Worker(broker, reader, delivery, broadcasts, store, metrics, router="r1", partitions=PARTITIONS, **given)
+    return worker, pushes
 
 
 async def _order(broker: Broker) -> None:
@@ -241,7 +255,7 @@ async def test_the_services_write_what_is_catalogued_and_nothing_else(tmp_path: 
         await heartbeat.beat()
         await directory.touch("g1", ["sita"])
         await directory.settle({"sita": Places(village="v1")})
-        worker = _worker(broker, reader, store)
+        worker, pushes = _worker(broker, reader, store)
         bounds: dict[str, Any] = {"window_s": 60, "max_mb": 16, "partitions": PARTITIONS, "settle_s": 0, "share": 1}
         silent = RouterMetrics(CollectorRegistry())
         audit = Audit(store, broker, silent, lambda: worker.partitions, lambda: False, **bounds)
@@ -279,6 +293,8 @@ async def test_the_services_write_what_is_catalogued_and_nothing_else(tmp_path: 
             await Moves(store, directory, broker, RouterMetrics(CollectorRegistry()), lambda: alarms).look()
             uplink.publish_for_conversation(RAMA_SITA, send)
             await until(lambda: has("talowa:{pNN}:recent:B"), 10, "the first message to be saved")
+            warning = Broadcast(origin, send.sender, "b1", "Flood", "Leave now", "village", ("v1",), "high", 5)
+            await pushes.note_broadcasts(next(iter(worker.partitions)), [warning])
             uplink.publish_for_conversation(RAMA_SITA, Confirm(origin, "sita", RAMA_SITA, (1,)))
             await until(lambda: has("talowa:{pNN}:receipts"), 10, "the receipt to be journaled")
             store.away.add("save")

@@ -1,7 +1,7 @@
 """Settings: read from text, refused with the variable, the value and the remedy."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 import pytest
@@ -78,3 +78,29 @@ def test_every_setting_says_what_it_is_for(kind: type[settings.Settings]) -> Non
     assert [
         field.name for field in msgspec.structs.fields(kind) if not settings.purpose(field).rstrip().endswith(".")
     ] == []
+
+
+_GATEWAY: Final = {"REDIS_URL": "redis://127.0.0.1", "TICKET_SECRET": "t" * 32}
+_EMULATED: Final = {"FIREBASE_AUTH_EMULATOR_HOST": "localhost:9099"}
+_PROJECT: Final = {"FIREBASE_PROJECT_ID": "demo-talowa"}
+
+
+@pytest.mark.parametrize("kind", [GatewaySettings, RouterSettings, PresenceSettings])
+def test_the_emulator_is_believed_only_when_asked_for_in_so_many_words(kind: type[settings.Settings]) -> None:
+    """A variable that was left over would have every token believed, so a service that finds it does not start."""
+    for auth in ("local", "firebase"):
+        with pytest.raises(settings.SettingsError, match=r"FIREBASE_AUTH_EMULATOR_HOST='localhost:9099'.*Unset it"):
+            settings.load(kind, _GATEWAY | _PROJECT | _EMULATED | {"AUTH": auth, "TOKEN_KEY_FILE": __file__})
+    settings.load(kind, _GATEWAY | _PROJECT | _EMULATED | {"AUTH": "firebase-emulator"})
+
+
+@pytest.mark.parametrize("kind", [GatewaySettings, PresenceSettings])
+@pytest.mark.parametrize("auth", ["firebase", "firebase-emulator"])
+def test_firebase_needs_to_know_its_project(kind: type[settings.Settings], auth: str) -> None:
+    """Any other project's users would be let in."""
+    with pytest.raises(settings.SettingsError, match="FIREBASE_PROJECT_ID is not set"):
+        settings.load(kind, _GATEWAY | {"AUTH": auth})
+    with pytest.raises(settings.SettingsError, match="FIREBASE_PROJECT_ID='No Project'"):
+        settings.load(kind, _GATEWAY | {"AUTH": auth, "FIREBASE_PROJECT_ID": "No Project"})
+    with pytest.raises(settings.SettingsError, match="AUTH='google'"):
+        settings.load(kind, _GATEWAY | {"AUTH": "google"})

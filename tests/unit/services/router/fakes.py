@@ -110,6 +110,13 @@ class FakeStore:
             self.people[user_id] = msgspec.structs.replace(user, valid_after_ms=valid_after_ms)
         return user is not None
 
+    async def forget_push_tokens(self, user_id: str, tokens: Collection[str]) -> None:
+        self._ask("forget_push_tokens")
+        user = self.people.get(user_id)
+        if user is not None:
+            left = user.push_tokens.difference(tokens)
+            self.people[user_id] = msgspec.structs.replace(user, push_tokens=left)
+
     async def find(self, keys: Collection[str]) -> dict[str, Message]:
         self._ask("find")
         return {one.key: one for one in self.messages.values() if one.key in keys and not one.is_void}
