@@ -136,7 +136,7 @@ async def test_who_is_paused_or_cut_off_from_broker_or_store_does_not_start_over
     async with _scene(tmp_path) as scene:
         cluster, before = scene.cluster, scene.pids
         async with steady_traffic(scene.lanes) as traffic:
-            for paused in (("broker",), ("g1", "r1")):
+            for paused in (await cluster.servers.primaries(), ["g1", "r1"]):
                 for name in paused:
                     cluster.processes.kill(name, signal.SIGSTOP)
                 await _passes(2 * _PATIENCE_S)
@@ -144,9 +144,12 @@ async def test_who_is_paused_or_cut_off_from_broker_or_store_does_not_start_over
                     cluster.processes.kill(name, signal.SIGCONT)
                 await traffic.wait_flows()
                 await _passes(_PATIENCE_S + _CANARY_S)
-            await cluster.processes.stop("broker")
+            servers = await cluster.servers.primaries()
+            for name in servers:
+                await cluster.processes.stop(name)
             await _passes(2 * _PATIENCE_S)
-            await cluster.processes.start("broker")
+            for name in servers:
+                await cluster.processes.start(name)
             await traffic.wait_flows()
             with closing(sqlite3.connect(cluster.database, isolation_level=None, timeout=10.0)) as db:
                 db.execute("BEGIN EXCLUSIVE")
