@@ -483,7 +483,6 @@ def servers() -> dict[str, Callable[[], Path | None]]:
 
 TOPOLOGIES: Final[dict[str, Callable[..., Topology]]] = {
     "alone": Alone,
-    "movable": Movable,
     "sentinel": UnderSentinel,
     "cluster": Sharded,
 }
@@ -494,7 +493,8 @@ def chosen(home: Path, start: int, environment: Mapping[str, str], kind: str | N
     wanted = os.environ.get("TALOWA_TEST_BROKER", "valkey")
     server = servers()[wanted]()
     assert server is not None, f"TALOWA_TEST_BROKER={wanted}: there is no such server on this machine"
-    make = TOPOLOGIES[kind or os.environ.get("TALOWA_TEST_TOPOLOGY", "alone")]
+    wanted_kind = kind or os.environ.get("TALOWA_TEST_TOPOLOGY", "alone")
+    make = Movable if wanted_kind == "movable" else TOPOLOGIES[wanted_kind]  # which takes an address of the test's
     return make(server, home, start, environment, **options)
 
 
