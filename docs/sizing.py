@@ -306,7 +306,7 @@ def section() -> str:
     )
     heads = " | ".join(f"{sockets:,} sockets" for sockets in SOCKETS)
     return (
-        f"**What was measured**, on two cores of an Intel Xeon at 2.60 GHz:\n\n{_inputs(MEASURED)}\n"
+        f"**What was measured**, on two cores of an Intel Xeon at 2.60 GHz (presence: 2.80):\n\n{_inputs(MEASURED)}\n"
         f"**What was chosen**:\n\n{_inputs(CHOSEN)}\n"
         f"**What follows**:\n\n| | | how | {heads} |\n|---|---|---|{'---|' * len(SOCKETS)}\n{_steps(PODS, plans)}\n"
         f"### Five million users: a month on paper\n\n{_inputs(DAILY)}\n"
