@@ -93,9 +93,10 @@ fmt: $(DEV) ## format, and mend what the linter can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-docs: $(DEV) ## make what is generated: docs/asyncapi.yaml, the settings in docs/operations.md
+docs: $(DEV) ## make what is generated: docs/asyncapi.yaml, settings and sizing in docs/operations.md
 	$(BIN)/python -m docs.asyncapi
 	$(BIN)/python -m docs.settings
+	$(BIN)/python -m docs.sizing
 
 # `dev` first: it holds what all others hold, and they follow its versions. What is written names no
 # registry: who installs decides where from.

@@ -24,7 +24,17 @@ async def live(broker: Broker, key: str, ttl_ms: int) -> frozenset[str]:
 
 async def look(broker: Broker, key: str, ttl_ms: int) -> tuple[frozenset[str], frozenset[str]]:
     """The members that are alive, and those that lapsed but were not removed yet."""
-    alive, lapsed = await broker.script(_look.call([key], ttl_ms))
+    return seen(await broker.script(looking(key, ttl_ms)))
+
+
+def looking(key: str, ttl_ms: int) -> Call:
+    """The script behind `look`, for who has more to ask; `seen` reads what it gives."""
+    return _look.call([key], ttl_ms)
+
+
+def seen(reply: list[Any]) -> tuple[frozenset[str], frozenset[str]]:
+    """The members that are alive, and those that lapsed but were not removed yet."""
+    alive, lapsed = reply
     return _names(alive), _names(lapsed)
 
 

@@ -1,7 +1,7 @@
 """Operators' calls on an internal port: who may make them, and how a refusal is said over HTTP."""
 
 import hmac
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from aiohttp import web
@@ -35,13 +35,14 @@ _JSON: Final = "application/json"
 
 
 class Operators:
-    """Lets in who has the admin token, or an ID token of an admin or founder.
+    """Lets in who has an admin token, or an ID token of an admin or founder.
 
-    `role_of` gives the role of an ID token's user, or raises `Refusal`. An empty `admin_token` opens nothing.
+    `role_of` gives the role of an ID token's user, or raises `Refusal`. Several admin tokens may be good while one is
+    changed.
     """
 
-    def __init__(self, admin_token: str, role_of: RoleOf) -> None:
-        self._admin_token = admin_token.encode()
+    def __init__(self, admin_tokens: Sequence[str], role_of: RoleOf) -> None:
+        self._admin_tokens = [token.encode() for token in admin_tokens]
         self._role_of = role_of
 
     def route(self, handler: Handler) -> Callable[[web.Request], Awaitable[web.Response]]:
@@ -65,7 +66,8 @@ class Operators:
         if kind != "Bearer" or not token:
             raise Refusal(Code.NOT_AUTHENTICATED, "Send Authorization: Bearer <admin token, or an admin's ID token>.")
         # A header may hold any bytes; those that are no UTF-8 are kept as surrogates.
-        if self._admin_token and hmac.compare_digest(token.encode(errors="surrogateescape"), self._admin_token):
+        offered = token.encode(errors="surrogateescape")
+        if any(hmac.compare_digest(offered, good) for good in self._admin_tokens):
             return
         if not token.isascii():
             raise Refusal(Code.TOKEN_INVALID)

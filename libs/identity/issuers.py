@@ -14,7 +14,12 @@ from libs.settings import Auth
 
 GOOGLE: Final = "https://www.googleapis.com/robot/v1/metadata/x509/securetoken@system.gserviceaccount.com"
 
-TokenKeyFile = Annotated[Path, Meta(description="With AUTH=local: the issuer's public key, a PEM file.")]
+TokenKeyFile = Annotated[
+    Path,
+    Meta(
+        description="With AUTH=local: the issuer's public key, a PEM file; one after another, while a key is changed."
+    ),
+]
 TokenIssuer = Annotated[str, Meta(description="With AUTH=local: what `iss` in a token must be.")]
 TokenAudience = Annotated[str, Meta(description="With AUTH=local: what `aud` in a token must be.")]
 ProjectId = Annotated[

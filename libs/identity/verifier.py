@@ -5,6 +5,7 @@ not sign at all.
 """
 
 import asyncio
+import re
 import time
 from base64 import urlsafe_b64decode
 from collections.abc import Mapping
@@ -24,6 +25,7 @@ from libs.wire.codes import Code, Refusal
 _MAX_TOKEN_CHARS: Final = 8192
 # Two machines' clocks need not agree to the second.
 _LEEWAY_S: Final = 5
+_PUBLIC_KEYS: Final = re.compile(rb"-----BEGIN [A-Z ]*PUBLIC KEY-----.+?-----END [A-Z ]*PUBLIC KEY-----", re.DOTALL)
 _ID_CLAIMS: Final = ("exp", "iat", "sub", "aud", "iss")
 _FIREBASE_CLAIMS: Final = (*_ID_CLAIMS, "auth_time")
 
@@ -65,22 +67,33 @@ class Issuer(Verifier, Protocol):
 
 
 class LocalVerifier:
-    """Tokens of the local issuer: RS256 under one known key (about 60 µs a token)."""
+    """Tokens of the local issuer: RS256 under a known key (about 60 µs a token), or one of several."""
 
     problem: str | None = None
     age_s = 0.0
 
     def __init__(self, key_file: Path, *, issuer: str, audience: str) -> None:
-        self._key = serialization.load_pem_public_key(key_file.read_bytes())
+        pem = key_file.read_bytes()
+        self._keys = [serialization.load_pem_public_key(key) for key in _PUBLIC_KEYS.findall(pem) or [pem]]
         self._issuer = issuer
         self._audience = audience
 
     async def verify(self, token: str) -> Claims:
         """See `Verifier`."""
-        return _claims(_decoded(token, self._key, self._issuer, self._audience, _ID_CLAIMS))
+        *others, last = self._keys
+        for key in others:
+            try:
+                return self._read(token, key)
+            except Refusal as refusal:
+                if refusal.code is not Code.TOKEN_INVALID:
+                    raise
+        return self._read(token, last)
+
+    def _read(self, token: str, key: Any) -> Claims:
+        return _claims(_decoded(token, key, self._issuer, self._audience, _ID_CLAIMS))
 
     async def run(self) -> None:
-        """See `Issuer`. The key never changes."""
+        """See `Issuer`. The keys are those of the start."""
         await asyncio.Event().wait()
 
 

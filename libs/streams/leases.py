@@ -99,37 +99,42 @@ class Leases:
         if self._is_leaving:
             return
         asked_at = time.monotonic()
-        await self._broker.script(membership.beat(keys.routers(), self._router, LEASE_TTL_MS))
-        live, lapsed = await membership.look(self._broker, keys.routers(), LEASE_TTL_MS)
-        for router in lapsed:
-            await membership.remove(self._broker, keys.routers(), router)
-        wanted = {p for p in range(self._partitions) if rightful_owner(p, live) == self._router}
-        asked = sorted(wanted | self._tokens.keys())
-        replies = await self._broker.scripts(
+        held = sorted(self._tokens)
+        # What is held is renewed in the first round trip: where a turn of the loop takes long, each one more would.
+        _, look, *kept = await self._broker.scripts(
             [
-                _lease.call(
-                    [keys.lease(p), keys.lease_token(p)],
-                    self._router,
-                    LEASE_TTL_MS,
-                    str(self._tokens.get(p, 0)),
-                    random.randint(1, _STEPS),  # noqa: S311 - told apart, not kept secret
-                )
-                for p in asked
+                membership.beat(keys.routers(), self._router, LEASE_TTL_MS),
+                membership.looking(keys.routers(), LEASE_TTL_MS),
+                *(self._ask(partition, self._tokens[partition]) for partition in held),
             ]
         )
         self._renewed_at = asked_at
-        for partition, reply in zip(asked, replies, strict=True):
-            self._note(partition, int(reply))
+        self._lose([p for p, token in zip(held, kept, strict=True) if not int(token) and p in self._tokens])
+        live, lapsed = membership.seen(look)
+        for router in lapsed:
+            await membership.remove(self._broker, keys.routers(), router)
+        wanted = {p for p in range(self._partitions) if rightful_owner(p, live) == self._router}
+        await self._take(sorted(wanted.difference(held)))  # what was lost just now, with the next turn
         await self._release_ready(self._tokens.keys() - wanted)
 
-    def _note(self, partition: int, token: int) -> None:
-        held = self._tokens.get(partition, 0)
-        if held and not token:
-            self._lose([partition])
-        elif token and not held:
-            self._tokens[partition] = token
-            log.info("partition gained", partition=partition, token=token)
-            self._owner.gain(partition, token)
+    async def _take(self, partitions: list[int]) -> None:
+        if not partitions:
+            return
+        tokens = await self._broker.scripts([self._ask(partition, 0) for partition in partitions])
+        for partition, token in zip(partitions, map(int, tokens), strict=True):
+            if token:
+                self._tokens[partition] = token
+                log.info("partition gained", partition=partition, token=token)
+                self._owner.gain(partition, token)
+
+    def _ask(self, partition: int, token: int) -> Call:
+        return _lease.call(
+            [keys.lease(partition), keys.lease_token(partition)],
+            self._router,
+            LEASE_TTL_MS,
+            str(token),
+            random.randint(1, _STEPS),  # noqa: S311 - told apart, not kept secret
+        )
 
     def _lose(self, partitions: list[int]) -> None:
         for partition in partitions:

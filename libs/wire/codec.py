@@ -14,12 +14,22 @@ from libs.wire.frames import Downlink, Inbound, Section
 # Beside what is no frame: text that is no UTF-8, and what is nested without end.
 _UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
+
+class _RawSection(msgspec.Struct, array_like=True, frozen=True):
+    """A `Section` whose frames have not been looked at."""
+
+    partition: int
+    token: int
+    frames: list[msgspec.Raw]
+
+
 _encoder: Final = msgspec.msgpack.Encoder()
 _frame_list: Final = msgspec.msgpack.Decoder(list[msgspec.Raw])
 _inbound: Final = msgspec.msgpack.Decoder(list[Inbound])
 _one_inbound: Final = msgspec.msgpack.Decoder(Inbound)
 _one_downlink: Final = msgspec.msgpack.Decoder(Downlink)
 _sections: Final = msgspec.msgpack.Decoder(list[Section])
+_raw_sections: Final = msgspec.msgpack.Decoder(list[_RawSection])
 
 
 class Unreadable(ValueError):
@@ -50,6 +60,25 @@ def unpack_downlink(entry: bytes) -> list[Section]:
         return _sections.decode(entry)
     except _UNREADABLE as error:
         raise Unreadable(str(error)) from error
+
+
+def unpack_downlink_by_frame(entry: bytes) -> tuple[list[Section], int]:
+    """The sections of an entry that has something unreadable in it, and how many frames are left out."""
+    try:
+        raw = _raw_sections.decode(entry)
+    except _UNREADABLE:
+        return [], 1
+    sections: list[Section] = []
+    unreadable = 0
+    for section in raw:
+        frames: list[Downlink] = []
+        for item in section.frames:
+            try:
+                frames.append(_one_downlink.decode(item))
+            except _UNREADABLE:
+                unreadable += 1
+        sections.append(Section(section.partition, section.token, tuple(frames)))
+    return sections, unreadable
 
 
 def pack_frame(frame: Inbound | Downlink) -> bytes:
@@ -97,6 +126,7 @@ __all__ = [
     "pack_frame",
     "pack_inbound",
     "unpack_downlink",
+    "unpack_downlink_by_frame",
     "unpack_downlink_frame",
     "unpack_inbound",
     "unpack_inbound_frame",

@@ -82,6 +82,7 @@ async def main(stop: asyncio.Event) -> None:
         sessions = Sessions()
         producer = Producer(commands, limit=s.uplink_max_frames, linger_s=s.linger_ms / 1000)
         envelopes = Envelopes(seals.keys_of(s.cluster_secret)) if s.cluster_secret else None
+        ticket_secrets = seals.keys_of(s.ticket_secret)
         uplink = Uplink(
             producer,
             partitions=s.partitions,
@@ -99,7 +100,7 @@ async def main(stop: asyncio.Event) -> None:
         standings = Standings(commands, watching, linger_s=linger_s)
 
         async with asyncio.TaskGroup() as tasks:
-            authenticator = Authenticator(issuer, Tickets(s.ticket_secret, s.ticket_lifetime_s * 1000))
+            authenticator = Authenticator(issuer, Tickets(ticket_secrets, s.ticket_lifetime_s * 1000))
             heartbeat = Heartbeat(
                 commands,
                 directory,
@@ -116,7 +117,7 @@ async def main(stop: asyncio.Event) -> None:
             )
             questions = Questions(gateway)
             turnstile = Turnstile(
-                Limiter(commands, s.ticket_secret.encode()),
+                Limiter(commands, ticket_secrets[0].encode()),
                 metrics,
                 wheel,
                 connects=s.connects_per_minute,
@@ -208,7 +209,7 @@ async def main(stop: asyncio.Event) -> None:
                 neighbourhood,
                 metrics,
                 compression,
-                secret=s.ticket_secret,
+                secrets=ticket_secrets,
                 poll_max_s=poll_max_s,
                 frame_max_bytes=s.frame_max_bytes,
                 client_address=came_from,
@@ -270,7 +271,7 @@ async def main(stop: asyncio.Event) -> None:
             public = http.public_app(s, checks)
             server.attach(public)
             internal = health.internal_app(registry, checks)
-            operators = Operators(s.admin_token, door.role_of)
+            operators = Operators(seals.keys_of(s.admin_token), door.role_of)
             http.add_operators(internal, operators, commands, partitions=s.partitions)
             operations = Operations(
                 drain,

@@ -142,8 +142,8 @@ class DownlinkReader:
         try:
             sections = codec.unpack_downlink(entry.frames)
         except codec.Unreadable:
-            self._metrics.unreadable.inc()
-            return
+            sections, unreadable = codec.unpack_downlink_by_frame(entry.frames)
+            self._metrics.unreadable.inc(unreadable)
         for section in sections:
             if self._fence.passes(section):
                 for frame in section.frames:

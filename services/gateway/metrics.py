@@ -91,7 +91,7 @@ class GatewayMetrics:
         )
         self.unreadable = Counter(
             "talowa_gateway_unreadable_entries_total",
-            "Entries that no reader of this version knows.",
+            "Entries, and frames in them, that no reader of this version knows.",
             registry=registry,
         )
         self.outbox_overflows = Counter(

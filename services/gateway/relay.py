@@ -8,7 +8,7 @@ import asyncio
 import hashlib
 import hmac
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import aiohttp
@@ -61,7 +61,7 @@ class Relay:
         metrics: GatewayMetrics,
         compression: Compression,
         *,
-        secret: str,
+        secrets: Sequence[str],
         poll_max_s: float,
         frame_max_bytes: int,
         client_address: Callable[[web.Request], str],
@@ -71,7 +71,8 @@ class Relay:
         self._session = session
         self._metrics = metrics
         self._compression = compression
-        self._secret = hmac.new(secret.encode(), b"relay", hashlib.sha256).hexdigest()
+        # The first is said, all are believed: a secret can be changed on one gateway after the other.
+        self._secrets = [hmac.new(secret.encode(), b"relay", hashlib.sha256).hexdigest() for secret in secrets]
         self._poll_max_s = poll_max_s
         self._frame_max_bytes = frame_max_bytes
         self._client_address = client_address
@@ -105,9 +106,8 @@ class Relay:
         """Take from other gateways, on the internal port, what is for sockets here."""
 
         async def relayed(request: web.Request) -> web.StreamResponse:
-            if not hmac.compare_digest(
-                request.headers.get(_SECRET_HEADER, "").encode(errors="surrogateescape"), self._secret.encode()
-            ):
+            said = request.headers.get(_SECRET_HEADER, "").encode(errors="surrogateescape")
+            if not any(hmac.compare_digest(said, secret.encode()) for secret in self._secrets):
                 raise web.HTTPForbidden(text="Only gateways of this cluster, with the same TICKET_SECRET, ask here.")
             return await answer(request)
 
@@ -159,7 +159,7 @@ class Relay:
             and lower != "content-encoding"
             and not lower.startswith("sec-websocket-")
         ]
-        return [*kept, ("X-Forwarded-For", self._client_address(request)), (_SECRET_HEADER, self._secret)]
+        return [*kept, ("X-Forwarded-For", self._client_address(request)), (_SECRET_HEADER, self._secrets[0])]
 
 
 def gateway_of(sid: str) -> str | None:

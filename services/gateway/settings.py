@@ -9,8 +9,6 @@ from libs import settings
 from libs.identity import issuers, seals
 from services.gateway import addresses
 
-_MIN_SECRET = 32
-
 
 class GatewaySettings(settings.PartitionedSettings, frozen=True, kw_only=True):
     gateway_id: Annotated[
@@ -26,11 +24,19 @@ class GatewaySettings(settings.PartitionedSettings, frozen=True, kw_only=True):
     firebase_project_id: issuers.ProjectId = ""
     firebase_certificates_url: issuers.CertificatesUrl = issuers.GOOGLE
     ticket_secret: Annotated[
-        str, Meta(description="At least 32 characters, the same on every gateway: it signs resume tickets.")
+        str,
+        Meta(
+            description="At least 32 characters, the same on every gateway: it signs resume tickets. Several, with "
+            "commas: the first signs, all are believed."
+        ),
     ]
     ticket_lifetime_s: Annotated[int, Meta(ge=60, le=86_400, description="How long a resume ticket is good.")] = 3600
     admin_token: Annotated[
-        str, Meta(description="Opens operators' calls; without it only ID tokens of admins and founders do.")
+        str,
+        Meta(
+            description="Opens operators' calls; without it only ID tokens of admins and founders do. Several, with "
+            "commas: each opens."
+        ),
     ] = ""
     allowed_origins: Annotated[
         str,
@@ -220,16 +226,8 @@ class GatewaySettings(settings.PartitionedSettings, frozen=True, kw_only=True):
                 "the drain would be cut short. Lower the first, or raise the second and the time until SIGKILL "
                 "(terminationGracePeriodSeconds) with it."
             )
-        if len(self.ticket_secret) < _MIN_SECRET:
-            found.append(
-                f"TICKET_SECRET has {len(self.ticket_secret)} characters: at least {_MIN_SECRET} are needed. "
-                "Make one with: openssl rand -hex 32."
-            )
-        if self.admin_token and len(self.admin_token) < _MIN_SECRET:
-            found.append(
-                f"ADMIN_TOKEN has {len(self.admin_token)} characters: at least {_MIN_SECRET} are needed, or none "
-                "to close the operators' calls. Make one with: openssl rand -hex 32."
-            )
+        found += seals.problems("TICKET_SECRET", self.ticket_secret)
+        found += seals.problems("ADMIN_TOKEN", self.admin_token)
         found += seals.problems("CLUSTER_SECRET", self.cluster_secret)
         found += issuers.problems(self)
         try:

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from libs import broker, lifecycle, settings
 from libs.directory import Directory
 from libs.figures import PresenceFigures, Reporter
-from libs.identity import issuers
+from libs.identity import issuers, seals
 from libs.operators import Operators
 from libs.storage import StoreAway
 from libs.storage.firestore.settings import limits_of, place_of
@@ -55,7 +55,7 @@ async def main(stop: asyncio.Event) -> None:
         internal = health.internal_app(
             registry, {"broker": lambda: reaper.problem, "announcer": lambda: announcer.problem}
         )
-        operators = Operators(s.admin_token, http.RoleClaims(issuer).role_of)
+        operators = Operators(seals.keys_of(s.admin_token), http.RoleClaims(issuer).role_of)
         http.add_operators(internal, operators, commands, store)
         async with (
             health.serve(internal, s.internal_host, s.internal_port, "INTERNAL_PORT") as port,

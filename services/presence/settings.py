@@ -6,10 +6,8 @@ from typing import Annotated
 from msgspec import Meta
 
 from libs import settings
-from libs.identity import issuers
+from libs.identity import issuers, seals
 from libs.storage.firestore import settings as firestore
-
-_MIN_SECRET = 32
 
 
 class PresenceSettings(settings.ServiceSettings, frozen=True, kw_only=True):
@@ -35,15 +33,15 @@ class PresenceSettings(settings.ServiceSettings, frozen=True, kw_only=True):
     firestore_database_id: firestore.DatabaseId = "(default)"
     firestore_emulator_host: firestore.EmulatorHost = ""
     firestore_writes_per_s: firestore.WritesPerS = 500.0
-    admin_token: Annotated[str, Meta(description="Opens /presence to operators; empty leaves it to ID tokens.")] = ""
+    admin_token: Annotated[
+        str,
+        Meta(
+            description="Opens /presence to operators; empty leaves it to ID tokens. Several, with commas: each opens."
+        ),
+    ] = ""
 
     def problems(self) -> list[str]:
         """What the fields cannot say one by one."""
-        found = []
-        if self.admin_token and len(self.admin_token) < _MIN_SECRET:
-            found.append(
-                f"ADMIN_TOKEN has {len(self.admin_token)} characters: at least {_MIN_SECRET} are needed, or none. "
-                "Make one with: openssl rand -hex 32."
-            )
+        found = seals.problems("ADMIN_TOKEN", self.admin_token)
         found += issuers.problems(self)
         return found + firestore.problems(self)

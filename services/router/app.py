@@ -89,7 +89,7 @@ async def main(stop: asyncio.Event) -> None:
         seal = envelopes.seal_reply if envelopes is not None else routing.no_seal
         aside = Aside(requests, commands, metrics, seal)
         directory = Directory(commands)
-        rates = Rates(Limiter(commands, s.cluster_secret.encode()), per_minute(s))
+        rates = Rates(Limiter(commands, "".join(seals.keys_of(s.cluster_secret)[:1]).encode()), per_minute(s))
         pushes = (
             Pushes(
                 commands,

@@ -15,9 +15,10 @@ import pytest
 from libs import keys
 from libs.wire import names
 from tests.support import topologies
+from tests.support.address import one_address
 from tests.support.load import steady_traffic, tell
 from tests.support.scene import Scene, scene_of
-from tests.support.topologies import Sharded, UnderSentinel
+from tests.support.topologies import Movable, Sharded, UnderSentinel
 from tests.support.waiting import until
 
 _SOON_S: Final = 30.0
@@ -115,6 +116,31 @@ async def test_a_primary_of_a_cluster_dies_and_its_replica_takes_over(tmp_path: 
             await traffic.wait_flows()
         await scene.judge()
         _nothing_was_taken_back(scene)
+
+
+async def test_a_broker_moves_to_another_server_and_no_service_starts_anew(tmp_path: Path) -> None:
+    """Replicate, fail over, point the address to the new one: nothing is lost, and nobody was told another address."""
+    async with one_address() as address, scene_of(tmp_path, topology="movable", address=address) as scene:
+        servers = cast(Movable, scene.cluster.servers)
+        pids = _pids(scene)
+        async with steady_traffic(scene.lanes) as traffic:
+            began = time.monotonic()
+            await servers.move()
+            moved = time.monotonic()
+            await traffic.wait_flows()
+            tell(f"moved after {moved - began:.1f} s, traffic {time.monotonic() - moved:.1f} s later")
+            old, _ = servers.servers
+            servers.running.set_restarts(old, False)
+            servers.running.kill(old, signal.SIGTERM)
+            await traffic.wait_flows()
+        await scene.judge()
+        _nothing_was_taken_back(scene)
+        assert _pids(scene) == pids
+
+
+def _pids(scene: Scene) -> dict[str, int | None]:
+    processes = scene.cluster.processes
+    return {name: processes.pid(name) for name in ("g1", "g2", "r1", "r2", "presence")}
 
 
 def _nothing_was_taken_back(scene: Scene) -> None:

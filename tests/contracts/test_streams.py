@@ -4,11 +4,12 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from itertools import count
+from typing import Any
 
 import pytest
 
 from libs import keys, lifecycle, membership
-from libs.broker import AWAY, Broker, connect
+from libs.broker import AWAY, Broker, Call, connect
 from libs.streams import consumer, leases, producer
 from libs.streams.group_commit import Full
 from libs.streams.leases import Leases
@@ -518,6 +519,46 @@ async def test_a_router_whose_broker_was_wiped_starts_over(broker: Broker, brisk
         await until(lambda: len(router.lost) == PARTITIONS, SOON_S, "the loss to be noticed")
         await until(lambda: shared(router), SOON_S, "all to be owned again")
         assert all(router.tokens[partition] > before[partition] for partition in before)
+
+
+async def test_what_is_held_is_renewed_in_the_first_round_trip(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A router that is starved of CPU takes long for each: its leases would lapse behind the third."""
+    router = Router(broker, "r1")
+    await router.leases._turn()
+    assert router.tokens.keys() == set(range(PARTITIONS))
+    asked: list[Sequence[Call]] = []
+    scripts = broker.scripts
+
+    async def noting(calls: Sequence[Call]) -> list[Any]:
+        asked.append(calls)
+        return await scripts(calls)
+
+    monkeypatch.setattr(broker, "scripts", noting)
+    await router.leases._turn()
+    (calls,) = asked
+    assert len(calls) == 2 + PARTITIONS
+
+
+async def test_a_partition_that_starts_over_in_the_middle_of_a_turn_has_a_higher_token(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its renewal is under way, and brings no old token back."""
+    router = Router(broker, "r1")
+    await router.leases._turn()
+    before = router.tokens[2]
+    scripts = broker.scripts
+
+    async def starting_over(calls: Sequence[Call]) -> list[Any]:
+        found = await scripts(calls)
+        router.leases.forget(2)
+        return found
+
+    with monkeypatch.context() as patched:
+        patched.setattr(broker, "scripts", starting_over)
+        await router.leases._turn()
+    assert (router.lost, 2 in router.tokens) == ([2], False)
+    await router.leases._turn()
+    assert router.tokens[2] > before
 
 
 async def test_handing_over_slowly_costs_no_partition(broker: Broker, brisk: None) -> None:

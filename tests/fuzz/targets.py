@@ -158,7 +158,7 @@ def downlink_frames(data: bytes) -> None:
     try:
         sections: list[Section] = codec.unpack_downlink(data)
     except codec.Unreadable:
-        return
+        sections, _ = codec.unpack_downlink_by_frame(data)
     assert codec.unpack_downlink(codec.pack_downlink(sections)) == sections
 
 
@@ -229,7 +229,7 @@ def _made_verifier() -> LocalVerifier:
 
 
 _verifier: Final = _made_verifier()
-_tickets: Final = Tickets("s" * 32, 60_000)
+_tickets: Final = Tickets(["s" * 32], 60_000)
 _envelopes: Final = Envelopes(["k" * 32])
 
 

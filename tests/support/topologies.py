@@ -27,6 +27,7 @@ from redis.exceptions import RedisError
 from services.local import broker, ports
 from services.local.cluster import Cluster
 from services.local.process import Process
+from tests.support.address import Address
 from tests.support.waiting import until
 
 HOST: Final = "127.0.0.1"
@@ -159,6 +160,45 @@ class Alone(Topology):
 
     async def restart(self, number: signal.Signals) -> None:
         await self._restart_each(self.servers, number)
+
+
+class Movable(Topology):
+    """Two servers that know nothing of each other yet, and one address, which points to the first."""
+
+    def __init__(
+        self, server: Path, home: Path, start: int, environment: Mapping[str, str], *, address: Address
+    ) -> None:
+        super().__init__()
+        self._address = address
+        settings = {"repl-diskless-sync-delay": "0"}
+        names = (broker.NAME, f"{broker.NAME}2")
+        self.processes = [
+            _server(name, server, home, port, environment, settings)
+            for name, port in zip(names, ports.free(2, HOST, start=start), strict=True)
+        ]
+        self.url = broker.url(address.port)
+
+    async def _form(self) -> None:
+        self._address.target = self.port(self.servers[0])
+
+    async def primaries(self) -> list[str]:
+        return [self.name_at(self._address.target)]
+
+    async def restart(self, number: signal.Signals) -> None:
+        await self._restart_each(await self.primaries(), number)
+
+    async def move(self) -> None:
+        """All goes over to the second server, by the commands that docs/operations.md gives."""
+        old, new = self.servers
+        await self.ask(new, "REPLICAOF", HOST, self.port(old))
+        await until(lambda: self._says(new, "master_link_status", "up"), _READY_S, "a replica in step")
+        await self.ask(old, "FAILOVER", "TO", HOST, self.port(new), "TIMEOUT", 5000)
+        await until(lambda: self._says(new, "role", "master"), _READY_S, "the second server to be the primary")
+        self._address.target = self.port(new)
+
+    async def _says(self, name: str, field: str, value: str) -> bool:
+        async with self.client(name) as client:
+            return (await client.info("replication")).get(field) == value
 
 
 class UnderSentinel(Topology):
@@ -453,7 +493,8 @@ def chosen(home: Path, start: int, environment: Mapping[str, str], kind: str | N
     wanted = os.environ.get("TALOWA_TEST_BROKER", "valkey")
     server = servers()[wanted]()
     assert server is not None, f"TALOWA_TEST_BROKER={wanted}: there is no such server on this machine"
-    make = TOPOLOGIES[kind or os.environ.get("TALOWA_TEST_TOPOLOGY", "alone")]
+    wanted_kind = kind or os.environ.get("TALOWA_TEST_TOPOLOGY", "alone")
+    make = Movable if wanted_kind == "movable" else TOPOLOGIES[wanted_kind]  # which takes an address of the test's
     return make(server, home, start, environment, **options)
 
 

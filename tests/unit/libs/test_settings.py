@@ -94,6 +94,17 @@ def test_the_emulator_is_believed_only_when_asked_for_in_so_many_words(kind: typ
     settings.load(kind, _GATEWAY | _PROJECT | _EMULATED | {"AUTH": "firebase-emulator"})
 
 
+@pytest.mark.parametrize("variable", ["TICKET_SECRET", "ADMIN_TOKEN", "CLUSTER_SECRET"])
+def test_a_secret_may_be_several_while_it_is_changed(variable: str) -> None:
+    """Each is looked at by itself, and none is shown."""
+    given = _GATEWAY | {"TOKEN_KEY_FILE": __file__}
+    settings.load(GatewaySettings, given | {variable: f"{'o' * 32}, {'n' * 32}"})
+    for wrong in (f"{'o' * 32},short-one", ","):
+        with pytest.raises(settings.SettingsError, match=f"{variable} has .*openssl|{variable} has no key") as refused:
+            settings.load(GatewaySettings, given | {variable: wrong})
+        assert "short-one" not in str(refused.value)
+
+
 @pytest.mark.parametrize("kind", [GatewaySettings, PresenceSettings])
 @pytest.mark.parametrize("auth", ["firebase", "firebase-emulator"])
 def test_firebase_needs_to_know_its_project(kind: type[settings.Settings], auth: str) -> None:

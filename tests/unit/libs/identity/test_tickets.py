@@ -11,7 +11,7 @@ _NOW_MS = 1_800_000_000_000
 _LIFETIME_MS = 3_600_000
 _TIMES = st.integers(min_value=0, max_value=1 << 45)
 CLAIMS = st.builds(Claims, st.text(min_size=1, max_size=128), _TIMES, _TIMES, st.none() | st.text(max_size=20))
-TICKETS = Tickets("s" * 32, _LIFETIME_MS)
+TICKETS = Tickets(["s" * 32], _LIFETIME_MS)
 GOOD = Claims("asha", _NOW_MS, _NOW_MS + 2 * _LIFETIME_MS, "admin")
 
 
@@ -51,7 +51,17 @@ def test_any_text_is_refused(text: str) -> None:
 
 def test_a_ticket_of_another_secret_is_refused() -> None:
     """Another cluster's."""
-    assert refusal(Tickets("o" * 32, _LIFETIME_MS).issue(GOOD, _NOW_MS)) is Code.TOKEN_INVALID
+    assert refusal(Tickets(["o" * 32], _LIFETIME_MS).issue(GOOD, _NOW_MS)) is Code.TOKEN_INVALID
+
+
+def test_a_secret_can_be_changed_while_tickets_under_the_old_one_are_about() -> None:
+    """The first signs, all are believed, and one that was taken away is not."""
+    old, new = "s" * 32, "n" * 32
+    before, during, after = (Tickets(secrets, _LIFETIME_MS) for secrets in ([old], [new, old], [new]))
+    assert during.read(before.issue(GOOD, _NOW_MS), _NOW_MS) == GOOD
+    assert after.read(during.issue(GOOD, _NOW_MS), _NOW_MS) == GOOD
+    assert Tickets([old, new], _LIFETIME_MS).read(during.issue(GOOD, _NOW_MS), _NOW_MS) == GOOD
+    assert refusal(before.issue(GOOD, _NOW_MS), tickets=after) is Code.TOKEN_INVALID
 
 
 def test_a_ticket_that_is_too_long_is_not_even_looked_at() -> None:

@@ -92,6 +92,19 @@ async def test_a_clock_that_is_behind_turns_nobody_away_for_good(verifier: Local
     assert await refusal(verifier, token(iat=ahead_s, exp=ahead_s + 60)) is Code.UNAVAILABLE
 
 
+async def test_an_issuers_key_can_be_changed_while_tokens_under_the_old_one_are_about(tmp_path: Path) -> None:
+    """A file with both keys, one after the other: tokens of either are good, or over; of a third they are not."""
+    older, third = (rsa.generate_private_key(public_exponent=65537, key_size=2048) for _ in range(2))
+    form = serialization.PublicFormat.SubjectPublicKeyInfo
+    pems = [key.public_key().public_bytes(serialization.Encoding.PEM, form) for key in (_KEY, older)]
+    (tmp_path / "public.pem").write_bytes(b"".join(pems))
+    both = LocalVerifier(tmp_path / "public.pem", issuer="issuer", audience="audience")
+    for key in (_KEY, older):
+        assert (await both.verify(token(key))).user_id == "asha"
+        assert await refusal(both, token(key, exp=1)) is Code.TOKEN_EXPIRED
+    assert await refusal(both, token(third)) is Code.TOKEN_INVALID
+
+
 # --- Firebase's --------------------------------------------------------------------------------------------
 
 

@@ -90,6 +90,19 @@ def test_a_frame_of_a_newer_version_is_left_out_alone(before: list[Any], after: 
     assert codec.unpack_inbound(entry) == ([*before, *after], 1)
 
 
+@given(st.lists(SECTIONS, min_size=1, max_size=3), st.data())
+def test_a_downlink_frame_of_a_newer_version_is_left_out_alone(sections: list[Section], data: st.DataObject) -> None:
+    """An older gateway hands on what stands beside it, of all sections, under their tokens."""
+    raw = msgspec.msgpack.decode(codec.pack_downlink(sections))
+    for section in raw:
+        section[2].insert(data.draw(st.integers(0, len(section[2]))), ["unheard-of", 1])
+        section.append("a newer field")
+    entry = msgspec.msgpack.encode(raw)
+    with pytest.raises(codec.Unreadable):
+        codec.unpack_downlink(entry)
+    assert codec.unpack_downlink_by_frame(entry) == (sections, len(sections))
+
+
 @given(INBOUND)
 def test_a_frame_with_a_newer_field_is_read(frame: Any) -> None:
     """Readers ship before writers: a field they do not know is ignored."""
@@ -103,6 +116,8 @@ def test_any_bytes_are_read_or_counted(entry: bytes) -> None:
     """Nothing on a stream can stop its reader."""
     frames, unreadable = codec.unpack_inbound(entry)
     assert frames or unreadable or msgspec.msgpack.decode(entry) == []
+    sections, unreadable = codec.unpack_downlink_by_frame(entry)
+    assert sections or unreadable or msgspec.msgpack.decode(entry) == []
     try:
         codec.unpack_downlink(entry)
     except codec.Unreadable:
@@ -113,6 +128,7 @@ def test_any_bytes_are_read_or_counted(entry: bytes) -> None:
 def test_what_is_nested_without_end_or_no_text_is_counted_like_all_else(entry: bytes) -> None:
     """It stops no reader."""
     assert codec.unpack_inbound(entry) == ([], 1)
+    assert codec.unpack_downlink_by_frame(entry) == ([], 1)
     with pytest.raises(codec.Unreadable):
         codec.unpack_downlink(entry)
     with pytest.raises(codec.Unreadable):

@@ -10,7 +10,7 @@ from libs.wire.codes import Code, Refusal
 from services.gateway.auth import Authenticator, offers_anything
 from tests.unit.services.gateway.fakes import FAR_MS
 
-_TICKETS = Tickets("s" * 32, 3_600_000)
+_TICKETS = Tickets(["s" * 32], 3_600_000)
 
 
 class FakeVerifier:

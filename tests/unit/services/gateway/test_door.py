@@ -31,7 +31,7 @@ class Scene:
         nobody: Any = None
         self.door = Door(
             "g1",
-            Authenticator(nobody, Tickets("s" * 32, 1000)),
+            Authenticator(nobody, Tickets(["s" * 32], 1000)),
             nobody,
             Questions("g1"),
             self.sessions,
@@ -121,7 +121,7 @@ async def test_who_is_sent_back_is_told_when_with_a_ticket_that_signs_in_elsewhe
         scene.door.send_back(socket, 0.75)
     ((event, told, _),) = live.emitted
     assert (event, told["afterMs"]) == ("reconnect", 750)
-    assert Tickets("s" * 32, 1000).read(told["resumeTicket"], now_ms()) == session.claims
+    assert Tickets(["s" * 32], 1000).read(told["resumeTicket"], now_ms()) == session.claims
     assert (joining.emitted, stranger.emitted) == ([], [])
     assert {socket.closed for socket in (live, joining, stranger)} == {"retry"}
 

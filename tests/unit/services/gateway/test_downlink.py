@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+import msgspec
 import pytest
 from prometheus_client import CollectorRegistry
 
@@ -95,6 +96,15 @@ def test_a_refusal_of_what_could_not_be_opened_reaches_its_socket() -> None:
     assert isinstance(sealed, SealedFrame)
     down._take(Answer(sealed.origin.session, sealed.origin.ack, b'{"ok":false}'))
     assert socket.answered == [(5, {"ok": False})]
+
+
+def test_a_frame_of_a_newer_router_holds_up_nothing_beside_it() -> None:
+    """It is counted, and the rest of its entry reaches who it is for."""
+    down, socket = reader()
+    entry = msgspec.msgpack.encode([[1, 1, [["unheard-of", 1], STATUS]]])
+    down._take_entry(consumer.Entry("1-1", entry))
+    assert socket.emitted == [("message_delivery_status", {"status": "read"}, None)]
+    assert down._metrics.unreadable._value.get() == 1
 
 
 @pytest.mark.parametrize(

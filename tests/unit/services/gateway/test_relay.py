@@ -3,7 +3,7 @@
 import asyncio
 import gzip
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -61,14 +61,14 @@ class Way:
         return await self.http.ws_connect(self.url)
 
 
-def _relay(gateway: str, neighbour: OneNeighbour, session: aiohttp.ClientSession, secret: str = _SECRET) -> Relay:
+def _relay(gateway: str, neighbour: OneNeighbour, session: aiohttp.ClientSession, *secrets: str) -> Relay:
     return Relay(
         gateway,
         neighbour,  # type: ignore[arg-type]
         session,
         GatewayMetrics(CollectorRegistry()),
         NO_COMPRESSION,
-        secret=secret,
+        secrets=secrets or [_SECRET],
         poll_max_s=_POLL_MAX_S,
         frame_max_bytes=65_536,
         client_address=lambda _: "203.0.113.7",
@@ -87,8 +87,8 @@ async def _serving(app: web.Application) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def _way(answer: Handler, *, secret: str = _SECRET) -> AsyncIterator[Way]:
-    """The owner answers with `answer`; the first gateway believes that it has the secret `secret`."""
+async def _way(answer: Handler, *, secrets: Sequence[str] = (_SECRET,)) -> AsyncIterator[Way]:
+    """The owner answers with `answer`; the first gateway has `_SECRET`, the owner `secrets`."""
     neighbour = OneNeighbour()
     async with relay.open_session() as neighbourhood, aiohttp.ClientSession() as http:
         first = _relay("first-1", neighbour, neighbourhood)
@@ -98,7 +98,7 @@ async def _way(answer: Handler, *, secret: str = _SECRET) -> AsyncIterator[Way]:
 
         public, internal = web.Application(client_max_size=65_536), web.Application()
         public.router.add_route("*", relay.PATH, relayed)
-        _relay("owner-1", neighbour, neighbourhood, secret).serve(internal, answer)
+        _relay("owner-1", neighbour, neighbourhood, *secrets).serve(internal, answer)
         async with _serving(internal) as neighbour.address, _serving(public) as address:
             yield Way(http, first, neighbour, f"http://{address}{relay.PATH}?EIO=4&sid={_SID}&t=a%20b")
 
@@ -216,9 +216,20 @@ async def test_a_gateway_with_another_secret_is_refused() -> None:
     async def answer(_: web.Request) -> web.StreamResponse:
         raise AssertionError
 
-    async with _way(answer, secret="t" * 32) as way, way.http.get(way.url) as response:
+    async with _way(answer, secrets=["t" * 32]) as way, way.http.get(way.url) as response:
         assert response.status == 403
         assert "TICKET_SECRET" in await response.text()
+
+
+async def test_a_secret_can_be_changed_on_one_gateway_after_the_other() -> None:
+    """Whoever has the new one and the old, in either order, believes who says the old."""
+
+    async def answer(_: web.Request) -> web.StreamResponse:
+        return web.Response(text="here")
+
+    for secrets in ([_SECRET, "t" * 32], ["t" * 32, _SECRET]):
+        async with _way(answer, secrets=secrets) as way, way.http.get(way.url) as response:
+            assert (response.status, await response.text()) == (200, "here")
 
 
 # --- bridges ---------------------------------------------------------------------------------------------------
