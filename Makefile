@@ -31,12 +31,14 @@ ARGS ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 CLIENTS := tests/cluster/clients
+RULES := tests/contracts/rules
 
 # Stamps say what was installed; each is older than the file it was made from when that has changed.
 LOCAL := $(VENV)/.installed-local
 LOADTESTS := $(VENV)/.installed-loadtests
 DEV := $(VENV)/.installed-dev
 NODE := $(CLIENTS)/node_modules/.installed
+RULES_TESTS := $(RULES)/node_modules/.installed
 SERVERS := loadtests/compare/node/node_modules/.installed
 FIREBASE := services/local/firebase/node_modules/.installed
 
@@ -51,7 +53,7 @@ up: $(LOCAL) $(if $(filter firebase-emulator,$(AUTH)),$(FIREBASE)) ## run the wh
 
 emulators: $(FIREBASE) ## install Firebase's Auth emulator (npm's firebase-tools, 220 MB), for AUTH=firebase-emulator and its tests
 
-test: $(DEV) $(NODE) ## run all tests
+test: $(DEV) $(NODE) $(RULES_TESTS) ## run all tests
 	@exec $(BIN)/pytest $(ARGS)
 
 topologies: $(DEV) $(NODE) ## the cluster suite on Valkey, Redis 8, Redis 7: alone, Sentinel, cluster (BROKER= TOPOLOGY= ARGS=)
@@ -112,7 +114,7 @@ lock: pip ## pin all dependencies anew, with hashes: requirements/*.txt
 	@! grep -n '://' requirements/*.txt
 
 clean: ## remove what can be made again: environments, caches (not DATA_DIR)
-	rm -rf $(VENV) $(CLIENTS)/node_modules loadtests/compare/node/node_modules services/local/firebase/node_modules build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(CLIENTS)/node_modules $(RULES)/node_modules loadtests/compare/node/node_modules services/local/firebase/node_modules build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find libs services tests loadtests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(LOCAL): requirements/local.txt pyproject.toml | pip
@@ -133,8 +135,9 @@ $(DEV): requirements/dev.txt pyproject.toml | pip
 	@$(PIP) install --quiet --no-deps -e .
 	@touch $(LOCAL) $(LOADTESTS) $@
 
-# The JavaScript clients of the tests, the servers that the bench compares with, Firebase's Auth emulator.
-$(NODE) $(SERVERS) $(FIREBASE): %/node_modules/.installed: %/package-lock.json | need-node
+# The JavaScript clients of the tests, Firebase's tests of rules (183 MB: they bring all of its library), the servers that
+# the bench compares with, Firebase's Auth emulator.
+$(NODE) $(RULES_TESTS) $(SERVERS) $(FIREBASE): %/node_modules/.installed: %/package-lock.json | need-node
 	@echo "installing what $* needs …"
 	@cd $* && npm ci --no-audit --no-fund
 	@touch $@

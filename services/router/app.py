@@ -228,4 +228,4 @@ def _opening(s: RouterSettings) -> AbstractAsyncContextManager[Store]:
     # Here, for Google's libraries take a second and 50 MB, of which a router on SQLite needs nothing.
     from services.router import firestore  # noqa: PLC0415
 
-    return firestore.open_store(place_of(s), limits_of(s))
+    return firestore.open_store(place_of(s), limits_of(s), broadcast_days=s.broadcast_days)

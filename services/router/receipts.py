@@ -5,6 +5,7 @@ the acknowledgement of the batch that brought it, and to the store together with
 so later. Receipts only ever grow, so writing one twice, or late, is harmless.
 """
 
+import math
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping
 from typing import Final
@@ -13,6 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from libs.streams import consumer
+from libs.wire import names
 from services.router.store import Message, Receipt, ReceiptRow
 
 _CONVERSATIONS: Final = 20_000
@@ -48,6 +50,8 @@ class ReceiptBook:
         self._entries: dict[tuple[str, int], str] = {}
         self._journal: dict[tuple[str, str], Receipt] = {}
         self._unjournaled: dict[tuple[str, str], Receipt] = {}
+        # When the store was last given receipts of a conversation, the latest at the end.
+        self._saved_at: OrderedDict[str, float] = OrderedDict()
 
     @property
     def unsaved(self) -> int:
@@ -184,17 +188,29 @@ class ReceiptBook:
         self._unjournaled.clear()
         return rows
 
-    def owed(self) -> list[ReceiptRow]:
-        """What the store has not got yet."""
-        return [ReceiptRow(c, u, receipt) for (c, u), receipt in self._journal.items()]
+    def owed(self, saved_before: float = math.inf) -> list[ReceiptRow]:
+        """What the store has not got yet, of conversations of which it was given nothing since then.
+
+        Each write of a conversation's receipts costs the same, however many it holds; of a broadcast each has its own.
+        """
+        return [
+            ReceiptRow(c, u, receipt)
+            for (c, u), receipt in self._journal.items()
+            if self._saved_at.get(c, -math.inf) < saved_before
+        ]
 
     def unsaved_rows(self) -> list[ReceiptRow]:
         """All that the store has not got yet, journaled or not."""
         unsaved = {**self._journal, **self._unjournaled}
         return [ReceiptRow(c, u, receipt) for (c, u), receipt in unsaved.items()]
 
-    def settle(self, rows: Iterable[ReceiptRow]) -> list[ReceiptRow]:
+    def settle(self, rows: Collection[ReceiptRow], now: float = -math.inf) -> list[ReceiptRow]:
         """The store has `rows`; those that did not change meanwhile leave the journal and are given back."""
+        for conversation_id in {row.conversation_id for row in rows if names.broadcast_of(row.conversation_id) is None}:
+            self._saved_at[conversation_id] = now
+            self._saved_at.move_to_end(conversation_id)
+        while len(self._saved_at) > _CONVERSATIONS:
+            self._saved_at.popitem(last=False)
         settled = [row for row in rows if self._journal.get((row.conversation_id, row.user_id)) == row.receipt]
         for row in settled:
             del self._journal[row.conversation_id, row.user_id]

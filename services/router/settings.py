@@ -76,7 +76,12 @@ class RouterSettings(settings.PartitionedSettings, frozen=True, kw_only=True):
         float, Meta(ge=0, le=3600, description="How long a user or group document is trusted: a block takes this long.")
     ] = 5.0
     receipt_gather_s: Annotated[
-        float, Meta(gt=0, le=60, description="Receipts are written to the store together, this often.")
+        float,
+        Meta(
+            gt=0,
+            le=60,
+            description="Receipts are written to the store together, this often; of one conversation every fifth time.",
+        ),
     ] = 1.0
     counted_members_max: Annotated[
         int, Meta(ge=2, description="Up to this many members, statuses count who has and who read a message.")
@@ -88,6 +93,14 @@ class RouterSettings(settings.PartitionedSettings, frozen=True, kw_only=True):
     retention_every_s: Annotated[
         float, Meta(ge=0.1, le=86_400, description="How often one router looks for what may leave the hot log.")
     ] = 3600.0
+    broadcast_days: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=3650,
+            description="With STORE=firestore: a broadcast so old leaves the record, whoever has not had it; 0: never.",
+        ),
+    ] = 0.0
     ledger_s: Annotated[
         float,
         Meta(ge=0, le=86_400, description="How long the ledger tells where each message is; 0: there is no ledger."),

@@ -37,6 +37,9 @@ BLOCK_MS: Final = 250
 _BACKOFF_S: Final = 0.25
 # With nothing to complete, what is parked is tried again this often.
 _UNPARK_S: Final = 1.0
+# Receipts of one conversation are written to the store every so many turns at most: a document bears a write a second,
+# and each is paid for. Until then they are in the broker, where who signs in is looked up too.
+BUSY_TURNS: Final = 5
 _HAND_OVER_S: Final = 2.0
 _MEASURE_S: Final = 1.0
 # Receipts of lost partitions that are kept for the store; beyond it, messages are due again.
@@ -329,9 +332,11 @@ class Worker:
             await self._flush_receipts(list(self._partitions.values()))
 
     async def _flush_receipts(self, partitions: list[Partition]) -> None:
-        owed: list[tuple[Partition, list[ReceiptRow]]] = [(p, p.storable(p.receipts.owed())) for p in partitions]
+        now = time.monotonic()
+        before = now - self._receipt_gather_s * BUSY_TURNS
+        owed: list[tuple[Partition, list[ReceiptRow]]] = [(p, p.storable(p.receipts.owed(before))) for p in partitions]
         rows = [row for _, of_partition in owed for row in of_partition]
-        self._metrics.receipts_unsaved.set(len(rows))
+        self._metrics.receipts_unsaved.set(sum(partition.receipts.unsaved for partition in partitions))
         if not rows:
             return
         try:
@@ -340,7 +345,7 @@ class Worker:
                 await line.stages.settle()  # else what they owe would bring back what is taken out here
             await self._broker.scripts(
                 [
-                    partition.acknowledge(None, cleared=partition.receipts.settle(of_partition))
+                    partition.acknowledge(None, cleared=partition.receipts.settle(of_partition, now))
                     for partition, of_partition in owed
                     if of_partition
                 ]

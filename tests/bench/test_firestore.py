@@ -1,6 +1,6 @@
 """What a message costs this process on its way into Firestore: batches of 100 through a channel that answers at once.
 
-Goal: 40 µs of CPU a message, all told: its two documents, its words, its share of a commit and of the call. The
+Goal: 40 µs of CPU a message, all told: its document, its words, its share of a commit and of the call. The
 channel is Google's own, to a server in another process that takes bytes and says yes.
 """
 

@@ -5,17 +5,31 @@ from typing import Any, Final
 
 import msgspec
 
-from libs.storage.firestore.query import Shape
+from libs.storage.firestore.query import Query, Shape
+from libs.storage.firestore.settings import Place
 from libs.wire import names
 from libs.wire.events import KeyBundle, PreKey, SignedPreKey
 from libs.wire.frames import DuePosition, Places
-from services.router.firestore import FirestoreStore
+from services.router.firestore import FirestoreStore, documents, open_store
 from services.router.store import Broadcast, Group, Receipt, ReceiptRow, User
-from tests.contracts.conftest import FirestoreRecord, rows
+from tests.contracts.conftest import QUIET, FirestoreRecord, rows
 from tests.contracts.test_store import FIELD, message
 
 _FILE: Final = Path(__file__).parents[2] / "firestore.indexes.json"
 _FOR_EVER: Final = 1 << 50
+_DAY_MS: Final = 24 * 3600 * 1000
+_COLLECTIONS: Final = {
+    documents.USERS,
+    documents.GROUPS,
+    documents.CONVERSATIONS,
+    documents.MESSAGES,
+    documents.RECEIPTS,
+    documents.BROADCASTS,
+    documents.BROADCAST_RECEIPTS,
+    documents.RESIDENCES,
+    documents.DEVICES,
+    documents.TAKEN_KEYS,
+}
 
 
 async def _asked(store: FirestoreStore) -> set[Shape]:
@@ -28,6 +42,7 @@ async def _asked(store: FirestoreStore) -> set[Shape]:
     await store.put_groups([Group("field", "Field", frozenset({"rama", "sita", "lata"}))])
     for asked in ({}, {"before_seq": 3}, {"before_ms": _FOR_EVER}, {"before_seq": 3, "before_ms": 9}, {"after_seq": 1}):
         await store.history(FIELD, 2, **asked)
+    await store.at(FIELD, [1, 3])
     await store.receipts(FIELD)
     await store.save_receipts([ReceiptRow(FIELD, "sita", Receipt(1))])
     await store.due("sita", 1, after=DuePosition(0, 0, FIELD, 0), cursors={FIELD: 0})
@@ -86,8 +101,18 @@ async def test_every_query_has_its_index(firestore_record: FirestoreRecord) -> N
         assert isinstance(store, FirestoreStore)
         shapes = await _asked(store)
     needed = {shape for shape in shapes if not shape.is_simple}
-    there = {_of(index) for index in msgspec.json.decode(_FILE.read_bytes())["indexes"]}
+    given = msgspec.json.decode(_FILE.read_bytes())
+    there = {_of(index) for index in given["indexes"]}
     assert needed == there
+    # What is simple is served by the indexes that each field has; a field that has none needs one that begins so.
+    exempt = {(each["collectionGroup"], each["fieldPath"]) for each in given["fieldOverrides"] if not each["indexes"]}
+    for shape in shapes - needed:
+        if any((shape.collection, field) in exempt for field in shape.equal):
+            begins = [
+                (one["collectionGroup"], {f["fieldPath"] for f in one["fields"][: len(shape.equal)]})
+                for one in given["indexes"]
+            ]
+            assert (shape.collection, set(shape.equal)) in begins, shape
 
 
 def test_fields_that_rise_have_no_index_of_their_own() -> None:
@@ -105,4 +130,26 @@ def test_fields_that_rise_have_no_index_of_their_own() -> None:
         "sealed",
     }
     assert {("messages", field) for field in rising} <= exempt
-    assert {("receipts", "members"), ("message_places", "key"), ("conversations", "lastAt")} <= exempt
+    assert {("receipts", "members"), ("conversations", "lastAt"), ("conversations", "writer")} <= exempt
+
+
+async def test_what_expires_has_a_policy_and_no_index_of_its_time(firestore_record: FirestoreRecord) -> None:
+    """Of every document that says when it goes Firestore is told to look at that; nothing else goes by itself."""
+    overrides = msgspec.json.decode(_FILE.read_bytes())["fieldOverrides"]
+    policies = {(each["collectionGroup"], each["fieldPath"]) for each in overrides if each.get("ttl")}
+    assert all(not each["indexes"] for each in overrides if each.get("ttl"))
+    place = Place(firestore_record.project_id, emulator=f"127.0.0.1:{firestore_record.port}")
+    async with open_store(place, QUIET, broadcast_days=30) as store:
+        await _asked(store)
+        found = [
+            (collection, one)
+            for collection in sorted(_COLLECTIONS)
+            for one in await store._client.query(Query(collection=collection))
+        ]
+    assert {collection for collection, _ in found} == _COLLECTIONS
+    expiring = {(collection, documents.EXPIRES) for collection, one in found if documents.EXPIRES in one.fields}
+    assert expiring == policies
+    begins = {"broadcasts": "atMs", "residences": "untilMs"}
+    for collection, one in found:
+        if documents.EXPIRES in one.fields and one.fields[begins[collection]] < _FOR_EVER:
+            assert one.fields[documents.EXPIRES].us // 1000 == one.fields[begins[collection]] + 30 * _DAY_MS

@@ -36,11 +36,12 @@ __all__ = ["FirestoreStore", "Limits", "Place", "open_store"]
 class FirestoreStore(Messages, Broadcasts, People, Receipts, Due, Keys, Search, Retention, Ledger):
     """`store.Store` in one Firestore database, and the writes of operators."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, broadcast_days: float = 0.0) -> None:
         self._client = client
         self._marks = Marks(lambda where: client.name(documents.CONVERSATIONS, readable(where)))
         self._closing = Closing(client, self._marks)
-        self._residences = Residences(client)
+        self._residences = Residences(client, broadcast_days)
+        self._broadcast_days = broadcast_days
         self._saving = asyncio.Lock()
         self._failed_at = -math.inf
         self._noted = OrderedDict()
@@ -64,9 +65,9 @@ class FirestoreStore(Messages, Broadcasts, People, Receipts, Due, Keys, Search, 
 
 
 @asynccontextmanager
-async def open_store(place: Place, limits: Limits) -> AsyncIterator[FirestoreStore]:
-    """The store in a database; see `open_client` for what it raises."""
+async def open_store(place: Place, limits: Limits, *, broadcast_days: float = 0.0) -> AsyncIterator[FirestoreStore]:
+    """The store in a database, where broadcasts expire after so many days (0: never); raises as `open_client` does."""
     async with open_client(place, limits) as client:
-        store = FirestoreStore(client)
+        store = FirestoreStore(client, broadcast_days)
         yield store
         await store.close()

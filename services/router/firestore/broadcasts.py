@@ -3,7 +3,7 @@
 import asyncio
 from collections import OrderedDict
 from collections.abc import Collection, Sequence
-from typing import Final
+from typing import Any, Final
 
 from libs.storage.firestore import values
 from libs.storage.firestore.client import Client, Conflict
@@ -32,6 +32,7 @@ class Broadcasts:
 
     _client: Client
     _residences: Residences
+    _broadcast_days: float
     # Those that receipts come for: their times and places.
     _known: OrderedDict[str, Found]
 
@@ -97,7 +98,7 @@ class Broadcasts:
 
     async def _save_broadcast(self, one: Broadcast) -> bool:
         name = self._client.name(BROADCASTS, one.id)
-        fields = {
+        fields: dict[str, Any] = {
             "broadcastId": one.id,
             "senderId": one.sender_id,
             "level": one.level,
@@ -107,6 +108,7 @@ class Broadcasts:
             "atMs": one.at_ms,
             "body": one.body.decode(),
         }
+        fields |= documents.expiry(one.at_ms, self._broadcast_days)
         try:
             await self._client.commit([values.create(name, fields)])
         except Conflict:

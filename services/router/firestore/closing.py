@@ -5,6 +5,7 @@ from typing import Final
 
 from libs.storage import StoreAway
 from libs.storage.firestore.client import Client
+from libs.storage.firestore.values import Stamp
 from services.router.firestore.marks import Marks
 
 _AT_ONCE: Final = 200
@@ -30,9 +31,10 @@ class Closing:
         writes = self._marks.idle(_AT_ONCE, is_end=is_end)
         if not writes:
             return False
-        versions = {}
-        with suppress(StoreAway):
-            versions = dict(zip(writes, await self._client.write_each(list(writes.values())), strict=True))
-        for conversation_id in writes:
-            self._marks.closed(conversation_id, versions.get(conversation_id))
+        versions: dict[str, Stamp | None] = {}
+        try:
+            with suppress(StoreAway):
+                versions = dict(zip(writes, await self._client.write_each(list(writes.values())), strict=True))
+        finally:
+            self._marks.closed(versions, writes)
         return True

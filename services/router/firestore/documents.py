@@ -21,7 +21,6 @@ USERS: Final = "users"
 GROUPS: Final = "groups"
 CONVERSATIONS: Final = "conversations"
 MESSAGES: Final = "messages"
-PLACES: Final = "message_places"
 RECEIPTS: Final = "receipts"
 BROADCASTS: Final = "broadcasts"
 BROADCAST_RECEIPTS: Final = "broadcast_receipts"
@@ -34,6 +33,10 @@ EMERGENCY: Final = 0
 ORDINARY: Final = 1
 VOID: Final = 2
 
+# When Firestore is to remove a document by itself, as the TTL policies of `firestore.indexes.json` name it.
+EXPIRES: Final = "expiresAt"
+
+_DAY_MS: Final = 24 * 3600 * 1000
 _LAST_EXACT_MS: Final = 253_402_300_799_999
 # A search asks for the first letters of one of its words: so many, or one where it has fewer.
 _PREFIXES: Final = (3, 1)
@@ -103,6 +106,11 @@ def message_write(name: str, message: Message) -> bytes:
         found = dict.fromkeys(chain.from_iterable(map(_elements, words(message.content))))
         fields["words"] = values.packed_array(found)
     return values.create(name, fields, again)
+
+
+def expiry(from_ms: int, days: float) -> dict[str, Any]:
+    """The field by which Firestore's TTL policy removes a document so many days after a moment; 0: it stays."""
+    return {EXPIRES: Instant(from_ms + int(days * _DAY_MS))} if days else {}
 
 
 def token(word: str) -> str:

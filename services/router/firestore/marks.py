@@ -4,22 +4,24 @@ A document bears a write a second, a conversation many messages. So the document
 says "there may be more than `lastSeq`", and whoever looks for what is due looks into the log. Once it is quiet, it
 is *closed*: `lastSeq` is exact, and whoever has all up to it needs no look.
 
-A message may be saved without a word to the document only while this process knows that it is open: it opened it
-itself, by a commit that came through, less than `BELIEF_S` ago. It closes none within `CLOSE_AFTER_S` of the first
-time that it touched it, nor one that anybody has written since: whoever owned the conversation before believes
-nothing any more by then. A process that dies leaves its documents open: that costs looks, and no message.
+It is also what keeps a place from being given twice. Every commit of messages is conditional on the version of the
+document in which this process left it: one that is open is only compared, one that is closed is written. So a process
+that knows the last place of a log under that version knows which are free, as long as its commits come through; whoever
+else wants to save has to write the document first (to *take* it, where it is open), and ends that. A process that dies
+leaves its documents open: that costs looks, and no message.
 """
 
+import math
+import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from libs.storage.firestore import values
 from libs.storage.firestore.values import Stamp
 from libs.wire import names
 
-BELIEF_S: Final = 5.0
 CLOSE_AFTER_S: Final = 15.0
 # An exact `lastSeq` is written with each message of a conversation that is quieter than this.
 _QUIET_S: Final = 10.0
@@ -27,15 +29,14 @@ _REMEMBERED: Final = 200_000
 
 
 class _Mark:
-    __slots__ = ("first_at", "is_open", "last_seq", "saved_at", "version", "written_at")
+    __slots__ = ("is_open", "last_seq", "saved_at", "version", "written_at")
 
-    def __init__(self, now: float) -> None:
-        self.first_at = now
-        self.written_at = now
-        self.saved_at = now
-        self.is_open = False
-        self.last_seq = 0
-        self.version: Stamp | None = None
+    def __init__(self, version: Stamp | None, last_seq: int, saved_at: float, *, is_open: bool) -> None:
+        self.version = version  # None: there is no document
+        self.last_seq = last_seq
+        self.saved_at = saved_at
+        self.is_open = is_open
+        self.written_at = -math.inf
 
 
 class Marks:
@@ -44,45 +45,85 @@ class Marks:
     def __init__(self, name: Callable[[str], str], clock: Callable[[], float] = time.monotonic) -> None:
         self._name = name
         self._clock = clock
+        # Whoever takes a document over changes it, whatever else it says: else it would keep its version.
+        self._writer = secrets.token_hex(8)
         self._marks: OrderedDict[str, _Mark] = OrderedDict()
-        # By when they were opened: those that may have to be closed.
+        # By when something was saved: those that may be closed. One that a commit or a closing is under way for is not.
         self._open: OrderedDict[str, None] = OrderedDict()
+        self._leaving: dict[str, _Mark] = {}
 
-    def writes(self, last_seqs: Mapping[str, int]) -> dict[str, tuple[bytes, bool]]:
-        """The writes that belong into a commit that takes these conversations that far, and whether each opens."""
+    def unknown(self, conversation_ids: Iterable[str]) -> list[str]:
+        """Those of which this process does not know how their documents stand."""
+        return [where for where in conversation_ids if where not in self._marks]
+
+    def stands(self, conversation_id: str, version: Stamp | None) -> bool:
+        """Whether this version of a document is the one that this process knows."""
+        mark = self._marks.get(conversation_id)
+        return mark is not None and mark.version == version
+
+    def last_seq(self, conversation_id: str) -> int:
+        """The last place that is taken; all beyond it are free as long as the document stands as it does."""
+        mark = self._marks.get(conversation_id)
+        return 0 if mark is None else mark.last_seq
+
+    def met(self, conversation_id: str, version: Stamp | None, last_seq: int, *, is_open: bool = False) -> None:
+        """A document was read, and is closed or not there; or was taken, and the log was looked at after that."""
+        self._marks[conversation_id] = _Mark(version, last_seq, self._clock(), is_open=is_open)
+        self._open.pop(conversation_id, None)
+        while len(self._marks) > _REMEMBERED:
+            gone, _ = self._marks.popitem(last=False)
+            self._open.pop(gone, None)
+
+    def saw(self, conversation_id: str, seq: int) -> None:
+        """A message stands there: perhaps by a commit of this process that came through and had no answer."""
+        mark = self._marks.get(conversation_id)
+        if mark is not None:
+            mark.last_seq = max(mark.last_seq, seq)
+
+    def take(self, conversation_id: str, version: Stamp) -> bytes:
+        """The write that ends what others know of a document that is open."""
+        return self._write(conversation_id, 0, version, is_open=True)
+
+    def writes(self, last_seqs: Mapping[str, int]) -> tuple[dict[str, Stamp], dict[str, tuple[bytes, bool]]]:
+        """What belongs into a commit that takes these conversations that far.
+
+        Documents that are to stay in the version that is known, by full name, and writes of others, with whether each
+        opens. All are known.
+        """
         now = self._clock()
+        unchanged: dict[str, Stamp] = {}
         found: dict[str, tuple[bytes, bool]] = {}
         for conversation_id, last_seq in last_seqs.items():
-            mark = self._marks.get(conversation_id)
-            if mark is not None and mark.is_open and now - mark.written_at < BELIEF_S:
-                continue
-            is_open = (
-                mark is None or mark.is_open or now - mark.first_at < CLOSE_AFTER_S or now - mark.written_at < _QUIET_S
-            )
-            found[conversation_id] = self._write(conversation_id, last_seq, is_open=is_open), is_open
-        return found
+            mark = self._marks[conversation_id]
+            self._open.pop(conversation_id, None)
+            if mark.is_open and mark.version is not None:
+                unchanged[self._name(conversation_id)] = mark.version
+            else:
+                is_open = now - mark.written_at < _QUIET_S
+                found[conversation_id] = self._write(conversation_id, last_seq, mark.version, is_open=is_open), is_open
+        return unchanged, found
 
     def wrote(self, last_seqs: Mapping[str, int], written: Mapping[str, tuple[bool, Stamp]]) -> None:
         """A commit came through: with it these documents, each open or not, in this version."""
         now = self._clock()
         for conversation_id, last_seq in last_seqs.items():
-            mark = self._marks.get(conversation_id)
-            if mark is None:
-                mark = self._marks[conversation_id] = _Mark(now)
-            self._marks.move_to_end(conversation_id)
+            mark = self._marks[conversation_id]
             mark.saved_at = now
             mark.last_seq = max(mark.last_seq, last_seq)
             if conversation_id in written:
                 mark.is_open, mark.version = written[conversation_id]
                 mark.written_at = now
+
+    def release(self, conversation_ids: Iterable[str]) -> None:
+        """No commit is under way for these any more: what is open may be closed once it is quiet."""
+        for conversation_id in conversation_ids:
+            mark = self._marks.get(conversation_id)
+            if mark is None:
+                continue
+            self._marks.move_to_end(conversation_id)
+            self._open.pop(conversation_id, None)
             if mark.is_open:
                 self._open[conversation_id] = None
-                self._open.move_to_end(conversation_id)
-            else:
-                self._open.pop(conversation_id, None)
-        while len(self._marks) > _REMEMBERED:
-            gone, _ = self._marks.popitem(last=False)
-            self._open.pop(gone, None)
 
     def forget(self, conversation_ids: Iterable[str]) -> None:
         """Nobody knows how these documents stand: a commit had no answer, or somebody else wrote them."""
@@ -91,30 +132,37 @@ class Marks:
             self._open.pop(conversation_id, None)
 
     def idle(self, limit: int, *, is_end: bool = False) -> dict[str, bytes]:
-        """Up to `limit` writes that close documents of conversations that are quiet; at the end of all that may be."""
+        """Up to `limit` writes that close documents of conversations that are quiet; at the end of all that are open.
+
+        Until it is known what became of it (`closed`), nothing is known of such a document: who saves reads it.
+        """
         now = self._clock()
         found: dict[str, bytes] = {}
         for conversation_id in self._open:
             mark = self._marks[conversation_id]
             if len(found) >= limit or (not is_end and now - mark.saved_at < CLOSE_AFTER_S):
                 break
-            if now - mark.first_at >= CLOSE_AFTER_S:
-                found[conversation_id] = self._write(
-                    conversation_id, mark.last_seq, is_open=False, if_version=mark.version
-                )
+            found[conversation_id] = self._write(conversation_id, mark.last_seq, mark.version, is_open=False)
+        for conversation_id in found:
+            self._leaving[conversation_id] = self._marks.pop(conversation_id)
+            del self._open[conversation_id]
         return found
 
-    def closed(self, conversation_id: str, version: Stamp | None) -> None:
-        """What became of closing one; None: somebody else wrote it."""
-        if version is None or conversation_id not in self._marks:
-            self.forget([conversation_id])
-            return
-        mark = self._marks[conversation_id]
-        mark.is_open, mark.version, mark.written_at = False, version, self._clock()
-        self._open.pop(conversation_id, None)
+    def closed(self, versions: Mapping[str, Stamp | None], asked: Collection[str]) -> None:
+        """What became of closing those asked about; None, or no version: nobody knows how they stand."""
+        for conversation_id in asked:
+            mark, version = self._leaving.pop(conversation_id, None), versions.get(conversation_id)
+            if mark is not None and version is not None and conversation_id not in self._marks:
+                mark.is_open, mark.version, mark.written_at = False, version, self._clock()
+                self._marks[conversation_id] = mark
 
-    def _write(self, conversation_id: str, last_seq: int, *, is_open: bool, if_version: Stamp | None = None) -> bytes:
-        fields: dict[str, Any] = {"conversationId": conversation_id, "isOpen": is_open, "isUnsettled": True}
+    def _write(self, conversation_id: str, last_seq: int, version: Stamp | None, *, is_open: bool) -> bytes:
+        fields: dict[str, Any] = {
+            "conversationId": conversation_id,
+            "isOpen": is_open,
+            "isUnsettled": True,
+            "writer": self._writer,
+        }
         fields |= members_of(conversation_id)
         return values.put(
             self._name(conversation_id),
@@ -122,7 +170,8 @@ class Marks:
             only=tuple(fields),
             maximum={"lastSeq": last_seq},
             stamped=("lastAt",),
-            if_version=if_version,
+            if_version=version,
+            if_there=False if version is None else None,
         )
 
 

@@ -1,10 +1,12 @@
-"""Messages in Firestore: one document each, named by its key, and one for its place.
+"""Messages in Firestore: one document each, named by its key, under the condition that there is none.
 
-Both are created under the condition that neither is there, in one commit: so a key and a place are each taken once,
-whoever writes. A commit that fails is followed by a look at who stands where; what can still be written is written.
+So a key is taken once. A place is, because each commit is conditional on the version of the conversation's document,
+under which this process knows what is free (see `marks`). A commit that fails is followed by a look at who stands
+where; what can still be written is written.
 """
 
 import asyncio
+import random
 import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final
@@ -12,19 +14,24 @@ from typing import Final
 from msgspec import Struct
 
 from libs.storage import StoreAway
-from libs.storage.firestore import values
 from libs.storage.firestore.client import COMMIT_BYTES, COMMIT_WRITES, Client, Conflict
+from libs.storage.firestore.ids import readable
 from libs.storage.firestore.query import Condition, Query
+from libs.storage.firestore.values import Found
 from services.router.firestore import documents
 from services.router.firestore.closing import Closing
-from services.router.firestore.documents import MESSAGES, PLACES
+from services.router.firestore.documents import CONVERSATIONS, MESSAGES
 from services.router.firestore.marks import Marks
 from services.router.store import Message, Saved
 
-# Two documents a message and one a conversation, at most.
-_CHUNK: Final = COMMIT_WRITES // 3
-# Who keeps meeting others at the same places comes back later.
+# A message and its conversation's document, at most.
+_CHUNK: Final = COMMIT_WRITES // 2
+# Who keeps meeting others at the same places comes back later, and pauses between.
 _TRIES: Final = 8
+_FIRST_PAUSE_S: Final = 0.02
+# Places that one query may name.
+_NAMED: Final = 30
+_PLACE_FIELDS: Final = ("conversationId", "seq")
 # Voids are rare: a page that has some is filled with a second query.
 _MORE: Final = 2
 
@@ -35,11 +42,11 @@ class _Draft(Struct, frozen=True):
     message: Message
     id: str
     place: str
-    writes: tuple[bytes, bytes]
+    write: bytes
 
     @property
     def size(self) -> int:
-        return len(self.writes[0]) + len(self.writes[1])
+        return len(self.write)
 
 
 class Messages:
@@ -108,11 +115,8 @@ class Messages:
         return sorted(found[:limit], key=lambda message: message.seq)
 
     async def at(self, conversation_id: str, seqs: Collection[int]) -> list[Message]:
-        places = await self._client.get(
-            [self._client.name(PLACES, documents.place(conversation_id, seq)) for seq in seqs]
-        )
-        found = await self.find([documents.text(place.fields, "key") for place in places.values()])
-        return sorted(found.values(), key=lambda message: message.seq)
+        found = map(documents.message, await self._standing_at(conversation_id, seqs))
+        return sorted((message for message in found if not message.is_void), key=lambda message: message.seq)
 
     async def _last_seq(self, conversation_id: str) -> int:
         query = Query(
@@ -126,11 +130,7 @@ class Messages:
 
     def _draft(self, message: Message) -> _Draft:
         id_, place = documents.message_id(message), documents.place(message.conversation_id, message.seq)
-        writes = (
-            documents.message_write(self._client.name(MESSAGES, id_), message),
-            values.create(self._client.name(PLACES, place), {"key": "" if message.is_void else id_}),
-        )
-        return _Draft(message, id_, place, writes)
+        return _Draft(message, id_, place, documents.message_write(self._client.name(MESSAGES, id_), message))
 
     async def _save(self, drafts: Sequence[_Draft]) -> list[Saved]:
         """Conversations side by side, each in its order: a commit that fails leaves no gap before a later one."""
@@ -151,16 +151,56 @@ class Messages:
 
     async def _save_chunk(self, drafts: Sequence[_Draft]) -> list[Saved]:
         """In one commit, as far as keys and places are free."""
-        there: Mapping[str, str] = {}
-        for _ in range(_TRIES):
-            outcomes, fresh = _judge(drafts, there)
-            try:
-                await self._commit(fresh)
-            except Conflict:
-                there = await self._standing(drafts)
-            else:
+        conversations = list(dict.fromkeys(draft.message.conversation_id for draft in drafts))
+        try:
+            for turn in range(_TRIES):
+                if turn > 1:
+                    await asyncio.sleep(random.uniform(0, _FIRST_PAUSE_S * 2**turn))  # noqa: S311 - so that they part
+                try:
+                    await self._meet(conversations, again=turn > 0)
+                    there = await self._standing(drafts, has_failed=turn > 0)
+                    outcomes, fresh = _judge(drafts, there)
+                    await self._commit(fresh)
+                except Conflict:
+                    continue
+                self._marks.release(conversations)
                 return outcomes
-        raise StoreAway("others wrote at the same places each time")
+            raise StoreAway("others wrote at the same places each time")
+        except BaseException:
+            self._marks.forget(conversations)  # perhaps it was written, or will be
+            raise
+
+    async def _meet(self, conversations: Sequence[str], *, again: bool) -> None:
+        """Know how the documents of these conversations stand, and the last places of their logs. Raises `Conflict`.
+
+        One that is closed says it. One that is open is taken first, so that nobody saves while the log is looked at.
+        """
+        asked = conversations if again else self._marks.unknown(conversations)
+        if not asked:
+            return
+        named = {where: self._client.name(CONVERSATIONS, readable(where)) for where in asked}
+        found = await self._client.get(named.values(), ("lastSeq", "isOpen"))
+        opened: dict[str, Found] = {}
+        for where, name in named.items():
+            document = found.get(name)
+            if self._marks.stands(where, document.updated if document else None):
+                continue
+            self._marks.forget([where])
+            if document is None:
+                self._marks.met(where, None, 0)
+            elif document.fields.get("isOpen") is False:
+                self._marks.met(where, document.updated, documents.number(document.fields, "lastSeq"))
+            else:
+                opened[where] = document
+        if not opened:
+            return
+        takes = [self._marks.take(where, document.updated) for where, document in opened.items()]
+        versions = dict(zip(opened, await self._client.write_each(takes), strict=True))
+        taken = {where: version for where, version in versions.items() if version is not None}
+        for where, last_seq in (await self.last_seqs(taken)).items():
+            self._marks.met(where, taken[where], last_seq, is_open=True)
+        if len(taken) < len(opened):
+            raise Conflict("others took them")
 
     async def _commit(self, fresh: Sequence[_Draft]) -> None:
         if not fresh:
@@ -169,31 +209,55 @@ class Messages:
         for draft in fresh:
             where, seq = draft.message.conversation_id, draft.message.seq
             last_seqs[where] = max(seq, last_seqs.get(where, 0))
-        marks = self._marks.writes(last_seqs)
-        writes = [write for draft in fresh for write in draft.writes]
-        try:
-            marked = [write for write, _ in marks.values()]
-            versions = await self._client.commit(writes + marked, versions_of_last=len(marked))
-        except StoreAway:
-            self._marks.forget(last_seqs)  # perhaps it was written
-            raise
+        if self._marks.unknown(last_seqs):
+            raise Conflict("they were closed meanwhile")
+        unchanged, marks = self._marks.writes(last_seqs)
+        marked = [write for write, _ in marks.values()]
+        writes = [*(draft.write for draft in fresh), *marked]
+        versions = await self._client.commit(writes, unchanged=unchanged, versions_of_last=len(marked))
         written = {
             where: (is_open, version) for (where, (_, is_open)), version in zip(marks.items(), versions, strict=True)
         }
         self._marks.wrote(last_seqs, written)
 
-    async def _standing(self, drafts: Sequence[_Draft]) -> dict[str, str]:
-        """Who stands where: message id → place, and place → message id."""
+    async def _standing(self, drafts: Sequence[_Draft], *, has_failed: bool) -> dict[str, str]:
+        """Who stands where, as far as it may matter: message id → place, and place → message id.
+
+        Places beyond the last are free. Keys are asked about once a commit failed, which may be for one of them.
+        """
         client = self._client
-        messages, places = await asyncio.gather(
-            client.get([client.name(MESSAGES, draft.id) for draft in drafts], ("conversationId", "seq")),
-            client.get([client.name(PLACES, draft.place) for draft in drafts]),
+        asked: dict[str, list[int]] = {}
+        for draft in drafts:
+            where, seq = draft.message.conversation_id, draft.message.seq
+            if seq <= self._marks.last_seq(where):
+                asked.setdefault(where, []).append(seq)
+        ids = [client.name(MESSAGES, draft.id) for draft in drafts] if has_failed or asked else []
+        by_id, by_place = await asyncio.gather(
+            client.get(ids, _PLACE_FIELDS),
+            asyncio.gather(*(self._standing_at(where, seqs, _PLACE_FIELDS) for where, seqs in asked.items())),
         )
-        there = {
-            one.id: documents.place(documents.text(one.fields, "conversationId"), documents.number(one.fields, "seq"))
-            for one in messages.values()
-        }
-        return there | {one.id: documents.text(one.fields, "key") or f"void-{one.id}" for one in places.values()}
+        there: dict[str, str] = {}
+        for one in by_id.values():
+            where, seq = documents.text(one.fields, "conversationId"), documents.number(one.fields, "seq")
+            there[one.id] = documents.place(where, seq)
+            self._marks.saw(where, seq)
+        for where, standing in zip(asked, by_place, strict=True):
+            there |= {documents.place(where, documents.number(one.fields, "seq")): one.id for one in standing}
+        return there
+
+    async def _standing_at(
+        self, conversation_id: str, seqs: Collection[int], only: tuple[str, ...] = ()
+    ) -> list[Found]:
+        """The messages at these places, void ones too."""
+        asked = sorted(set(seqs))
+        parts = [asked[start : start + _NAMED] for start in range(0, len(asked), _NAMED)]
+        queries = [
+            Query(
+                collection=MESSAGES, where=(("conversationId", "==", conversation_id), ("seq", "in", part)), only=only
+            )
+            for part in parts
+        ]
+        return [one for page in await asyncio.gather(*map(self._client.query, queries)) for one in page]
 
 
 def _judge(drafts: Sequence[_Draft], there: Mapping[str, str]) -> tuple[list[Saved], list[_Draft]]:

@@ -18,16 +18,16 @@ from libs.storage.firestore import values
 from libs.storage.firestore.client import Client, Conflict
 from libs.storage.firestore.ids import is_name, readable
 from libs.storage.firestore.query import Query
-from libs.storage.firestore.values import Found
+from libs.storage.firestore.values import Found, Stamp
 from libs.wire import names
 from services.router.firestore import documents, old, receipts
-from services.router.firestore.documents import CONVERSATIONS, GROUPS, MESSAGES, PLACES, USERS
+from services.router.firestore.documents import CONVERSATIONS, GROUPS, MESSAGES, USERS
 from services.router.firestore.marks import members_of
 from services.router.firestore.old import OldMessage
 from services.router.store import Receipt
 
 _PAGE: Final = 1000
-# Two documents a message, and a few with receipts.
+# One document a message, and a few with receipts.
 _COMMIT: Final = 200
 _EXAMPLES: Final = 5
 _SCHEMA: Final = """
@@ -208,6 +208,7 @@ class Moving:
         """Commit by commit, how many messages got their places. Raises `Conflict`, `StoreAway`."""
         members = await self._members(where)
         has = await self._receipts(where, members)
+        version = await self._met(where)
         while True:
             rows = self._db.execute(
                 "SELECT id, sender_id, at_ms, rank, is_had, is_read FROM old WHERE conversation_id = ? "
@@ -216,8 +217,7 @@ class Moving:
             ).fetchall()
             if not rows:
                 return
-            (last,) = self._db.execute("SELECT max(seq) FROM last WHERE conversation_id = ?", (where,)).fetchone()
-            first = (last or 0) + 1
+            first = self._last(where) + 1
             chunk = {
                 first + number: (
                     id_,
@@ -226,7 +226,8 @@ class Moving:
                 for number, (id_, sender, at_ms, rank, is_had, is_read) in enumerate(rows)
             }
             has = {user: _grown(receipt, user, chunk) for user, receipt in has.items()}
-            await self._client.commit([*self._messages(chunk), *self._rest(where, members, has, max(chunk))])
+            writes = [*self._messages(chunk), *self._rest(where, members, has, max(chunk), version)]
+            (version,) = await self._client.commit(writes, versions_of_last=1)
             self._db.execute("BEGIN")
             self._db.executemany(
                 "DELETE FROM old WHERE conversation_id = ? AND at_ms = ? AND id = ?",
@@ -235,6 +236,31 @@ class Moving:
             self._db.execute("INSERT OR REPLACE INTO last VALUES (?, ?)", (where, max(chunk)))
             self._db.execute("COMMIT")
             yield len(rows)
+
+    def _last(self, where: str) -> int:
+        (last,) = self._db.execute("SELECT max(seq) FROM last WHERE conversation_id = ?", (where,)).fetchone()
+        return last or 0
+
+    async def _met(self, where: str) -> Stamp | None:
+        """The version of a conversation's document, if no router wrote to its log. Raises `Conflict`, `StoreAway`.
+
+        Beyond the last place there is nothing by then but what a commit gave a place to of which nobody heard.
+        """
+        name = self._client.name(CONVERSATIONS, readable(where))
+        document = (await self._client.get([name], ("isOpen",))).get(name)
+        if document is not None and document.fields.get("isOpen") is True:
+            raise Conflict("a router is at it")
+        query = Query(
+            collection=MESSAGES,
+            where=(("conversationId", "==", where), ("seq", ">", self._last(where))),
+            order=("seq",),
+            only=("seq",),
+        )
+        for one in await self._client.query(query):
+            if self._db.execute("SELECT 1 FROM old WHERE conversation_id = ? AND id = ?", (where, one.id)).fetchone():
+                continue
+            raise Conflict("a router was at it")
+        return document.updated if document is not None else None
 
     async def _members(self, where: str) -> frozenset[str]:
         pair = names.direct_pair(where)
@@ -261,11 +287,16 @@ class Moving:
                 "serverTimeMs": message.at_ms,
             }
             yield values.put(self._client.name(MESSAGES, id_), fields, only=tuple(fields), if_there=True)
-            place = documents.place(message.conversation_id, seq)
-            yield values.create(self._client.name(PLACES, place), {"key": id_})
 
-    def _rest(self, where: str, members: Collection[str], has: Mapping[str, Receipt], last: int) -> Iterable[bytes]:
-        """How far the log goes, who is in it, and what they have."""
+    def _rest(
+        self, where: str, members: Collection[str], has: Mapping[str, Receipt], last: int, version: Stamp | None
+    ) -> Iterable[bytes]:
+        """Who is in it and what they have, and at the end how far the log goes, if nobody has said so meanwhile."""
+        parts: dict[str, dict[str, Receipt]] = {}
+        for user, receipt in has.items():
+            parts.setdefault(receipts.part_of(self._client, where, user), {})[user] = receipt
+        for name, of_part in parts.items():
+            yield receipts.write(name, where, of_part)
         fields: dict[str, Any] = {"conversationId": where, "isOpen": False, "isUnsettled": True}
         if names.direct_pair(where) is None:
             fields |= {"groupId": names.group_of(where), "participantIds": sorted(members)}
@@ -276,12 +307,9 @@ class Moving:
             only=tuple(fields),
             maximum={"lastSeq": last},
             stamped=("lastAt",),
+            if_version=version,
+            if_there=False if version is None else None,
         )
-        parts: dict[str, dict[str, Receipt]] = {}
-        for user, receipt in has.items():
-            parts.setdefault(receipts.part_of(self._client, where, user), {})[user] = receipt
-        for name, of_part in parts.items():
-            yield receipts.write(name, where, of_part)
 
     # --- the file ------------------------------------------------------------------------------
 

@@ -48,8 +48,10 @@ class Residence(Struct, frozen=True):
 class Residences:
     """Notes and knows them."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, broadcast_days: float) -> None:
         self._client = client
+        # An interval that ended is asked about for as long as the broadcasts of its time.
+        self._days = broadcast_days
         # Where people live by what this process noted.
         self._homes: OrderedDict[str, Places] = OrderedDict()
 
@@ -69,13 +71,9 @@ class Residences:
         if (current and _places(current[0].fields) != places) or (not current and places != _NOWHERE):
             since_us = document.updated.us if intervals else document.created.us
             since_ms = -(-since_us // 1000)
+            ended: dict[str, Any] = {"untilMs": since_ms} | documents.expiry(since_ms, self._days)
             writes = [
-                values.put(
-                    self._client.name(RESIDENCES, one.id),
-                    {"untilMs": since_ms},
-                    only=("untilMs",),
-                    if_version=one.updated,
-                )
+                values.put(self._client.name(RESIDENCES, one.id), ended, only=tuple(ended), if_version=one.updated)
                 for one in current
             ]
             fields: dict[str, Any] = {"userId": user_id, "sinceMs": since_ms, "untilMs": FOR_NOW}

@@ -143,6 +143,22 @@ def test_a_receipt_that_changed_while_it_was_saved_is_still_owed() -> None:
     assert book.settle(newer) == newer
 
 
+def test_receipts_of_a_conversation_that_goes_on_are_saved_now_and_then() -> None:
+    """Others are not held up by it, nor are those of broadcasts, each of which is a write of its own."""
+    book = ReceiptBook()
+    alarm = names.broadcast("0" * 32)
+    book.confirm(RAMA_SITA, "sita", seqs=[1])
+    book.confirm_broadcast(alarm, "sita")
+    book.settle(book.take_unjournaled(), now=100.0)
+    book.confirm(RAMA_SITA, "sita", seqs=[2])
+    book.confirm_broadcast(alarm, "rama")
+    book.confirm("direct:lava:sita", "sita", seqs=[1])
+    book.take_unjournaled()
+    assert {row.conversation_id for row in book.owed(saved_before=100.0)} == {alarm, "direct:lava:sita"}
+    assert {row.conversation_id for row in book.owed(saved_before=100.1)} == {alarm, "direct:lava:sita", RAMA_SITA}
+    assert len(book.owed()) == book.unsaved == 3
+
+
 def test_what_was_settled_is_still_known() -> None:
     """The journal is on the way to the store; the book's memory stays."""
     book = ReceiptBook()

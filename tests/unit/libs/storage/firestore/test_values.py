@@ -96,6 +96,14 @@ def test_a_deletion_names_a_document() -> None:
     assert read.current_document.update_time.nanos == 2
 
 
+def test_a_check_names_a_document_and_its_version() -> None:
+    """In a field that Google's web client knows; those who do not know it see no operation."""
+    read = _Write.FromString(values.verify(_NAME, Stamp(5, 6000)))
+    assert read.WhichOneof("operation") is None
+    assert (read.current_document.update_time.seconds, read.current_document.update_time.nanos) == (5, 6000)
+    assert values.verify(_NAME, Stamp(5, 6000)).startswith(values.block(b"\x2a", _NAME.encode()))
+
+
 def test_a_commit_holds_its_writes_in_order() -> None:
     """For one database."""
     writes = [values.delete(f"{_NAME}{number}") for number in range(300)]
