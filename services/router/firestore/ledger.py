@@ -1,21 +1,25 @@
 """What the ledger is compared with, in Firestore: documents as they are, and nothing that this process remembers."""
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 from libs.storage.firestore.client import Client
 from libs.storage.firestore.ids import readable
+from libs.storage.firestore.query import Query
+from libs.storage.firestore.values import Reference
 from libs.wire import names
 from services.router.firestore import documents
 from services.router.firestore.documents import CONVERSATIONS, GROUPS, MESSAGES
 from services.router.store import Place, Receipt
 
 _PLACE_FIELDS: Final = ("conversationId", "seq", "senderId")
+# As many as one `in` may name.
+_COUNTED: Final = 30
 
 
 class Ledger:
-    """`store.Ledger`. Each message asked for is a read, and each conversation: `LEDGER_SHARE` bounds them."""
+    """`store.Ledger`. Thirty that are as they should be cost a read to count; what is amiss is read by itself."""
 
     _client: Client
 
@@ -27,10 +31,25 @@ class Ledger:
         """See `store.Messages`."""
         raise NotImplementedError
 
-    async def settled(self, keys: Collection[str]) -> frozenset[str]:
-        places = await self.places(keys)
-        noted = await self._noted_members({place.conversation_id for place in places.values()})
-        return frozenset(key for key, place in places.items() if noted[place.conversation_id] - {place.sender_id})
+    async def settled(self, wanted: Mapping[str, str]) -> frozenset[str]:
+        # The document of a direct conversation is made with its two, in one write, and keeps them: it is enough that
+        # it is there. A void message has another id than its key.
+        direct = {where: readable(where) for where in wanted.values() if names.direct_pair(where) is not None}
+        written, there = await asyncio.gather(
+            self._counted(MESSAGES, list(wanted)), self._counted(CONVERSATIONS, list(dict.fromkeys(direct.values())))
+        )
+        settled = {
+            key for key, where in wanted.items() if key in written and (where not in direct or direct[where] in there)
+        }
+        places = await self.places(wanted.keys() - settled)
+        noted = await self._noted_members(
+            {one.conversation_id for one in places.values() if names.direct_pair(one.conversation_id) is not None}
+        )
+        for key, place in places.items():
+            where = place.conversation_id
+            if names.direct_pair(where) is None or noted[where] - {place.sender_id}:
+                settled.add(key)
+        return frozenset(settled)
 
     async def places(self, keys: Collection[str]) -> dict[str, Place]:
         asked = [self._client.name(MESSAGES, key) for key in keys if key]
@@ -56,6 +75,14 @@ class Ledger:
             return 0, 0
         has = await self.receipts(conversation_id)
         return len(members), sum(has[user_id].has(seq) for user_id in members if user_id in has)
+
+    async def _counted(self, collection: str, ids: Sequence[str]) -> set[str]:
+        """The ids of those thirty that are all there, and of the next thirty …"""
+        parts = [ids[start : start + _COUNTED] for start in range(0, len(ids), _COUNTED)]
+        names_of = [tuple(Reference(self._client.name(collection, id_)) for id_ in part) for part in parts]
+        asked = [Query(collection=collection, where=(("__name__", "in", each),)) for each in names_of]
+        counts = await asyncio.gather(*map(self._client.count, asked))
+        return {id_ for part, count in zip(parts, counts, strict=True) if count == len(part) for id_ in part}
 
     async def _members(self, conversation_ids: Collection[str]) -> dict[str, frozenset[str]]:
         """Whom something is due to, as `due` finds it: who is noted, and of a group in its document as well."""
