@@ -1,10 +1,9 @@
 """What hangs notices it and starts over; what is only cut off, paused or without work does not."""
 
 import signal
-import sqlite3
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -148,12 +147,10 @@ async def test_who_is_paused_or_cut_off_from_broker_or_store_does_not_start_over
             await _passes(2 * _PATIENCE_S)
             await cluster.processes.start("broker")
             await traffic.wait_flows()
-            with closing(sqlite3.connect(cluster.database, isolation_level=None, timeout=10.0)) as db:
-                db.execute("BEGIN EXCLUSIVE")
+            with cluster.store_away():
                 await _passes(2 * _PATIENCE_S)
                 for gateway in ("g1", "g2"):
                     await until(partial(_heard, cluster, gateway), _SOON_S, "canaries without a store")
-                db.execute("ROLLBACK")
             await traffic.wait_flows()
             await _passes(_PATIENCE_S + _CANARY_S)
         await scene.judge()

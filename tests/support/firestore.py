@@ -19,13 +19,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 import pytest
 
 from libs.lifecycle import Unstartable
-from libs.storage.firestore.settings import Place
+from libs.storage.firestore.query import Query
+from libs.storage.firestore.settings import Limits, Place
+from libs.wire import names
 from services.local import firestore, leash, ports
 
 HOST: Final = "127.0.0.1"
@@ -69,11 +71,40 @@ def running_emulator(folder: Path) -> Iterator[Emulator]:
         running.wait()
 
 
-def asked_for(environment: Mapping[str, str]) -> Place | None:
-    """A project of its own for a cluster, if STORE asks for Firestore; not for one that is told of a store."""
+class Kept(NamedTuple):
+    """Where a cluster keeps its record: a project of its own, and the line that services reach it by."""
+
+    place: Place
+    line: "Line"
+
+    @property
+    def told(self) -> dict[str, str]:
+        """What services are told of it."""
+        return told_of(Place(self.place.project_id, emulator=self.line.address))
+
+    async def stored(self) -> dict[tuple[str, int], str]:
+        """Which message is at each place of each conversation."""
+        # Here, for Google's libraries take a second, which tests of other stores should not wait for.
+        from libs.storage.firestore.client import open_client  # noqa: PLC0415
+
+        query = Query(collection="messages", only=("conversationId", "seq", "isVoid"))
+        async with open_client(self.place, Limits(patience_s=30.0, writes_per_s=0)) as client:
+            found = [one for one in await client.query(query) if not one.fields.get("isVoid")]
+        return {
+            (where := one.fields["conversationId"], one.fields["seq"]): names.message_id_of(one.id, where)
+            for one in found
+        }
+
+
+@contextmanager
+def kept_in(environment: Mapping[str, str]) -> Iterator[Kept | None]:
+    """A record for a cluster, if STORE asks for Firestore; not for one that is told of a store."""
     if os.environ.get("STORE") != "firestore" or "STORE" in environment:
-        return None
-    return Place(f"demo-{secrets.token_hex(6)}", emulator=_shared().address)
+        yield None
+        return
+    emulator = _shared()
+    with cuttable(emulator.address) as line:
+        yield Kept(Place(f"demo-{secrets.token_hex(6)}", emulator=emulator.address), line)
 
 
 def told_of(place: Place) -> dict[str, str]:
@@ -155,6 +186,15 @@ class Line:
     def mend(self) -> None:
         """Whoever comes from now on gets through."""
         self._listen(self.port)
+
+    @contextmanager
+    def cut_off(self) -> Iterator[None]:
+        """Nobody gets through meanwhile."""
+        self.cut()
+        try:
+            yield
+        finally:
+            self.mend()
 
     def _listen(self, port: int) -> None:
         self._listener = socket.create_server((HOST, port))
