@@ -25,7 +25,7 @@ from services.local.settings import LocalSettings
 from services.router.sqlite import open_store
 from services.router.store import GroupRow, Registry, UserRow
 from tests.support import auth, topologies
-from tests.support.firestore import Kept, kept_in
+from tests.support.firestore import Kept, kept_in, stored_in
 from tests.support.topologies import Topology
 from tests.support.waiting import until
 
@@ -96,16 +96,16 @@ class LiveCluster:
             )
 
     @contextmanager
-    def store_away(self) -> Iterator[None]:
-        """While inside, nobody can write to the store, nor read what is new."""
+    def store_away(self) -> Iterator[bool]:
+        """While inside, nobody can write to the store, nor read what is new; whether what is old can be read."""
         if self._kept is not None:
             with self._kept.line.cut_off():
-                yield
+                yield False
             return
         with closing(sqlite3.connect(self._database, isolation_level=None, timeout=10.0)) as db:
             db.execute("BEGIN EXCLUSIVE")  # somebody else holds its lock
             try:
-                yield
+                yield True
             finally:
                 db.execute("ROLLBACK")
 
@@ -115,7 +115,7 @@ class LiveCluster:
             with closing(sqlite3.connect(self._database)) as db:
                 rows = db.execute("SELECT conversation_id, seq, id FROM messages WHERE NOT is_void").fetchall()
             return {(conversation_id, seq): message_id for conversation_id, seq, message_id in rows}
-        return await self._kept.stored()
+        return await stored_in(self._kept.place)
 
     def _registry(self) -> AbstractAsyncContextManager[Registry]:
         if self._kept is None:

@@ -1,6 +1,7 @@
-"""What the ledger is compared with, in Firestore: documents as they are, and nothing that this process remembers."""
+"""What the ledger is compared with, in Firestore: documents as they are, and nothing of what this process wrote."""
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
@@ -16,12 +17,14 @@ from services.router.store import Place, Receipt
 _PLACE_FIELDS: Final = ("conversationId", "seq", "senderId")
 # As many as one `in` may name.
 _COUNTED: Final = 30
+_REMEMBERED: Final = 100_000
 
 
 class Ledger:
     """`store.Ledger`. Thirty that are as they should be cost a read to count; what is amiss is read by itself."""
 
     _client: Client
+    _pairs: OrderedDict[str, None]
 
     async def receipts(self, conversation_id: str) -> dict[str, Receipt]:
         """See `store.Messages`."""
@@ -32,24 +35,11 @@ class Ledger:
         raise NotImplementedError
 
     async def settled(self, wanted: Mapping[str, str]) -> frozenset[str]:
-        # The document of a direct conversation is made with its two, in one write, and keeps them: it is enough that
-        # it is there. A void message has another id than its key.
-        direct = {where: readable(where) for where in wanted.values() if names.direct_pair(where) is not None}
-        written, there = await asyncio.gather(
-            self._counted(MESSAGES, list(wanted)), self._counted(CONVERSATIONS, list(dict.fromkeys(direct.values())))
-        )
-        settled = {
-            key for key, where in wanted.items() if key in written and (where not in direct or direct[where] in there)
-        }
+        written, whole = await asyncio.gather(self._written(list(wanted)), self._whole(wanted.values()))
+        settled = {key for key in written if wanted[key] in whole}
         places = await self.places(wanted.keys() - settled)
-        noted = await self._noted_members(
-            {one.conversation_id for one in places.values() if names.direct_pair(one.conversation_id) is not None}
-        )
-        for key, place in places.items():
-            where = place.conversation_id
-            if names.direct_pair(where) is None or noted[where] - {place.sender_id}:
-                settled.add(key)
-        return frozenset(settled)
+        whole = await self._whole({place.conversation_id for place in places.values()})
+        return frozenset(settled | {key for key, place in places.items() if place.conversation_id in whole})
 
     async def places(self, keys: Collection[str]) -> dict[str, Place]:
         asked = [self._client.name(MESSAGES, key) for key in keys if key]
@@ -76,13 +66,26 @@ class Ledger:
         has = await self.receipts(conversation_id)
         return len(members), sum(has[user_id].has(seq) for user_id in members if user_id in has)
 
-    async def _counted(self, collection: str, ids: Sequence[str]) -> set[str]:
-        """The ids of those thirty that are all there, and of the next thirty …"""
-        parts = [ids[start : start + _COUNTED] for start in range(0, len(ids), _COUNTED)]
-        names_of = [tuple(Reference(self._client.name(collection, id_)) for id_ in part) for part in parts]
-        asked = [Query(collection=collection, where=(("__name__", "in", each),)) for each in names_of]
+    async def _written(self, keys: Sequence[str]) -> set[str]:
+        """The keys of those thirty that are all there, and of the next thirty … A void message has another id."""
+        parts = [keys[start : start + _COUNTED] for start in range(0, len(keys), _COUNTED)]
+        named = [tuple(Reference(self._client.name(MESSAGES, key)) for key in part) for part in parts]
+        asked = [Query(collection=MESSAGES, where=(("__name__", "in", each),)) for each in named]
         counts = await asyncio.gather(*map(self._client.count, asked))
-        return {id_ for part, count in zip(parts, counts, strict=True) if count == len(part) for id_ in part}
+        return {key for part, count in zip(parts, counts, strict=True) if count == len(part) for key in part}
+
+    async def _whole(self, conversation_ids: Collection[str]) -> set[str]:
+        """Groups, whose messages are owed to who is a member, be it nobody; of the others those that have their two.
+
+        Nothing takes one of two out, so of those that had them it is remembered.
+        """
+        pairs = {where: pair for where in conversation_ids if (pair := names.direct_pair(where)) is not None}
+        unread = await self._noted_members([where for where in pairs if where not in self._pairs])
+        self._pairs.update((where, None) for where, members in unread.items() if members.issuperset(pairs[where]))
+        whole = {where for where in conversation_ids if where not in pairs or where in self._pairs}
+        while len(self._pairs) > _REMEMBERED:
+            self._pairs.popitem(last=False)
+        return whole
 
     async def _members(self, conversation_ids: Collection[str]) -> dict[str, frozenset[str]]:
         """Whom something is due to, as `due` finds it: who is noted, and of a group in its document as well."""
