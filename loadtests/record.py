@@ -213,7 +213,6 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=200.0, help="messages a second through a cluster (default 200)")
     parser.add_argument("--seconds", type=float, default=8.0, help="for how long, on each (default 8; 0: not at all)")
     given = parser.parse_args()
-    os.environ.pop("STORE", None)  # each cluster is told of its own
     command = " ".join(("python -m loadtests.record", *sys.argv[1:]))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         text = runner.run(measure(given.rounds, given.rate, given.seconds, command))

@@ -96,7 +96,8 @@ async def ours(
     tokens.hand_key(home)
     port = _free(gateways)[0]
     settings = LocalSettings(data_dir=str(home), websocket_port=port, gateways=gateways, store=store)
-    plan = make_plan(settings, RAISED | dict(environment or {}) | dict(os.environ), first_port=_FIRST_PORT + 100)
+    inherited = RAISED | dict(environment or {}) | dict(os.environ) | {"STORE": store}
+    plan = make_plan(settings, inherited, first_port=_FIRST_PORT + 100)
     if store == "sqlite":
         async with open_store(settings.database) as database:
             await put(database, population)
