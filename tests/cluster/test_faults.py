@@ -225,7 +225,9 @@ async def test_a_message_in_the_place_of_one_that_was_lost_is_due_all_the_same(t
             await bala.close()
             await cluster.servers.wipe()
         answer = await asha.send_message(_to("bala", "in its place"), timeout_s=2.0)
-        assert (answer["status"], answer["seq"]) == ("sent", 2)
+        assert answer["seq"] == 2
+        if answer["status"] == "queued":  # a store that was away is not always found back at once
+            await _told(asha, answer["messageId"], "sent")
         bala = await js.open("bala2", cluster.urls[1], {"token": cluster.token("bala")}, user="bala")
         await bala.wait_for(
             "offline_messages", lambda e: answer["messageId"] in [m["id"] for m in e.data["messages"]], _SOON_S
@@ -257,6 +259,8 @@ async def test_an_outage_of_the_store_that_lasts_does_not_shut_people_out(tmp_pa
     async with scene_of(tmp_path, environment={"OVERLOAD_LAG_S": "2"}) as scene:
         cluster = scene.cluster
         asha = scene.clients["asha"]
+        # Known to the routers: where nothing can be read, a stranger cannot be judged.
+        assert (await asha.send_message(_to("bala", "q0")))["status"] == "sent"
         with cluster.store_away():
             queued = await _queued(asha, "bala", "q1")
             # The heartbeat looks at the lag every two seconds.

@@ -141,7 +141,7 @@ def told_of(place: Place) -> dict[str, str]:
         "FIRESTORE_EMULATOR_HOST": place.emulator or "",
         "FIRESTORE_PROJECT_ID": place.project_id,
         "FIRESTORE_WRITES_PER_S": "0",
-        "STORE_PATIENCE_S": "2",
+        "STORE_PATIENCE_S": "4",
     }
 
 
