@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from itertools import count
 from pathlib import Path
-from typing import Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 import uvloop
 
@@ -37,8 +37,11 @@ from loadtests.swarm import open_swarm
 from services.local import firestore as emulator
 from services.local.cluster import open_cluster
 from services.local.ports import free
-from services.router import firestore, sqlite
+from services.router import sqlite
 from services.router.store import Message, Store
+
+if TYPE_CHECKING:
+    from services.router.firestore import FirestoreStore
 
 _RESULTS: Final = Path(__file__).parent / "results"
 _HOST: Final = "127.0.0.1"
@@ -112,10 +115,7 @@ async def _open(home: Path) -> AsyncIterator[Bench]:
     async with open_cluster(home, [process]) as running:
         pid = await running.start(process.name)
         await running.wait_ready(process.name, _READY_S)
-        async with (
-            sqlite.open_store(home / "store.db", patience_s=30) as small,
-            firestore.open_store(_place(port), _LIMITS) as large,
-        ):
+        async with sqlite.open_store(home / "store.db", patience_s=30) as small, _firestore(port) as large:
             yield Bench({"sqlite": small, "firestore": large}, pid)
 
 
@@ -128,7 +128,7 @@ async def _cluster(kind: Kind, home: Path, tokens: Tokens, rate: float, seconds:
             await running.start(process.name)
             if process.name == emulator.NAME:
                 await running.wait_ready(process.name, _READY_S)
-                async with firestore.open_store(_place(process.ports["store"]), _LIMITS) as store:
+                async with _firestore(process.ports["store"]) as store:
                     await systems.put(store, people)
         for name in running.names:
             await running.wait_ready(name, _READY_S)
@@ -140,11 +140,14 @@ async def _cluster(kind: Kind, home: Path, tokens: Tokens, rate: float, seconds:
             return await works.messages(site, kind, pairs(system.people), rate, seconds)
 
 
-_LIMITS: Final = Limits(patience_s=30.0, writes_per_s=0)
+@asynccontextmanager
+async def _firestore(port: int) -> "AsyncIterator[FirestoreStore]":
+    # Not before gRPC is told, as it is loaded, that nobody will call it in a process that was forked.
+    from services.router import firestore  # noqa: PLC0415
 
-
-def _place(port: int) -> Place:
-    return Place(emulator.PROJECT, emulator=f"{_HOST}:{port}")
+    place = Place(emulator.PROJECT, emulator=f"{_HOST}:{port}")
+    async with firestore.open_store(place, Limits(patience_s=30.0, writes_per_s=0)) as store:
+        yield store
 
 
 def page(found: dict[tuple[Kind, int], list[Cost]], rows: Sequence[Messages], command: str) -> str:
@@ -213,6 +216,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=200.0, help="messages a second through a cluster (default 200)")
     parser.add_argument("--seconds", type=float, default=8.0, help="for how long, on each (default 8; 0: not at all)")
     given = parser.parse_args()
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     command = " ".join(("python -m loadtests.record", *sys.argv[1:]))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         text = runner.run(measure(given.rounds, given.rate, given.seconds, command))
