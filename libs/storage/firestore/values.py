@@ -110,8 +110,17 @@ def _array(given: Iterable[Any]) -> bytes:
 
 def _instant(given: Instant) -> bytes:
     seconds, ms = divmod(min(max(given.ms, 0), _LAST_MS), 1000)
-    content = b"\x08" + varint(seconds) + b"\x10" + varint(ms * 1_000_000)
+    content = _seconds(seconds) + _MS[ms]
     return b"\x52" + _VARINTS[len(content)] + content
+
+
+@lru_cache(256)
+def _seconds(seconds: int) -> bytes:
+    """What is written now is of a few seconds."""
+    return b"\x08" + varint(seconds)
+
+
+_MS: Final = tuple(b"\x10" + varint(ms * 1_000_000) for ms in range(1000))
 
 
 def _stamp(given: Stamp) -> bytes:
@@ -148,7 +157,8 @@ def element(text: str) -> bytes:
 
 def packed_array(elements: Iterable[bytes]) -> Packed:
     """An array of what `element` made."""
-    return Packed(block(b"\x4a", b"".join(elements)))
+    content = b"".join(elements)
+    return Packed(b"\x4a" + varint(len(content)) + content)
 
 
 def create(name: str, fields: Mapping[str, Any], *more: bytes) -> bytes:
@@ -208,7 +218,10 @@ def delete(name: str, *, if_version: Stamp | None = None) -> bytes:
 
 def commit_request(database: str, writes: Iterable[bytes]) -> bytes:
     """A `CommitRequest`."""
-    return block(b"\x0a", database.encode()) + b"".join([block(b"\x12", write) for write in writes])
+    parts = [block(b"\x0a", database.encode())]
+    for write in writes:
+        parts += (b"\x12", varint(len(write)), write)
+    return b"".join(parts)
 
 
 def plain(value: Any) -> Any:  # noqa: PLR0911 - one line a type
