@@ -213,7 +213,7 @@ def main() -> None:
     """Read the arguments, measure, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5, help="rounds with the stores alone (default 5)")
-    parser.add_argument("--rate", type=float, default=200.0, help="messages a second through a cluster (default 200)")
+    parser.add_argument("--rate", type=float, default=100.0, help="messages a second through a cluster (default 100)")
     parser.add_argument("--seconds", type=float, default=8.0, help="for how long, on each (default 8; 0: not at all)")
     given = parser.parse_args()
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")

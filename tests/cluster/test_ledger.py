@@ -245,7 +245,7 @@ async def test_with_the_store_away_messages_are_in_flight_and_then_accounted_for
                     assert [station["station"] for station in traced["stations"]] == ["decide"]
                     assert (await cluster.get("g1", "/ledger"))["inFlight"] == 1
                 else:
-                    assert traced["code"] == "unavailable"
+                    assert traced["error"]["code"] == "unavailable"
             traced = await _traced(cluster, answer["messageId"], due=1)
             assert [station["station"] for station in traced["stations"]] == [
                 "take",
