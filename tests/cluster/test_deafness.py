@@ -55,7 +55,8 @@ class Scene(NamedTuple):
 async def _scene(home: Path, mutants: Mapping[str, str] | None = None) -> AsyncIterator[Scene]:
     """Asha and Chitra on the first gateway, Bala on the second; each may go to the other."""
     history = History()
-    environment = {"CANARY_S": f"{_CANARY_S:g}", "MUTANT_FILE": str(_told(home))}
+    # A store may be waited for, so long as that is less than the patience with what hangs.
+    environment = {"CANARY_S": f"{_CANARY_S:g}", "STORE_PATIENCE_S": "2", "MUTANT_FILE": str(_told(home))}
     async with (
         live_cluster(home, environment=environment, mutants=mutants) as cluster,
         JsClients(history) as js,
