@@ -56,7 +56,7 @@ emulators: $(FIREBASE) ## install Firebase's Auth emulator (npm's firebase-tools
 test: $(DEV) $(NODE) $(RULES_TESTS) ## run all tests
 	@exec $(BIN)/pytest $(ARGS)
 
-topologies: $(DEV) $(NODE) ## the cluster suite on Valkey, Redis 8, Redis 7: alone, Sentinel, cluster (BROKER= TOPOLOGY= ARGS=)
+topologies: $(DEV) $(NODE) ## the cluster suite on Valkey, Redis 8, Redis 7: alone, Sentinel, cluster (BROKER= TOPOLOGY= STORE= ARGS=)
 	@BROKER=$(BROKER) TOPOLOGY=$(TOPOLOGY) $(BIN)/python -m tests.support.matrix $(ARGS)
 
 model: $(DEV) ## larger worlds of the model than `make test` looks at (minutes; ARGS="--messages 2 --crashes 1")
@@ -65,8 +65,8 @@ model: $(DEV) ## larger worlds of the model than `make test` looks at (minutes; 
 fuzz: $(DEV) ## look for input that breaks a reader of what comes from outside: make fuzz SECONDS=60
 	@exec $(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(ARGS)
 
-bench: $(LOCAL) $(SERVERS) ## compare with Socket.IO on Node and python-socketio (15 minutes; ARGS=--quick: three)
-	@exec $(BIN)/python -m loadtests.compare $(ARGS)
+bench: $(LOCAL) $(if $(filter firestore,$(STORE)),,$(SERVERS)) ## compare with Socket.IO on Node and python-socketio (15 minutes; ARGS=--quick: three), or the stores (STORE=firestore)
+	@exec $(BIN)/python -m loadtests.$(if $(filter firestore,$(STORE)),record,compare) $(ARGS)
 
 load: $(LOADTESTS) ## people on phones, on slow links if asked: make load USERS=2000 RATE=20 TIME=5m PROFILE=3g
 	@exec $(BIN)/python -m loadtests.load --users $(USERS) --rate $(RATE) --time $(TIME) --workers $(WORKERS) \

@@ -90,6 +90,7 @@ class Trial:
             metrics,
             lambda: [partition],
             lambda: False,
+            every_s=1.0,
             window_s=3900,
             max_mb=1024,
             partitions=16,

@@ -113,7 +113,7 @@ async def run(given: argparse.Namespace) -> int:
 async def _cluster(home: Path) -> AsyncIterator[Target]:
     """A cluster that is ready."""
     settings = LocalSettings(data_dir=str(home), websocket_port=free(2, _HOST, start=26_000)[0])
-    plan = make_plan(settings, _LIMITS | dict(os.environ), first_port=26_100)
+    plan = make_plan(settings, _LIMITS | dict(os.environ) | {"STORE": "sqlite"}, first_port=26_100)
     async with open_cluster(home, plan.processes) as cluster:
         for name in cluster.names:
             await cluster.start(name)

@@ -11,7 +11,7 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from msgspec import Struct
 
@@ -28,6 +28,7 @@ from services.local.plan import make_plan, socket_url
 from services.local.process import Process
 from services.local.settings import LocalSettings
 from services.router.sqlite import GroupRow, UserRow, open_store
+from services.router.store import Registry
 
 NODE: Final = Path(__file__).with_name("node")
 VILLAGE: Final = "v1"
@@ -83,24 +84,36 @@ class Tokens:
 
 
 async def ours(
-    home: Path, gateways: int, population: Population, tokens: Tokens, environment: Mapping[str, str] | None = None
+    home: Path,
+    gateways: int,
+    population: Population,
+    tokens: Tokens,
+    environment: Mapping[str, str] | None = None,
+    store: Literal["sqlite", "firestore"] = "sqlite",
 ) -> System:
-    """Our cluster: broker, store, routers, presence, and so many gateways."""
+    """Our cluster: broker, store, routers, presence, and so many gateways. Nobody lives in Firestore yet (`put`)."""
     make_home(home)
     tokens.hand_key(home)
     port = _free(gateways)[0]
-    settings = LocalSettings(data_dir=str(home), websocket_port=port, gateways=gateways)
-    plan = make_plan(settings, RAISED | dict(environment or {}) | dict(os.environ), first_port=_FIRST_PORT + 100)
-    async with open_store(settings.database) as store:
-        await store.put_users([UserRow(id=user, name=user, village_id=VILLAGE) for user in population.users])
-        groups = population.groups.items()
-        await store.put_groups([GroupRow(id=name, name=name, members=members) for name, members in groups])
+    settings = LocalSettings(data_dir=str(home), websocket_port=port, gateways=gateways, store=store)
+    inherited = RAISED | dict(environment or {}) | dict(os.environ) | {"STORE": store}
+    plan = make_plan(settings, inherited, first_port=_FIRST_PORT + 100)
+    if store == "sqlite":
+        async with open_store(settings.database) as database:
+            await put(database, population)
     urls = [socket_url(_HOST, each) for each in settings.websocket_ports]
     people = _spread(population.users, urls, {user: {"token": tokens.of(user)} for user in population.users})
     internal = next(each.ports["internal"] for each in plan.processes if each.role == "gateway")
     headers = {"Authorization": f"Bearer {Keyring(home).admin_token()}"}
     broadcast_url = f"http://{_HOST}:{internal}/emergency-broadcast"
     return System(f"ours-{gateways}", plan.processes, people, TALOWA, broadcast_url, headers, has_tickets=True)
+
+
+async def put(registry: Registry, population: Population) -> None:
+    """Have a store know who there is."""
+    await registry.put_users([UserRow(id=user, name=user, village_id=VILLAGE) for user in population.users])
+    groups = population.groups.items()
+    await registry.put_groups([GroupRow(id=name, name=name, members=members) for name, members in groups])
 
 
 def node(home: Path, count: int, population: Population) -> System:

@@ -112,6 +112,7 @@ async def main(stop: asyncio.Event) -> None:
             metrics,
             lambda: worker.partitions,
             lambda: delivery.is_store_away,
+            every_s=s.ledger_every_s,
             window_s=s.ledger_s,
             max_mb=s.ledger_max_mb,
             partitions=s.partitions,

@@ -30,7 +30,6 @@ from services.router.store import Place, Receipt, Store, StoreAway
 
 log = structlog.get_logger(__name__)
 
-_EVERY_S: Final = 1.0
 # Entries a turn and partition: a few hundred messages under load.
 ENTRIES: Final = 100
 _TRIM_EVERY_S: Final = 30.0
@@ -118,6 +117,7 @@ class Audit:
         owned: Callable[[], list[Partition]],
         is_store_away: Callable[[], bool],
         *,
+        every_s: float,
         window_s: float,
         max_mb: int,
         partitions: int,
@@ -129,6 +129,7 @@ class Audit:
         self._metrics = metrics
         self._owned = owned
         self._is_store_away = is_store_away
+        self._every_s = every_s
         self._window_ms = round(window_s * 1000)
         self._max_bytes = max_mb * _MB / partitions
         self._settle_ms = round(settle_s * 1000)
@@ -177,7 +178,7 @@ class Audit:
                 # Who watches must not bring down what it watches.
                 log.exception("the ledger could not be compared", error=type(error).__name__)
                 is_more = False
-            await asyncio.sleep(0.0 if is_more else _EVERY_S)
+            await asyncio.sleep(0.0 if is_more else self._every_s)
 
     async def turn(self) -> bool:
         """Compare the next lines of every partition; whether there are more. Raises `StoreAway`, `AWAY`."""
@@ -256,7 +257,12 @@ class Audit:
         waiting = await self._under_way({partition: entered.keys() for partition, entered in asked.items()})
         # The others are not ours any more, or the broker was wiped: whoever owns them begins anew.
         ours = {p: walk for p, walk in walks.items() if p not in asked or p in waiting}
-        done = [key for partition, under_way in waiting.items() for key in asked[partition] if key not in under_way]
+        done = {
+            key: entered.line.conversation_id
+            for partition, under_way in waiting.items()
+            for key, entered in asked[partition].items()
+            if key not in under_way
+        }
         settled = await self._store.settled(done)
         suspects = {key for walk in ours.values() for key in walk.short}
         places = await self._store.places([key for key in done if key not in settled or key in suspects])

@@ -358,8 +358,10 @@ class Delivery:
             for verdict in work.verdicts:
                 if verdict.is_new and not work.is_replay and verdict.message is not None:
                     place = verdict.message.conversation_id, verdict.message.seq
-                    # Of a group that changed in between, nobody can say how many it should have been.
-                    if self._members(place[0]) is verdict.members:
+                    # Of a group that changed in between, nobody can say how many it should have been; it may have been
+                    # read again, and be the same.
+                    members = self._members(place[0])
+                    if members is verdict.members or members == verdict.members:
                         verdict.told = told.get(place, 0)
 
     @staticmethod

@@ -83,7 +83,7 @@ class Sayings:
         self, works: Sequence[Work], forwarded: list[tuple[int, Inbound]], *, is_saved: bool
     ) -> list[Saying]:
         """Everything about the frames of several partitions. What is for another partition is added to `forwarded`."""
-        saying = [self.of_batch(work, forwarded, is_saved=is_saved) for work in works]
+        saying = (self.of_batch(work, forwarded, is_saved=is_saved) for work in works)
         if any(isinstance(frame, SignIn | Due) for work in works for frame in work.frames):
             # Side by side, so that all of them ask the store together.
             said = await asyncio.gather(*saying)

@@ -111,6 +111,10 @@ class RouterSettings(settings.PartitionedSettings, frozen=True, kw_only=True):
     ledger_settle_s: Annotated[
         float, Meta(ge=0, le=600, description="The ledger is compared with the store this long after it was written.")
     ] = 5.0
+    ledger_every_s: Annotated[
+        float,
+        Meta(ge=0.1, le=600, description="How often the ledger is compared: what is compared at once costs less."),
+    ] = 1.0
     ledger_share: Annotated[
         float, Meta(ge=0, le=1, description="The share of messages whose ledger is compared with the store.")
     ] = 1.0

@@ -179,6 +179,7 @@ async def test_the_real_id_is_written_nowhere_beside_the_message(cluster: LiveCl
 
     In a group the sender's id stands among those of all other members, and nowhere else.
     """
+    assert cluster.database.exists()
     me, members = "z.asha", ["z.asha", "z.bala", "z.ravi"]
     await cluster.people([UserRow(id=me, name="Zareena Asha"), "z.bala", "z.ravi"], {"z.team": members})
     async with _monitor(cluster) as lines, JsClients(History()) as js:

@@ -5,10 +5,8 @@ import io
 import json
 import os
 import signal
-import sqlite3
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -267,7 +265,7 @@ async def test_while_the_store_is_away_it_is_heard_at_once_and_stored_later(clus
     async with JsClients(History()) as js:
         asha, bala = await _open(js, cluster, "q.asha"), await _open(js, cluster, "q.bala", gateway=1)
         await _counted(cluster, "q.v", 2)
-        with _store_away(cluster):
+        with cluster.store_away():
             answer = await asha.emit("emergency_broadcast", _words("village", "q.v"))
             assert (answer["status"], answer["reach"]["online"]) == ("queued", 2)
             for client in (asha, bala):
@@ -419,10 +417,3 @@ async def _counted(cluster: LiveCluster, village: str, online: int) -> None:
 async def _is_told_away(cluster: LiveCluster) -> bool:
     routers = (await cluster.status())["routers"]
     return any(one["storeAway"] and one["parkedFrames"] == 1 for one in routers)
-
-
-@contextmanager
-def _store_away(cluster: LiveCluster) -> Iterator[None]:
-    with closing(sqlite3.connect(cluster.database, timeout=5, isolation_level=None)) as db:
-        db.execute("BEGIN EXCLUSIVE")
-        yield

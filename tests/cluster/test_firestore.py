@@ -1,5 +1,6 @@
 """A cluster whose record is in Firestore: on Google's emulator, over a line that can be cut."""
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,8 +17,9 @@ from services.router import firestore
 from services.router.store import Group, UserRow
 from tests.support.clients import Client, PythonClient
 from tests.support.cluster import LiveCluster, live_cluster
-from tests.support.firestore import Emulator, Line, cuttable, told_of
+from tests.support.firestore import Emulator, Line, cuttable, running_emulator, stored_in, told_of
 from tests.support.history import History, check
+from tests.support.load import Lane, Traffic, arrived, steady_traffic, tell
 from tests.support.waiting import until
 
 _SOON_S: Final = 60.0
@@ -141,6 +143,69 @@ async def test_while_firestore_is_away_delivery_goes_on_and_nothing_is_lost(
             for where, count in (("direct:asha:bala", 5), ("group:sangham", 7)):
                 kept = await _read(client, "messages", "conversationId", where)
                 assert sorted(fields["seq"] for fields in kept) == list(range(1, count + 1))
+
+
+async def test_a_killed_firestore_comes_back_with_all_that_it_confirmed_and_gets_the_rest(tmp_path: Path) -> None:
+    """People write all the time; it stands still for a while, then it is killed in mid-write and started again.
+
+    What it had confirmed stands for its disk: it is written down when nothing gets through any more.
+    """
+    with running_emulator(tmp_path) as emulator:
+        async with (
+            _scene(tmp_path / "cluster", emulator) as scene,
+            await scene.open("asha") as asha,
+            await scene.open("bala", 1) as bala,
+        ):
+            lanes = [Lane(asha, {"recipientId": "bala"}), Lane(bala, {"groupId": "sangham"})]
+            waited: list[dict[str, Any]] = []
+            async with steady_traffic(lanes) as traffic:
+                emulator.pause()
+                waited += await _goes_on(traffic, asha, bala)
+                emulator.resume()
+                await _is_confirmed_again(traffic)
+                confirmed = [answer for answer in traffic.answers if answer["status"] == "sent"]
+                scene.line.cut()
+                waited += await _goes_on(traffic, asha, bala)
+                kept = emulator.export(scene.place.project_id)
+                emulator.kill()
+                waited += await _goes_on(traffic, asha, bala)
+                await asyncio.to_thread(emulator.start, kept)  # seconds, in which people write on
+                assert _places(confirmed).items() <= (await stored_in(scene.place)).items()
+                scene.line.mend()
+                await _is_confirmed_again(traffic)
+            for answer in waited:
+                await _told(bala if "group" in answer["conversationId"] else asha, answer["messageId"], "sent")
+            expected = {"direct:asha:bala": ("asha1", "bala1"), "group:sangham": ("asha1", "bala1")}
+            report = await arrived(scene.history, expected)
+            assert report.ok, report
+            stored = await stored_in(scene.place)
+            assert stored == _places(traffic.answers)
+            for where in expected:
+                assert sorted(seq for of, seq in stored if of == where) == list(range(1, traffic.sent // 2 + 1))
+            await until(lambda: _is_audited(scene.cluster, len(stored)), _SOON_S, "all of it to be compared")
+            assert await scene.cluster.metric("r1", "talowa_unaccounted_messages") == 0
+            tell(f"{len(stored)} messages, of which {len(waited)} were looked at while it was away")
+
+
+async def _goes_on(traffic: Traffic, asha: Client, bala: Client) -> list[dict[str, Any]]:
+    """Some of what was written while Firestore is away: it is queued, and the other has it all the same."""
+    await until(lambda: traffic.answers[-1]["status"] == "queued", _SOON_S, "messages to be queued")
+    already = traffic.answered
+    await traffic.wait_flows()
+    queued = traffic.answers[already:]
+    assert {answer["status"] for answer in queued} == {"queued"}
+    for answer in queued:
+        reader = asha if "group" in answer["conversationId"] else bala
+        await reader.wait_for("new_message", _is(answer["messageId"]), _SOON_S)
+    return queued
+
+
+async def _is_confirmed_again(traffic: Traffic) -> None:
+    await until(lambda: traffic.answers[-1]["status"] == "sent", _SOON_S, "messages to be saved again")
+
+
+def _places(answers: list[dict[str, Any]]) -> dict[tuple[str, int], str]:
+    return {(answer["conversationId"], answer["seq"]): answer["messageId"] for answer in answers}
 
 
 async def _is_audited(cluster: LiveCluster, messages: int) -> bool:

@@ -100,6 +100,7 @@ async def test_what_may_not_go_into_the_directory_or_out_is_refused(cluster: Liv
 
 async def test_nothing_but_the_two_phones_can_read_a_high_security_message(cluster: LiveCluster) -> None:
     """Not the broker's log, which has all that was ever on a stream, nor the store's file, nor what services say."""
+    file = cluster.database
     await cluster.people(["s.asha", "s.bala"])
     history = History()
     phones = {user: Device(user, f"{user}-phone") for user in ("s.asha", "s.bala")}
@@ -125,7 +126,7 @@ async def test_nothing_but_the_two_phones_can_read_a_high_security_message(clust
 
     # The log is written behind, within the second; what it holds of the other message shows that it would tell.
     await until(lambda: _OPEN_TEXT.encode() in kept("broker/**/*"), 5, "the broker's log to have the open message")
-    database = b"".join(path.read_bytes() for path in cluster.database.parent.glob(f"{cluster.database.name}*"))
+    database = b"".join(path.read_bytes() for path in file.parent.glob(f"{file.name}*"))
     told = kept("broker/**/*") + database + cluster.logs().encode()
     assert sealed.encode() in told
     assert _OPEN_TEXT.encode() in database

@@ -5,10 +5,9 @@ One cluster serves the whole module.
 
 import asyncio
 import random
-import sqlite3
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, closing, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from io import BytesIO, StringIO
 from typing import Any, Final
 
@@ -192,7 +191,7 @@ async def test_nothing_is_claimed_while_the_store_is_away(cluster: LiveCluster) 
     """503; the socket stays, the token is good; asked again later, it is done."""
     async with await RawClient.connect(cluster.urls[0], {"token": cluster.token("bala")}) as bala:
         await bala.expect_event("auth_success")
-        with _store_away(cluster):
+        with cluster.store_away():
             status, body = await _post(cluster, "g1", "/users/bala/revoke")
             assert (status, body["error"]["code"], body["error"]["retryable"]) == (503, "unavailable", True)
             await bala.send_event("heartbeat", {"clientTime": 1}, ack=5)
@@ -366,14 +365,3 @@ async def _refused(url: str, auth: dict[str, str]) -> str:
 async def _signs_in(cluster: LiveCluster, user: str) -> bool:
     async with await RawClient.connect(cluster.urls[0], {"token": cluster.token(user)}) as client:
         return (await client.expect("40", "44")).startswith("40")
-
-
-@contextmanager
-def _store_away(cluster: LiveCluster) -> Iterator[None]:
-    """Somebody else holds the store's lock: nothing can be saved."""
-    with closing(sqlite3.connect(cluster.database, isolation_level=None, timeout=10.0)) as db:
-        db.execute("BEGIN EXCLUSIVE")
-        try:
-            yield
-        finally:
-            db.execute("ROLLBACK")

@@ -42,7 +42,7 @@ async def test_a_failover_loses_nothing_whichever_way_the_primary_goes(tmp_path:
                 await servers.bring_back(primary)
                 await traffic.wait_flows()
         await scene.judge()
-        _nothing_was_taken_back(scene)
+        await _nothing_was_taken_back(scene)
 
 
 @pytest.mark.parametrize("behind_s", [0, 5], ids=["", "and its clock is behind"])
@@ -73,7 +73,7 @@ async def test_a_failover_that_loses_the_tail_takes_nothing_back(tmp_path: Path,
             await servers.bring_back(primary)
             await traffic.wait_flows()
         await scene.judge()
-        _nothing_was_taken_back(scene)
+        await _nothing_was_taken_back(scene)
 
 
 async def test_slots_move_under_load_and_nothing_is_lost(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ async def test_slots_move_under_load_and_nothing_is_lost(tmp_path: Path) -> None
                 await traffic.wait_flows()
                 tell(f"{key}: traffic flows {time.monotonic() - began:.1f} s after its move began")
         await scene.judge()
-        _nothing_was_taken_back(scene)
+        await _nothing_was_taken_back(scene)
 
 
 async def test_a_primary_of_a_cluster_dies_and_its_replica_takes_over(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ async def test_a_primary_of_a_cluster_dies_and_its_replica_takes_over(tmp_path: 
             await servers.running.start(owner)
             await traffic.wait_flows()
         await scene.judge()
-        _nothing_was_taken_back(scene)
+        await _nothing_was_taken_back(scene)
 
 
 async def test_a_broker_moves_to_another_server_and_no_service_starts_anew(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ async def test_a_broker_moves_to_another_server_and_no_service_starts_anew(tmp_p
             servers.running.kill(old, signal.SIGTERM)
             await traffic.wait_flows()
         await scene.judge()
-        _nothing_was_taken_back(scene)
+        await _nothing_was_taken_back(scene)
         assert _pids(scene) == pids
 
 
@@ -143,7 +143,7 @@ def _pids(scene: Scene) -> dict[str, int | None]:
     return {name: processes.pid(name) for name in ("g1", "g2", "r1", "r2", "presence")}
 
 
-def _nothing_was_taken_back(scene: Scene) -> None:
+async def _nothing_was_taken_back(scene: Scene) -> None:
     """What was answered `sent` is in the store, under the place that it was given."""
     sent = {
         (one.answer["conversationId"], one.answer["seq"]): one.answer["messageId"]
@@ -151,7 +151,7 @@ def _nothing_was_taken_back(scene: Scene) -> None:
         if one.answer is not None and one.answer.get("status") == "sent"
     }
     assert sent
-    assert sent.items() <= scene.stored().items()
+    assert sent.items() <= (await scene.cluster.stored()).items()
 
 
 async def _passes(seconds: float) -> None:

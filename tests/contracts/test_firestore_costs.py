@@ -60,7 +60,9 @@ BEFORE: Final[dict[str, Cost | None]] = {
     "to push a message to the 900 of 1,000 who are away": None,
     "a phone that nobody has any more": None,
     "when somebody was last here": None,
-    "a message that the auditor compares, of 100 at once": None,
+    "a message that the auditor compares, of 100 in as many new conversations": None,
+    "the same, of 100 in conversations that it met before": None,
+    "the same by itself": None,
 }
 
 
@@ -193,12 +195,15 @@ async def _besides(meter: Meter, people: list[str]) -> dict[str, Cost]:
     found["a phone that nobody has any more"] = meter.since()
     await FirestoreLastSeen(store._client).save({"sita": 1000})
     found["when somebody was last here"] = meter.since()
-    where = names.direct("rama", "sita")
-    said = [message(seq, where) for seq in range(1001, 1101)]
-    await store.save(said)
+    said = {message(1, where).key: where for where in (names.direct("asha", user) for user in people[:100])}
+    await store.save([message(1, where) for where in said.values()])
     meter.since()
-    assert len(await store.settled([one.key for one in said])) == 100
-    found["a message that the auditor compares, of 100 at once"] = Cost(meter.since().reads / 100, 0)
+    for what in ("a message that the auditor compares, of 100 in as many new", "the same, of 100 in"):
+        assert await store.settled(said) == said.keys()
+        name = f"{what} conversations" + (" that it met before" if what.startswith("the same") else "")
+        found[name] = Cost(meter.since().reads / 100, 0)
+    assert len(await store.settled(dict([*said.items()][:1]))) == 1
+    found["the same by itself"] = meter.since()
     return found
 
 
@@ -227,7 +232,7 @@ async def _broadcast(meter: Meter, people: list[str]) -> Cost:
 
 def row(name: str, cost: Cost, before: Cost | None) -> str:
     """A line of the table."""
-    ours = [f"{each:,g}" for each in (*cost[:2], round(cost.dollars, 2))]
+    ours = [f"{each:,g}" for each in (*cost[:2], round(cost.dollars, 2) or round(cost.dollars, 3))]
     theirs = [""] * 4
     if before is not None:
         theirs = [f"{each:,g}" for each in (*before[:2], round(before.dollars, 2))]

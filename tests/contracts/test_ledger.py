@@ -162,14 +162,26 @@ async def test_places_tell_what_was_written(store: Store) -> None:
     assert await store.places([]) == {}
 
 
-async def test_what_is_written_and_has_a_reader_is_settled(record: Record, store: Store) -> None:
-    """Not what is void or was never written; not what is in a conversation of its author alone."""
+async def test_what_is_written_and_has_whom_to_wait_for_is_settled(record: Record, store: Store) -> None:
+    """Not what is void or was never written. Who left a group is owed nothing, be it everyone."""
     await store.save([message(4, 3, FIELD, is_void=True)])
-    asked = [key(number) for number in range(1, 6)]
-    assert await store.settled(asked) == {key(1), key(2), key(3)}
+    written = {key(1): RAMA_SITA, key(2): FIELD, key(3): FIELD}
+    assert await store.settled(written) == written.keys()
+    assert await store.settled(written | {key(4): FIELD, key(5): RAMA_SITA}) == written.keys()
     await record.put_groups([Group("field", "Field", frozenset({"rama"}))])
-    assert await store.settled(asked) == {key(1)}
-    assert await store.settled([]) == frozenset()
+    assert await store.settled(written) == written.keys()
+    assert await store.settled({}) == frozenset()
+
+
+async def test_of_many_messages_those_that_are_missing_are_told(store: Store) -> None:
+    """One by one, however many there are besides, in as many conversations; another one's name for it is as good."""
+    said = [message(number, 1, names.direct("rama", f"user{number}")) for number in range(10, 80)]
+    missing = {key(number): names.direct("rama", f"user{number}") for number in (9, 80)}
+    await store.save(said)
+    written = {one.key: one.conversation_id for one in said}
+    assert await store.settled(written) == written.keys()
+    assert await store.settled(written | missing) == written.keys()
+    assert await store.settled(written | {key(10): names.direct("rama", "nobody")}) == written.keys()
 
 
 async def test_members_are_told_though_they_confirmed_nothing(store: Store) -> None:

@@ -2,8 +2,9 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+import sqlite3
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,7 +14,7 @@ import pytest
 
 from libs import broker
 from libs.broker import Broker
-from libs.storage.firestore.settings import Limits, Place
+from libs.storage.firestore.settings import Limits
 from services.local.cluster import Cluster, open_cluster
 from services.local.issuer import Issuer
 from services.local.keyring import Keyring
@@ -24,7 +25,7 @@ from services.local.settings import LocalSettings
 from services.router.sqlite import open_store
 from services.router.store import GroupRow, Registry, UserRow
 from tests.support import auth, topologies
-from tests.support.firestore import asked_for, told_of
+from tests.support.firestore import Kept, kept_in, stored_in
 from tests.support.topologies import Topology
 from tests.support.waiting import until
 
@@ -49,7 +50,7 @@ class LiveCluster:
         settings: LocalSettings,
         commands: Broker,
         servers: Topology,
-        place: Place | None = None,
+        kept: Kept | None = None,
     ) -> None:
         self.processes = processes
         self.broker = commands
@@ -57,7 +58,7 @@ class LiveCluster:
         self.servers = servers
         self._database = settings.database
         # Where the record is, if it is in Firestore.
-        self._place = place
+        self._kept = kept
         self.home = settings.home
         self.urls = [socket_url(_HOST, port) for port in settings.websocket_ports]
         self.redis_url = plan.redis_url
@@ -71,8 +72,8 @@ class LiveCluster:
 
     @property
     def database(self) -> Path:
-        """The file of the record. Who looks into it, or locks it, has nothing to look at in Firestore: skips."""
-        if self._place is not None:
+        """The file of the record. Who looks into it has nothing to look at in Firestore: skips."""
+        if self._kept is not None:
             pytest.skip("it looks into SQLite's file")
         return self._database
 
@@ -94,13 +95,35 @@ class LiveCluster:
                 [GroupRow(id=group, name=group, members=frozenset(of)) for group, of in (groups or {}).items()]
             )
 
+    @contextmanager
+    def store_away(self) -> Iterator[bool]:
+        """While inside, nobody can write to the store, nor read what is new; whether what is old can be read."""
+        if self._kept is not None:
+            with self._kept.line.cut_off():
+                yield False
+            return
+        with closing(sqlite3.connect(self._database, isolation_level=None, timeout=10.0)) as db:
+            db.execute("BEGIN EXCLUSIVE")  # somebody else holds its lock
+            try:
+                yield True
+            finally:
+                db.execute("ROLLBACK")
+
+    async def stored(self) -> dict[tuple[str, int], str]:
+        """Which message the store has at each place of each conversation."""
+        if self._kept is None:
+            with closing(sqlite3.connect(self._database)) as db:
+                rows = db.execute("SELECT conversation_id, seq, id FROM messages WHERE NOT is_void").fetchall()
+            return {(conversation_id, seq): message_id for conversation_id, seq, message_id in rows}
+        return await stored_in(self._kept.place)
+
     def _registry(self) -> AbstractAsyncContextManager[Registry]:
-        if self._place is None:
+        if self._kept is None:
             return open_store(self._database, patience_s=10.0)
         # Here, for Google's libraries take a second, which tests of other stores should not wait for.
         from services.router import firestore  # noqa: PLC0415
 
-        return firestore.open_store(self._place, Limits(patience_s=30.0, writes_per_s=0))
+        return firestore.open_store(self._kept.place, Limits(patience_s=30.0, writes_per_s=0))
 
     async def status(self, gateway: str = "g1") -> dict[str, Any]:
         """`GET /status` of a gateway."""
@@ -166,32 +189,32 @@ async def live_cluster(
     `mutants` names processes that run broken, and how (`tests.support.mutants`). Its broker is what the environment
     asks for (`tests.support.topologies`), or of the kind `topology`, made with the options `servers`.
     """
-    inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    port = _in_a_row(gateways)
-    place = asked_for(environment or {})
-    emulated = told_of(place) if place is not None else {}
-    environment = {**inherited, **IMPATIENT, **UNLIMITED, **emulated, **(environment or {})}
-    made = topologies.chosen(home, port + gateways, environment, topology, **servers)
-    settings = LocalSettings(
-        gateways=gateways,
-        routers=routers,
-        presences=presences,
-        data_dir=str(home),
-        websocket_port=port,
-        redis_url=made.url,
-    )
-    plan = make_plan(settings, environment, first_port=max(made.taken) + 1)
-    said: list[str] = []
-    planned = [mutated(process, (mutants or {}).get(process.name)) for process in plan.processes]
-    async with open_cluster(home, [*made.processes, *planned], said.append) as processes:
-        await made.start(processes)
-        for process in planned:
-            await processes.start(process.name)
-        async with broker.connect(plan.redis_url) as commands:
-            cluster = LiveCluster(processes, plan, settings, commands, made, place)
-            await cluster.wait_ready()
-            await owned(cluster)
-            yield cluster
+    with kept_in(environment or {}) as kept:
+        inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+        port = _in_a_row(gateways)
+        told = kept.told if kept is not None else {}
+        environment = {**inherited, **IMPATIENT, **UNLIMITED, **told, **(environment or {})}
+        made = topologies.chosen(home, port + gateways, environment, topology, **servers)
+        settings = LocalSettings(
+            gateways=gateways,
+            routers=routers,
+            presences=presences,
+            data_dir=str(home),
+            websocket_port=port,
+            redis_url=made.url,
+        )
+        plan = make_plan(settings, environment, first_port=max(made.taken) + 1)
+        said: list[str] = []
+        planned = [mutated(process, (mutants or {}).get(process.name)) for process in plan.processes]
+        async with open_cluster(home, [*made.processes, *planned], said.append) as processes:
+            await made.start(processes)
+            for process in planned:
+                await processes.start(process.name)
+            async with broker.connect(plan.redis_url) as commands:
+                cluster = LiveCluster(processes, plan, settings, commands, made, kept)
+                await cluster.wait_ready()
+                await owned(cluster)
+                yield cluster
 
 
 def mutated(process: Process, mutant: str | None) -> Process:

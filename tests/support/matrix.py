@@ -1,8 +1,9 @@
 """The cluster suite on every broker and in every topology: `python -m tests.support.matrix [PYTEST_ARGUMENTS]`.
 
 `BROKER` and `TOPOLOGY` in the environment name a part (several by commas). Each cell runs by itself, one after the
-other, so that they do not take each other's time. The table goes to docs/results, one file a day: cells that were not
-run this time keep their row. Exit 1 if a test failed, or a server is missing.
+other, so that they do not take each other's time. With STORE=firestore the record is on Google's emulator, and unless
+they are named the broker is Valkey, alone. The table goes to docs/results, one file a day for each store: cells that
+were not run this time keep their row. Exit 1 if a test failed, or a server is missing.
 """
 
 import datetime
@@ -18,6 +19,12 @@ from typing import Final, NamedTuple
 from tests.support import topologies
 
 _RESULTS: Final = Path("docs/results")
+_IS_ON_FIRESTORE: Final = os.environ.get("STORE") == "firestore"
+_COMMAND: Final = "make topologies STORE=firestore" if _IS_ON_FIRESTORE else "make topologies"
+_WHERE: Final = "on Google's Firestore emulator" if _IS_ON_FIRESTORE else "on each broker and topology"
+# These have clusters of their own, on SQLite.
+_OTHERS: Final = ("chaos", "load", "scale") if _IS_ON_FIRESTORE else ()
+_TESTS: Final = ["tests/cluster", *(f"--ignore=tests/cluster/test_{name}.py" for name in _OTHERS)]
 _HEAD: Final = "| broker | topology | passed | failed | skipped | minutes | at | tests | failures |"
 
 
@@ -32,6 +39,7 @@ class Cell(NamedTuple):
     minutes: float
     tests: str
     at: str
+    skips: dict[str, list[str]]
 
     @property
     def row(self) -> str:
@@ -64,18 +72,19 @@ def _wanted(variable: str, every: list[str]) -> list[str]:
     for word in asked:
         if word not in every:
             sys.exit(f"{variable}={word} is none of {', '.join(every)}.")
-    return asked or every
+    return asked or (every[:1] if _IS_ON_FIRESTORE else every)
 
 
 def _run(name: str, topology: str, arguments: list[str]) -> Cell:
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
-        command = [sys.executable, "-m", "pytest", "-q", f"--junitxml={report}", *(arguments or ["tests/cluster"])]
+        tests = arguments or _TESTS
+        command = [sys.executable, "-m", "pytest", "-q", f"--junitxml={report}", *tests]
         chosen = {"TALOWA_TEST_BROKER": name, "TALOWA_TEST_TOPOLOGY": topology}
         code = subprocess.run(command, env=os.environ | chosen, check=False).returncode
         if not report.exists():
-            return Cell(name, topology, 0, [f"pytest ended with {code}"], 0, 0.0, "", _now())
+            return Cell(name, topology, 0, [f"pytest ended with {code}"], 0, 0.0, "", _now(), {})
         return read(report, name, topology, (time.monotonic() - began) / 60, " ".join(arguments) or "tests/cluster")
 
 
@@ -84,7 +93,17 @@ def read(report: Path, name: str, topology: str, minutes: float, tests: str) -> 
     cases = list(ET.parse(report).iter("testcase"))  # noqa: S314 - our own file
     failures = [_name(case) for case in cases if case.find("failure") is not None or case.find("error") is not None]
     skipped = sum(case.find("skipped") is not None for case in cases)
-    return Cell(name, topology, len(cases) - len(failures) - skipped, failures, skipped, minutes, tests, _now())
+    passed = len(cases) - len(failures) - skipped
+    return Cell(name, topology, passed, failures, skipped, minutes, tests, _now(), _skips(cases))
+
+
+def _skips(cases: list[ET.Element]) -> dict[str, list[str]]:
+    """Which tests were skipped, by why."""
+    found: dict[str, list[str]] = {}
+    for case in cases:
+        if (skipped := case.find("skipped")) is not None:
+            found.setdefault(skipped.get("message") or "no reason", []).append(_name(case))
+    return found
 
 
 def _name(case: ET.Element) -> str:
@@ -97,7 +116,7 @@ def _now() -> str:
 
 def _write(cells: list[Cell]) -> None:
     today = datetime.datetime.now().astimezone().date().isoformat()
-    file = _RESULTS / f"{today}-topologies.md"
+    file = _RESULTS / f"{today}-{'firestore' if _IS_ON_FIRESTORE else 'topologies'}.md"
     file.parent.mkdir(parents=True, exist_ok=True)
     rows = {(cell.broker, cell.topology): cell.row for cell in cells}
     for line in file.read_text().splitlines() if file.exists() else ():
@@ -108,9 +127,9 @@ def _write(cells: list[Cell]) -> None:
     file.write_text(
         "\n".join(
             [
-                f"# The cluster suite on each broker and topology, {today}",
+                f"# The cluster suite {_WHERE}, {today}",
                 "",
-                f"`make topologies`, on {os.cpu_count()} cores, shared with other work.",
+                f"`{_COMMAND}`, on {os.cpu_count()} cores, shared with other work.",
                 "A cell that is not in the table was not run.",
                 "",
                 *versions,
@@ -119,6 +138,12 @@ def _write(cells: list[Cell]) -> None:
                 "|---" * 9 + "|",
                 *(rows[key] for key in sorted(rows)),
                 "",
+                *(
+                    f"- skipped, for {why}: {', '.join(f'`{name}`' for name in tests)}"
+                    for cell in cells
+                    for why, tests in (cell.skips.items() if _IS_ON_FIRESTORE else ())
+                ),
+                *([""] if _IS_ON_FIRESTORE else []),
             ]
         )
     )

@@ -1,8 +1,7 @@
 """A cluster, four people on two gateways, and what they write to each other while a test breaks something."""
 
-import sqlite3
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, closing, suppress
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -32,12 +31,6 @@ class Scene(NamedTuple):
     history: History
     clients: Mapping[str, Client]
     lanes: list[Lane]
-
-    def stored(self) -> dict[tuple[str, int], str]:
-        """Which message the store has at each place of each conversation."""
-        with closing(sqlite3.connect(self.cluster.database)) as db:
-            rows = db.execute("SELECT conversation_id, seq, id FROM messages").fetchall()
-        return {(conversation_id, seq): message_id for conversation_id, seq, message_id in rows}
 
     async def judge(self) -> None:
         """Everything arrived, once, in order, without a gap, and is accounted for. Raises AssertionError."""

@@ -11,17 +11,22 @@ _PAUSES: Final = 2.0
 
 
 class Breaker:
-    """Closed, calls pass with all of their patience. Open, they are told within `grace_s`, but for one that tries.
+    """Closed, calls pass with all of their patience. Open, they are told, but for one that tries.
 
+    Who comes within `grace_s` of its opening waits so long for it to pass; later nobody does, for a message makes
+    several calls, and those behind it wait for each. With a grace of all the patience everybody waits, each time.
     Tries begin short and grow to the full patience, so that a store that is slow is not taken for away for ever.
     """
 
     def __init__(self, patience_s: float, grace_s: float) -> None:
         self._patience_s = patience_s
         self._grace_s = grace_s
+        # Who waits with all of their patience need not be spared.
+        self._spares = grace_s < patience_s
         self._why = ""
         self._try_s = self._first_s = min(patience_s, max(patience_s / 8, grace_s))
         self._try_at = 0.0
+        self._grace_until = 0.0
         self._is_trying = False
         self._back = asyncio.Event()
         self._back.set()
@@ -33,7 +38,7 @@ class Breaker:
 
     async def enter(self) -> float:
         """How long a call may take now. Raises `StoreAway`."""
-        until = time.monotonic() + self._grace_s
+        until = self._grace_until if self._spares else time.monotonic() + self._grace_s
         while self.is_open:
             now = time.monotonic()
             if now >= self._try_at and not self._is_trying:
@@ -58,9 +63,10 @@ class Breaker:
     def failed(self, why: str) -> None:
         """A call had no answer in its time."""
         self._why = why
+        if not self.is_open:
+            self._grace_until = time.monotonic() + self._grace_s
         if self._is_trying:
-            # Who waits with all of their patience need not be spared.
-            pause_s = self._try_s * _PAUSES if self._grace_s < self._patience_s else 0.0
+            pause_s = self._try_s * _PAUSES if self._spares else 0.0
             self._try_at = time.monotonic() + pause_s
             self._try_s = min(self._try_s * 2, self._patience_s)
         self._is_trying = False

@@ -48,6 +48,7 @@ class FirestoreStore(Messages, Broadcasts, People, Receipts, Due, Keys, Search, 
         self._receipts = OrderedDict()
         self._known = OrderedDict()
         self._looks = OrderedDict()
+        self._pairs = OrderedDict()
 
     @property
     def bill(self) -> Bill:

@@ -3,6 +3,7 @@
 import asyncio
 from collections import OrderedDict
 from collections.abc import Collection, Sequence
+from itertools import chain
 from typing import Any, Final
 
 from libs.storage.firestore import values
@@ -61,8 +62,9 @@ class Broadcasts:
         fields = document.fields
         level, at_ms = documents.text(fields, "level"), documents.number(fields, "atMs")
         place_ids = [each for each in documents.items(fields, "placeIds") if isinstance(each, str)]
-        reached = await asyncio.gather(*(self._reached(broadcast_id, level, place, at_ms) for place in place_ids))
-        return Tally(level, documents.text(fields, "priority"), at_ms, tuple(reached))
+        parts = [place_ids[start : start + _NAMED] for start in range(0, len(place_ids), _NAMED)]
+        reached = await asyncio.gather(*(self._reached(broadcast_id, level, part, at_ms) for part in parts))
+        return Tally(level, documents.text(fields, "priority"), at_ms, tuple(chain.from_iterable(reached)))
 
     async def moves(self, after: int | None, limit: int) -> Moves:
         if after is None or after < _LEAST_CURSOR:
@@ -169,14 +171,19 @@ class Broadcasts:
                 return found[:limit]
             query = query.from_((there[-1].at_ms, there[-1].id))
 
-    async def _reached(self, broadcast_id: str, level: str, place: str, at_ms: int) -> Reached:
+    async def _reached(self, broadcast_id: str, level: str, places: Sequence[str], at_ms: int) -> list[Reached]:
+        """How far it came in each of these places, which are asked about together as long as there is nobody."""
         lived = Query(
             collection=RESIDENCES,
-            where=((level, "==", place), ("sinceMs", "<=", at_ms), ("untilMs", ">", at_ms)),
+            where=((level, "in", tuple(places)), ("sinceMs", "<=", at_ms), ("untilMs", ">", at_ms)),
         )
-        has = Query(collection=BROADCAST_RECEIPTS, where=(("has", "contains", _delivered(broadcast_id, place)),))
+        tokens = tuple(_delivered(broadcast_id, place) for place in places)
+        has = Query(collection=BROADCAST_RECEIPTS, where=(("has", "contains any", tokens),))
         recipients, delivered = await asyncio.gather(self._client.count(lived), self._client.count(has))
-        return Reached(place, recipients, delivered)
+        if len(places) == 1 or not (recipients or delivered):
+            return [Reached(place, recipients, delivered) for place in places]
+        each = await asyncio.gather(*(self._reached(broadcast_id, level, [place], at_ms) for place in places))
+        return list(chain.from_iterable(each))
 
 
 def _delivered(broadcast_id: str, place: str) -> str:

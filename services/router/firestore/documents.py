@@ -41,6 +41,8 @@ _LAST_EXACT_MS: Final = 253_402_300_799_999
 # A search asks for the first letters of one of its words: so many, or one where it has fewer.
 _PREFIXES: Final = (3, 1)
 _REMEMBERED: Final = 50_000
+# Half a KB each.
+_SENDERS: Final = 8192
 
 
 def place(conversation_id: str, seq: int) -> str:
@@ -70,23 +72,10 @@ def message_write(name: str, message: Message) -> bytes:
         "createdAt": Instant(message.server_time_ms),
         "serverTimeMs": message.server_time_ms,
     }
-    again: dict[str, Any] = {
-        "conversationId": message.conversation_id,
-        "senderId": message.sender_id,
-        "senderName": message.sender_name,
-        "senderRole": message.sender_role,
-        "type": message.type,
-        "rank": rank(message),
-        "encryptionLevel": message.encryption_level,
-        "isEncrypted": message.encryption_level != "standard",
-        "isAnonymous": message.is_anonymous,
-        "deliveryStatus": "sent",
-    }
-    pair = names.direct_pair(message.conversation_id)
-    if pair is not None:
-        again["recipientId"] = pair[0] if pair[1] == message.sender_id else pair[1]
-    else:
-        again["groupId"] = names.group_of(message.conversation_id) or ""
+    again = [
+        _by(message.conversation_id, message.sender_id, message.sender_name, message.sender_role),
+        _kind(message.type, rank(message), message.encryption_level, message.is_anonymous),
+    ]
     if message.client_id != message.client_message_id:
         fields["clientId"] = message.client_id
     if not 0 <= message.timestamp_ms <= _LAST_EXACT_MS:
@@ -103,9 +92,40 @@ def message_write(name: str, message: Message) -> bytes:
     if message.is_void:
         fields["isVoid"] = True
     elif message.encryption_level == "standard":
-        found = dict.fromkeys(chain.from_iterable(map(_elements, words(message.content))))
-        fields["words"] = values.packed_array(found)
-    return values.create(name, fields, again)
+        found = dict.fromkeys(chain.from_iterable(map(_elements.__getitem__, words(message.content))))
+        again.append(values.field("words", values.packed_array(found)))
+    return values.create(name, fields, *again)
+
+
+@lru_cache(_SENDERS)
+def _by(conversation_id: str, sender_id: str, sender_name: str, sender_role: str) -> bytes:
+    """Who writes where: once for whoever writes on."""
+    fields = {
+        "conversationId": conversation_id,
+        "senderId": sender_id,
+        "senderName": sender_name,
+        "senderRole": sender_role,
+    }
+    pair = names.direct_pair(conversation_id)
+    if pair is not None:
+        fields["recipientId"] = pair[0] if pair[1] == sender_id else pair[1]
+    else:
+        fields["groupId"] = names.group_of(conversation_id) or ""
+    return b"".join([values.field(field, each) for field, each in fields.items()])
+
+
+@lru_cache
+def _kind(type_: str, rank_: int, encryption_level: str, is_anonymous: bool) -> bytes:
+    """What a message is, of which there are few kinds."""
+    fields = {
+        "type": type_,
+        "rank": rank_,
+        "encryptionLevel": encryption_level,
+        "isEncrypted": encryption_level != "standard",
+        "isAnonymous": is_anonymous,
+        "deliveryStatus": "sent",
+    }
+    return b"".join([values.field(field, each) for field, each in fields.items()])
 
 
 def expiry(from_ms: int, days: float) -> dict[str, Any]:
@@ -180,10 +200,18 @@ def items(fields: Mapping[str, Any], name: str) -> Sequence[Any]:
     return given if isinstance(given, list) else ()
 
 
-@lru_cache(_REMEMBERED)
-def _elements(word: str) -> tuple[bytes, ...]:
-    """What a message is found by that has this word: its beginnings. Most words come again, and are at hand."""
-    return tuple(values.element(word[:length]) for length in _PREFIXES if len(word) >= length)
+class _Elements(dict[str, tuple[bytes, ...]]):
+    """What a message is found by that has a word: its beginnings. Most words come again, and are at hand."""
+
+    def __missing__(self, word: str) -> tuple[bytes, ...]:
+        found = tuple(values.element(word[:length]) for length in _PREFIXES if len(word) >= length)
+        if len(self) >= _REMEMBERED:
+            self.clear()  # the most used are back at once
+        self[word] = found
+        return found
+
+
+_elements: Final = _Elements()
 
 
 def _ms(given: Any) -> int:

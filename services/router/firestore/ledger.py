@@ -1,23 +1,30 @@
-"""What the ledger is compared with, in Firestore: documents as they are, and nothing that this process remembers."""
+"""What the ledger is compared with, in Firestore: documents as they are, and nothing of what this process wrote."""
 
 import asyncio
-from collections.abc import Collection
+from collections import OrderedDict
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 from libs.storage.firestore.client import Client
 from libs.storage.firestore.ids import readable
+from libs.storage.firestore.query import Query
+from libs.storage.firestore.values import Reference
 from libs.wire import names
 from services.router.firestore import documents
 from services.router.firestore.documents import CONVERSATIONS, GROUPS, MESSAGES
 from services.router.store import Place, Receipt
 
 _PLACE_FIELDS: Final = ("conversationId", "seq", "senderId")
+# As many as one `in` may name.
+_COUNTED: Final = 30
+_REMEMBERED: Final = 100_000
 
 
 class Ledger:
-    """`store.Ledger`. Each message asked for is a read, and each conversation: `LEDGER_SHARE` bounds them."""
+    """`store.Ledger`. Thirty that are as they should be cost a read to count; what is amiss is read by itself."""
 
     _client: Client
+    _pairs: OrderedDict[str, None]
 
     async def receipts(self, conversation_id: str) -> dict[str, Receipt]:
         """See `store.Messages`."""
@@ -27,10 +34,12 @@ class Ledger:
         """See `store.Messages`."""
         raise NotImplementedError
 
-    async def settled(self, keys: Collection[str]) -> frozenset[str]:
-        places = await self.places(keys)
-        noted = await self._noted_members({place.conversation_id for place in places.values()})
-        return frozenset(key for key, place in places.items() if noted[place.conversation_id] - {place.sender_id})
+    async def settled(self, wanted: Mapping[str, str]) -> frozenset[str]:
+        written, whole = await asyncio.gather(self._written(list(wanted)), self._whole(wanted.values()))
+        settled = {key for key in written if wanted[key] in whole}
+        places = await self.places(wanted.keys() - settled)
+        whole = await self._whole({place.conversation_id for place in places.values()})
+        return frozenset(settled | {key for key, place in places.items() if place.conversation_id in whole})
 
     async def places(self, keys: Collection[str]) -> dict[str, Place]:
         asked = [self._client.name(MESSAGES, key) for key in keys if key]
@@ -56,6 +65,27 @@ class Ledger:
             return 0, 0
         has = await self.receipts(conversation_id)
         return len(members), sum(has[user_id].has(seq) for user_id in members if user_id in has)
+
+    async def _written(self, keys: Sequence[str]) -> set[str]:
+        """The keys of those thirty that are all there, and of the next thirty … A void message has another id."""
+        parts = [keys[start : start + _COUNTED] for start in range(0, len(keys), _COUNTED)]
+        named = [tuple(Reference(self._client.name(MESSAGES, key)) for key in part) for part in parts]
+        asked = [Query(collection=MESSAGES, where=(("__name__", "in", each),)) for each in named]
+        counts = await asyncio.gather(*map(self._client.count, asked))
+        return {key for part, count in zip(parts, counts, strict=True) if count == len(part) for key in part}
+
+    async def _whole(self, conversation_ids: Collection[str]) -> set[str]:
+        """Groups, whose messages are owed to who is a member, be it nobody; of the others those that have their two.
+
+        Nothing takes one of two out, so of those that had them it is remembered.
+        """
+        pairs = {where: pair for where in conversation_ids if (pair := names.direct_pair(where)) is not None}
+        unread = await self._noted_members([where for where in pairs if where not in self._pairs])
+        self._pairs.update((where, None) for where, members in unread.items() if members.issuperset(pairs[where]))
+        whole = {where for where in conversation_ids if where not in pairs or where in self._pairs}
+        while len(self._pairs) > _REMEMBERED:
+            self._pairs.popitem(last=False)
+        return whole
 
     async def _members(self, conversation_ids: Collection[str]) -> dict[str, frozenset[str]]:
         """Whom something is due to, as `due` finds it: who is noted, and of a group in its document as well."""

@@ -1,6 +1,6 @@
 """What the ledger is compared with, in SQLite."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Final
 
 import msgspec
@@ -11,8 +11,10 @@ from services.router.store import Place, Receipt
 
 _SETTLED: Final = """
     SELECT json_quote(key) AS shape FROM messages
-    WHERE key IN (SELECT value FROM json_each(?)) AND NOT is_void AND EXISTS (
-        SELECT 1 FROM members WHERE members.conversation_id = messages.conversation_id AND user_id <> sender_id
+    WHERE key IN (SELECT value FROM json_each(?)) AND NOT is_void AND (
+        conversation_id NOT LIKE 'direct:%' OR EXISTS (
+            SELECT 1 FROM members WHERE members.conversation_id = messages.conversation_id AND user_id <> sender_id
+        )
     )
 """
 _PLACES: Final = """
@@ -35,8 +37,8 @@ class Ledger:
 
     _patient: Lane
 
-    async def settled(self, keys: Collection[str]) -> frozenset[str]:
-        return _keys.decode(await self._patient.read(_SETTLED, json_of(list(keys)))) if keys else frozenset()
+    async def settled(self, wanted: Mapping[str, str]) -> frozenset[str]:
+        return _keys.decode(await self._patient.read(_SETTLED, json_of(list(wanted)))) if wanted else frozenset()
 
     async def places(self, keys: Collection[str]) -> dict[str, Place]:
         found = _places.decode(await self._patient.read(_PLACES, json_of(list(keys)))) if keys else []

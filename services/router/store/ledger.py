@@ -1,6 +1,6 @@
 """What the ledger is compared with: which messages there are, and who is to have them. Many at once."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Protocol
 
 from msgspec import Struct
@@ -19,10 +19,11 @@ class Place(Struct, frozen=True):
 class Ledger(Protocol):
     """The record as an auditor reads it: what was written, not what a router remembers."""
 
-    async def settled(self, keys: Collection[str]) -> frozenset[str]:
-        """Those among `keys` whose message is written, in a conversation that has a member besides its author.
+    async def settled(self, wanted: Mapping[str, str]) -> frozenset[str]:
+        """Those among these keys, each with its conversation, whose message is written and has whom to wait for.
 
-        Of them there is nothing to find out: `due` brings it to who is a member and has not confirmed it.
+        That is whoever is a member of the group, be it nobody, or both of a direct conversation. Of them there is
+        nothing to find out: `due` brings it to who has not confirmed it. Others may be looked at by `places`.
         """
         ...
 

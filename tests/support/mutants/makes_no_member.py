@@ -20,3 +20,8 @@ def break_it() -> None:
         return write_rows(db, statement, rows)
 
     vars(messages)["write_rows"] = write_no_members
+    if os.environ.get("STORE", "").startswith("firestore"):
+        from services.router.firestore import marks  # noqa: PLC0415 - Google's libraries take a second
+
+        members_of = marks.members_of
+        vars(marks)["members_of"] = lambda where: {} if broken.exists() else members_of(where)

@@ -256,7 +256,8 @@ async def test_the_services_write_what_is_catalogued_and_nothing_else(tmp_path: 
         await directory.touch("g1", ["sita"])
         await directory.settle({"sita": Places(village="v1")})
         worker, pushes = _worker(broker, reader, store)
-        bounds: dict[str, Any] = {"window_s": 60, "max_mb": 16, "partitions": PARTITIONS, "settle_s": 0, "share": 1}
+        bounds: dict[str, Any] = {"every_s": 1.0, "window_s": 60, "max_mb": 16, "partitions": PARTITIONS}
+        bounds |= {"settle_s": 0, "share": 1}
         silent = RouterMetrics(CollectorRegistry())
         audit = Audit(store, broker, silent, lambda: worker.partitions, lambda: False, **bounds)
         running = [

@@ -200,9 +200,9 @@ class FakeStore:
         self._ask("due_to")
         return frozenset(user_ids)
 
-    async def settled(self, keys: Collection[str]) -> frozenset[str]:
+    async def settled(self, wanted: Mapping[str, str]) -> frozenset[str]:
         self._ask("settled")
-        found = await self.find(keys)
+        found = await self.find(wanted.keys())
         return frozenset(
             key
             for key, one in found.items()

@@ -30,7 +30,14 @@ class Desk:
         self.router = router
         self.notes = Notes(10)
         self.owned: list[Partition] = []
-        given = {"window_s": 3600, "max_mb": 1024, "partitions": 1, "settle_s": -1, "share": 1.0} | settings
+        given = {
+            "every_s": 1.0,
+            "window_s": 3600,
+            "max_mb": 1024,
+            "partitions": 1,
+            "settle_s": -1,
+            "share": 1.0,
+        } | settings
         self.metrics = RouterMetrics(CollectorRegistry())
         self.audit = Audit(store, broker, self.metrics, lambda: self.owned, lambda: False, **given)
 

@@ -8,6 +8,7 @@ from libs.wire.frames import Confirm, Confirms, Origin
 from services.router import ledger
 from services.router.ledger import Lines, Notes
 from services.router.partition import Partition
+from services.router.store import Group
 from tests.unit.services.router.fakes import FIELD, RAMA_SITA, FakeStore
 from tests.unit.services.router.test_delivery import Desk, send
 
@@ -59,6 +60,18 @@ async def test_what_is_queued_is_not_through(desk: Desk) -> None:
     assert done.told == 1
     assert done.save is not None
     assert done.save >= done.publish
+
+
+@pytest.mark.parametrize(("members", "told"), [({"rama", "sita", "lata"}, 2), ({"rama", "sita"}, ledger.UNCOUNTED)])
+async def test_to_how_many_is_counted_where_the_group_is_as_it_was(desk: Desk, members: set[str], told: int) -> None:
+    """Though it was read again since the message was decided. Of one that changed nobody can say."""
+    partition = await opened(desk)
+    work = await desk.take(partition, send("a", FIELD))
+    await desk.delivery.decide([work])
+    desk.store.teams["field"] = Group("field", "Field", frozenset(members))
+    await desk.delivery.complete([work])
+    ((done,),) = (settled.done for settled in (await lines(desk)).settled)
+    assert done.told == told
 
 
 async def test_a_replay_that_finds_everything_done_says_so(desk: Desk) -> None:

@@ -64,6 +64,19 @@ async def test_who_waits_hears_that_it_is_back() -> None:
     assert waiting.result() == _PATIENCE_S
 
 
+async def test_once_it_is_known_to_be_away_nobody_waits() -> None:
+    """Not even for their grace: a message asks several times, and others wait behind it."""
+    breaker = Breaker(_PATIENCE_S, grace_s=0.05)
+    breaker.failed("gone")
+    await breaker.enter()
+    with pytest.raises(StoreAway):
+        await breaker.enter()  # the grace is over now
+    breaker.failed("still gone")
+    for _ in range(3):
+        with pytest.raises(StoreAway):
+            breaker.enter().send(None)
+
+
 async def test_a_try_that_was_cancelled_leaves_the_next_to_another(breaker: Breaker) -> None:
     """Nothing was learned from it."""
     breaker.failed("gone")
