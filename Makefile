@@ -41,10 +41,10 @@ SERVERS := loadtests/compare/node/node_modules/.installed
 FIREBASE := services/local/firebase/node_modules/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help up emulators test topologies model fuzz bench load scale chaos hostile microbench check fmt docs lock clean pip need-node
+.PHONY: help up emulators test topologies model fuzz bench load scale chaos hostile microbench check k8s-check fmt docs lock clean pip need-node
 
 help: ## list these commands
-	@awk 'BEGIN {FS = ":[^#]*## "} /^[a-z-]+:[^#]*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":[^#]*## "} /^[a-z0-9-]+:[^#]*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 up: $(LOCAL) $(if $(filter firebase-emulator,$(AUTH)),$(FIREBASE)) ## run the whole cluster on this machine, until Ctrl-C
 	@exec $(BIN)/talowa up
@@ -88,6 +88,9 @@ check: $(DEV) ## what CI runs first: format, lint, types, import contracts, dead
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/vulture
+
+k8s-check: $(DEV) ## the manifests: rendered, and held to the conventions
+	@exec $(BIN)/pytest tests/k8s $(ARGS)
 
 fmt: $(DEV) ## format, and mend what the linter can mend
 	$(BIN)/ruff format .
