@@ -104,9 +104,10 @@ docs: $(DEV) ## make what is generated: docs/asyncapi.yaml, the settings in docs
 # registry: who installs decides where from.
 lock: pip ## pin all dependencies anew, with hashes: requirements/*.txt
 	@test -x $(BIN)/uv || $(PIP) install uv
-	@for extra in dev loadtests local gateway router presence; do \
+	@for extra in dev loadtests local gateway router presence build; do \
 		echo "requirements/$$extra.txt"; \
-		$(BIN)/uv pip compile pyproject.toml --extra $$extra --output-file requirements/$$extra.txt \
+		$(BIN)/uv pip compile $$(test $$extra = build && echo --group build || echo pyproject.toml --extra $$extra) \
+			--output-file requirements/$$extra.txt \
 			$$(test $$extra = dev || echo --constraint requirements/dev.txt) \
 			--universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
 			--custom-compile-command "make lock" --quiet $(ARGS) || exit 1; \
