@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """The pip that `requirements/build.txt` pins, for a base image that has Python and no pip: `fetch_pip.py build.txt`.
 
-It is taken from PyPI, or from where PIP_INDEX_URL says, and checked against the hash that is pinned: certificates, which
-such a base may lack as well, are not looked at.
+It is taken from PyPI, or from where PIP_INDEX_URL says, and checked against the hash that is pinned: certificates,
+which such a base may lack as well, are not looked at.
 """
 
 import hashlib
