@@ -43,10 +43,10 @@ SERVERS := loadtests/compare/node/node_modules/.installed
 FIREBASE := services/local/firebase/node_modules/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help up emulators test topologies model fuzz bench load scale chaos hostile microbench check fmt docs lock clean pip need-node
+.PHONY: help up emulators test topologies model fuzz bench load scale chaos hostile microbench check k8s-check fmt docs lock clean pip need-node
 
 help: ## list these commands
-	@awk 'BEGIN {FS = ":[^#]*## "} /^[a-z-]+:[^#]*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":[^#]*## "} /^[a-z0-9-]+:[^#]*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 up: $(LOCAL) $(if $(filter firebase-emulator,$(AUTH)),$(FIREBASE)) ## run the whole cluster on this machine, until Ctrl-C
 	@exec $(BIN)/talowa up
@@ -91,6 +91,9 @@ check: $(DEV) ## what CI runs first: format, lint, types, import contracts, dead
 	$(BIN)/lint-imports
 	$(BIN)/vulture
 
+k8s-check: $(DEV) ## the manifests: rendered, and held to the conventions
+	@exec $(BIN)/pytest tests/k8s $(ARGS)
+
 fmt: $(DEV) ## format, and mend what the linter can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -104,9 +107,10 @@ docs: $(DEV) ## make what is generated: docs/asyncapi.yaml, settings and sizing 
 # registry: who installs decides where from.
 lock: pip ## pin all dependencies anew, with hashes: requirements/*.txt
 	@test -x $(BIN)/uv || $(PIP) install uv
-	@for extra in dev loadtests local gateway router presence; do \
+	@for extra in dev loadtests local gateway router presence build; do \
 		echo "requirements/$$extra.txt"; \
-		$(BIN)/uv pip compile pyproject.toml --extra $$extra --output-file requirements/$$extra.txt \
+		$(BIN)/uv pip compile $$(test $$extra = build && echo --group build || echo pyproject.toml --extra $$extra) \
+			--output-file requirements/$$extra.txt \
 			$$(test $$extra = dev || echo --constraint requirements/dev.txt) \
 			--universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
 			--custom-compile-command "make lock" --quiet $(ARGS) || exit 1; \

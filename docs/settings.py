@@ -7,7 +7,7 @@ import msgspec
 
 from libs.settings import Settings, purpose
 from services.gateway.settings import GatewaySettings
-from services.local.settings import LocalSettings
+from services.local.settings import IssuanceSettings, LocalSettings
 from services.presence.settings import PresenceSettings
 from services.router.settings import RouterSettings
 
@@ -18,6 +18,7 @@ HEADINGS: Final[dict[type[Settings], str]] = {
     GatewaySettings: "### A gateway",
     RouterSettings: "### A router",
     PresenceSettings: "### Presence",
+    IssuanceSettings: "### The local token issuer",
     LocalSettings: "### `talowa up`",
 }
 _HEAD: Final = "| variable | default | |\n|---|---|---|\n"

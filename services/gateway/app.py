@@ -22,6 +22,7 @@ from services.gateway import addresses, broadcasts, downlink, http, ledger, minu
 from services.gateway.alarms import Alarms
 from services.gateway.auth import Authenticator
 from services.gateway.canaries import Canaries
+from services.gateway.capacity import Capacity
 from services.gateway.catchup import CatchUp
 from services.gateway.compression import Compression
 from services.gateway.confirmations import Confirmations
@@ -262,9 +263,12 @@ async def main(stop: asyncio.Event) -> None:
             metrics.certificates_age.set_function(lambda: issuer.age_s)
             metrics.uplink_frames.set_function(lambda: len(uplink))
 
+            capacity = Capacity(s.sockets_soft_max, lambda: len(server.sockets))
+            capacity.check_files(file_limit)
             checks = {
                 "broker": lambda: heartbeat.problem,
                 "draining": lambda: drain.problem,
+                "sockets": lambda: capacity.problem,
                 "issuer": lambda: issuer.problem,
                 "canary": lambda: canaries.problem,
             }

@@ -169,6 +169,15 @@ class GatewaySettings(settings.PartitionedSettings, frozen=True, kw_only=True):
     history_per_minute: Annotated[
         int, Meta(ge=0, le=10_000, description="Histories and syncs a session may ask in any minute; 0: any number.")
     ] = 240
+    sockets_soft_max: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=1_000_000,
+            description="With so many sockets a gateway is not ready, so that who comes goes to another; it refuses "
+            "nobody. 0: any number.",
+        ),
+    ] = 0
     drain_window_s: Annotated[
         float, Meta(ge=0, le=600, description="Leaving sockets are closed spread over this time, or longer.")
     ] = 3.0

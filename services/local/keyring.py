@@ -44,11 +44,9 @@ class Keyring:
 
     def signing_key(self) -> rsa.RSAPrivateKey:
         """The issuer's private key. Writes its public half beside it for the gateways."""
-        pem = _once(self._home / "issuer" / "private.pem", _new_key)
-        key = serialization.load_pem_private_key(pem, password=None)
-        if not isinstance(key, rsa.RSAPrivateKey):
-            raise TypeError(f"{self._home / 'issuer' / 'private.pem'} is not an RSA key. Remove it to get a new one.")
-        return key
+        file = self._home / "issuer" / "private.pem"
+        _once(file, _new_key)
+        return read_key(file)
 
     def public_key_file(self) -> Path:
         """The PEM file that tokens are checked with, made from the private key if it is not there."""
@@ -58,6 +56,14 @@ class Keyring:
         if not path.exists() or path.read_bytes() != pem:
             path.write_bytes(pem)
         return path
+
+
+def read_key(file: Path) -> rsa.RSAPrivateKey:
+    """A private key that can sign tokens. Raises `OSError`, `ValueError` and `TypeError`."""
+    key = serialization.load_pem_private_key(file.read_bytes(), password=None)
+    if not isinstance(key, rsa.RSAPrivateKey):
+        raise TypeError(f"{file} is not an RSA key. Remove it to get a new one.")
+    return key
 
 
 def _once(path: Path, make: Callable[[], bytes]) -> bytes:

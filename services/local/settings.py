@@ -10,6 +10,7 @@ from libs.settings import Settings
 from libs.telemetry.logs import Level
 
 _LAST_PORT = 65535
+_MIN_SECRET = 32
 _REDIS_SCHEMES = (
     "redis://",
     "rediss://",
@@ -87,6 +88,42 @@ class LocalSettings(Settings, frozen=True, kw_only=True):
     def websocket_ports(self) -> list[int]:
         """One port a gateway, in order."""
         return list(range(self.websocket_port, self.websocket_port + self.gateways))
+
+
+class IssuanceSettings(Settings, frozen=True, kw_only=True):
+    """What the local token issuer reads from the environment where it is a process of its own."""
+
+    token_signing_key_file: Annotated[
+        Path, Meta(description="The private key, a PEM file; gateways have its public half as TOKEN_KEY_FILE.")
+    ]
+    admin_token: Annotated[str, Meta(description="At least 32 characters: opens POST /people.")]
+    sqlite_path: Annotated[Path, Meta(description="The file of the SQLite store: that of the routers.")] = Path(
+        ".local/store.db"
+    )
+    store_patience_s: Annotated[
+        float, Meta(gt=0, le=60, description="How long a store call may take before the store counts as away.")
+    ] = 30.0
+    token_lifetime_s: Annotated[
+        int, Meta(ge=60, le=366 * 86_400, description="How long a token is good; one of Firebase is for an hour.")
+    ] = 3600
+    internal_host: Annotated[str, Meta(description="Where /people and /healthz listen.")] = "0.0.0.0"
+    internal_port: Annotated[int, Meta(ge=0, le=_LAST_PORT, description="A port from 0 (any) to 65535.")] = 9100
+    log_level: Annotated[Level, Meta(description="One of debug, info, warning, error.")] = "info"
+
+    def problems(self) -> list[str]:
+        """Rules across fields that do not hold."""
+        found = []
+        if len(self.admin_token) < _MIN_SECRET:
+            found.append(
+                f"ADMIN_TOKEN has {len(self.admin_token)} characters: at least {_MIN_SECRET} are needed. "
+                "Make one with: openssl rand -hex 32."
+            )
+        if not self.token_signing_key_file.is_file():
+            found.append(
+                f"TOKEN_SIGNING_KEY_FILE={self.token_signing_key_file}: there is no such file. "
+                "Make one with: openssl genrsa -out private.pem 2048."
+            )
+        return found
 
 
 def inherited() -> dict[str, str]:

@@ -39,6 +39,7 @@ async def main(stop: asyncio.Event) -> None:
     s = settings.load(PresenceSettings)
     presence = f"{s.presence_id}-{secrets.token_hex(4)}"
     errors = logs.configure("presence", presence, s.log_level)
+    file_limit = lifecycle.raise_file_limit()
     registry = CollectorRegistry()
     metrics = PresenceMetrics(registry)
     async with (
@@ -62,7 +63,7 @@ async def main(stop: asyncio.Event) -> None:
             asyncio.TaskGroup() as tasks,
         ):
             lifecycle.settle_memory()
-            log.info("started", internal_port=port)
+            log.info("started", internal_port=port, file_limit=file_limit)
             working = [tasks.create_task(work.run()) for work in (reaper, announcer, cold, unsaved, reporter, issuer)]
             await stop.wait()
             await lifecycle.cancel(working)

@@ -63,6 +63,7 @@ async def main(stop: asyncio.Event) -> None:
     # A name of its own for every start: a lease belongs to one process, not to a place.
     router = f"{s.router_id}-{secrets.token_hex(4)}"
     errors = logs.configure("router", router, s.log_level)
+    file_limit = lifecycle.raise_file_limit()
     registry = CollectorRegistry()
     metrics = RouterMetrics(registry)
     surrender = lifecycle.Surrender(stop, _SURRENDER_S)
@@ -174,7 +175,7 @@ async def main(stop: asyncio.Event) -> None:
             asyncio.TaskGroup() as tasks,
         ):
             lifecycle.settle_memory()
-            log.info("started", internal_port=port, partitions=s.partitions, store=s.store)
+            log.info("started", internal_port=port, partitions=s.partitions, store=s.store, file_limit=file_limit)
             running = (worker, aside, tallies, traces, audit, moves, retention, reporter, watch, accounts, pushes)
             working = [tasks.create_task(work.run()) for work in running if work is not None]
             await stop.wait()

@@ -3,6 +3,7 @@
 import asyncio
 import faulthandler
 import gc
+import resource
 import sys
 from collections.abc import Iterator
 
@@ -69,3 +70,14 @@ lifecycle.run(main)
         _, said = await process.communicate()
     assert process.returncode == 1
     assert b"Timeout" in said
+
+
+def test_the_soft_limit_of_open_files_is_lifted_to_the_hard_one() -> None:
+    """As in a pod, where containerd gives 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 512), hard))
+        assert lifecycle.raise_file_limit() == hard
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
