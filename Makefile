@@ -39,6 +39,8 @@ DEV := $(VENV)/.installed-dev
 NODE := $(CLIENTS)/node_modules/.installed
 SERVERS := loadtests/compare/node/node_modules/.installed
 FIREBASE := services/local/firebase/node_modules/.installed
+CRDS := tests/k8s/crds/node_modules/.installed
+CHECKOV := $(VENV)/checkov/.installed
 
 .DEFAULT_GOAL := help
 .PHONY: help up emulators test topologies model fuzz bench load scale chaos hostile microbench check k8s-check fmt docs lock clean pip need-node
@@ -89,14 +91,15 @@ check: $(DEV) ## what CI runs first: format, lint, types, import contracts, dead
 	$(BIN)/lint-imports
 	$(BIN)/vulture
 
-k8s-check: $(DEV) ## the manifests: rendered, and held to the conventions
+k8s-check: $(DEV) $(CRDS) $(CHECKOV) ## the manifests: rendered, held to schemas, conventions and checkov
 	@exec $(BIN)/pytest tests/k8s $(ARGS)
 
 fmt: $(DEV) ## format, and mend what the linter can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-docs: $(DEV) ## make what is generated: docs/asyncapi.yaml, the settings in docs/operations.md
+docs: $(DEV) ## make what is generated: asyncapi.yaml, settings in operations.md, the PrometheusRule
+	$(BIN)/python -m docs.alerts
 	$(BIN)/python -m docs.asyncapi
 	$(BIN)/python -m docs.settings
 
@@ -104,18 +107,18 @@ docs: $(DEV) ## make what is generated: docs/asyncapi.yaml, the settings in docs
 # registry: who installs decides where from.
 lock: pip ## pin all dependencies anew, with hashes: requirements/*.txt
 	@test -x $(BIN)/uv || $(PIP) install uv
-	@for extra in dev loadtests local gateway router presence build; do \
+	@for extra in dev loadtests local gateway router presence build checkov; do \
 		echo "requirements/$$extra.txt"; \
-		$(BIN)/uv pip compile $$(test $$extra = build && echo --group build || echo pyproject.toml --extra $$extra) \
-			--output-file requirements/$$extra.txt \
-			$$(test $$extra = dev || echo --constraint requirements/dev.txt) \
+		case $$extra in build|checkov) what="--group $$extra" ;; *) what="pyproject.toml --extra $$extra" ;; esac; \
+		case $$extra in dev|checkov) pins= ;; *) pins="--constraint requirements/dev.txt" ;; esac; \
+		$(BIN)/uv pip compile $$what --output-file requirements/$$extra.txt $$pins \
 			--universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
 			--custom-compile-command "make lock" --quiet $(ARGS) || exit 1; \
 	done
 	@! grep -n '://' requirements/*.txt
 
 clean: ## remove what can be made again: environments, caches (not DATA_DIR)
-	rm -rf $(VENV) $(CLIENTS)/node_modules loadtests/compare/node/node_modules services/local/firebase/node_modules build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(CLIENTS)/node_modules loadtests/compare/node/node_modules services/local/firebase/node_modules tests/k8s/crds/node_modules build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find libs services tests loadtests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(LOCAL): requirements/local.txt pyproject.toml | pip
@@ -136,8 +139,15 @@ $(DEV): requirements/dev.txt pyproject.toml | pip
 	@$(PIP) install --quiet --no-deps -e .
 	@touch $(LOCAL) $(LOADTESTS) $@
 
-# The JavaScript clients of the tests, the servers that the bench compares with, Firebase's Auth emulator.
-$(NODE) $(SERVERS) $(FIREBASE): %/node_modules/.installed: %/package-lock.json | need-node
+# Its pins are not the project's, so it has an environment of its own.
+$(CHECKOV): requirements/checkov.txt | pip
+	@echo "installing what looks for what is unsafe in manifests (requirements/checkov.txt, 290 MB) …"
+	@$(BIN)/python -m venv $(VENV)/checkov
+	@$(VENV)/checkov/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes -r requirements/checkov.txt
+	@touch $@
+
+# The JavaScript clients of the tests, the servers that the bench compares with, Firebase's Auth emulator, models of CRDs.
+$(NODE) $(SERVERS) $(FIREBASE) $(CRDS): %/node_modules/.installed: %/package-lock.json | need-node
 	@echo "installing what $* needs …"
 	@cd $* && npm ci --no-audit --no-fund
 	@touch $@
