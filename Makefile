@@ -93,8 +93,9 @@ fmt: $(DEV) ## format, and mend what the linter can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-docs: $(DEV) ## make what is generated: docs/asyncapi.yaml, the settings in docs/operations.md
+docs: $(DEV) ## make what is generated: docs/asyncapi.yaml, docs/metrics.md, the settings in docs/operations.md
 	$(BIN)/python -m docs.asyncapi
+	$(BIN)/python -m docs.metrics
 	$(BIN)/python -m docs.settings
 
 # `dev` first: it holds what all others hold, and they follow its versions. What is written names no
