@@ -93,9 +93,10 @@ fmt: $(DEV) ## format, and mend what the linter can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-docs: $(DEV) ## make what is generated: docs/asyncapi.yaml, docs/metrics.md, the settings in docs/operations.md
+docs: $(DEV) ## make what is generated: asyncapi.yaml, metrics.md, settings in operations.md, dashboards
 	$(BIN)/python -m docs.asyncapi
 	$(BIN)/python -m docs.metrics
+	$(BIN)/python -m docs.dashboards.grafana
 	$(BIN)/python -m docs.settings
 
 # `dev` first: it holds what all others hold, and they follow its versions. What is written names no
