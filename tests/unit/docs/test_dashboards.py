@@ -2,21 +2,15 @@
 
 import json
 import re
-from collections.abc import Iterator
 from typing import Final
 
-import promql_parser
 import pytest
 
-from docs import metrics
 from docs.dashboards import grafana
-from docs.dashboards.board import Board, Panel, settled
+from docs.dashboards.board import Board, Panel
 from docs.dashboards.boards import BOARDS
-from loadtests.people.metrics import SERIES as LOCUST
+from tests.support.promql import grouped_by, misnamed
 
-_NAMES: Final = metrics.names() | LOCUST
-# What Prometheus adds to all that it scrapes.
-_TARGET: Final = {"instance", "job"}
 _PANELS: Final = [(board, panel) for board in BOARDS for panel in board.panels]
 _TITLES: Final = {
     "Cluster at a glance",
@@ -27,60 +21,6 @@ _TITLES: Final = {
     "Cost of Google",
     "Load run",
 }
-
-
-def selectors(expression: promql_parser.Expr) -> Iterator[promql_parser.VectorSelector]:
-    """Every series that an expression reads."""
-    match expression:
-        case promql_parser.VectorSelector():
-            yield expression
-        case promql_parser.MatrixSelector():
-            yield expression.vector_selector
-        case promql_parser.BinaryExpr():
-            yield from selectors(expression.lhs)
-            yield from selectors(expression.rhs)
-        case promql_parser.AggregateExpr() | promql_parser.ParenExpr() | promql_parser.UnaryExpr():
-            yield from selectors(expression.expr)
-        case promql_parser.Call():
-            for argument in expression.args:
-                yield from selectors(argument)
-        case promql_parser.NumberLiteral() | promql_parser.StringLiteral():
-            return
-        case _:
-            raise AssertionError(f"nobody has looked at {type(expression).__name__} yet")
-
-
-def aggregations(expression: promql_parser.Expr) -> Iterator[promql_parser.AggregateExpr]:
-    """Every sum and the like in it."""
-    match expression:
-        case promql_parser.BinaryExpr():
-            yield from aggregations(expression.lhs)
-            yield from aggregations(expression.rhs)
-        case promql_parser.AggregateExpr():
-            yield expression
-            yield from aggregations(expression.expr)
-        case promql_parser.ParenExpr():
-            yield from aggregations(expression.expr)
-        case promql_parser.Call():
-            for argument in expression.args:
-                yield from aggregations(argument)
-
-
-def misnamed(text: str) -> list[str]:
-    """Series and labels in an expression that nobody exports. Raises `ValueError` for what is no PromQL."""
-    found = []
-    expression = promql_parser.parse(settled(text))
-    for selector in selectors(expression):
-        name = selector.name or ""
-        labels = {*_NAMES.get(name, ()), *_TARGET}
-        found += [] if name in _NAMES else [name]
-        found += [matcher.name for matcher in selector.matchers.matchers if matcher.name not in labels]
-    for aggregation in aggregations(expression):
-        read = [selector.name or "" for selector in selectors(aggregation.expr)]
-        labels = _TARGET.union(*(_NAMES.get(name, ()) for name in read))
-        grouped = [] if aggregation.modifier is None else aggregation.modifier.labels
-        found += [label for label in grouped if label not in labels]
-    return found
 
 
 def test_there_are_seven() -> None:
@@ -123,12 +63,7 @@ def test_a_panel_asks_and_is_answered_by_what_exists(board: Board, panel: Panel)
     assert 1 <= len(panel.answers) <= 8
     for legend, expression in panel.answers.items():
         assert misnamed(expression) == [], board.name
-        grouped = {label for each in aggregations(promql_parser.parse(settled(expression))) for label in _by(each)}
-        assert set(re.findall(r"\{\{(\w+)\}\}", legend)) <= grouped
-
-
-def _by(aggregation: promql_parser.AggregateExpr) -> list[str]:
-    return [] if aggregation.modifier is None else aggregation.modifier.labels
+        assert set(re.findall(r"\{\{(\w+)\}\}", legend)) <= grouped_by(expression)
 
 
 @pytest.mark.parametrize(
