@@ -121,7 +121,7 @@ class Broker:
         Alone, or under Sentinel, the address is "". Raises `AWAY`.
         """
         if self._nodes is None:
-            return {"": await self.command(*command)}
+            return dict(zip([""], await self.batch([command]), strict=True))
         replies = await self._nodes.each(command)
         shape = self._shapes.get(command[0])
         return {

@@ -37,7 +37,7 @@ class Servers:
             await asyncio.sleep(_EVERY_S)
 
     async def look(self) -> None:
-        """One look. Raises `AWAY`. Whoever does not answer says nothing new: `talowa_redis_seen_timestamp_seconds`."""
+        """One look. Raises `AWAY`. Who does not answer, or may not say, has said nothing new."""
         for node, info in (await self._broker.each("INFO")).items():
             if isinstance(info, Mapping):
                 self._note(node, info)

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoPermissionError
 
 from services.presence.metrics import PresenceMetrics
 from services.presence.servers import Servers
@@ -24,10 +25,14 @@ WELL: dict[str, Any] = {
 
 
 class FakeBroker:
-    """Two nodes."""
+    """Three nodes, of which one is there and may say how it is."""
 
     def __init__(self, **says: Any) -> None:
-        self.replies: dict[str, Any] = {"a:1": WELL | says, "b:2": RedisConnectionError("gone")}
+        self.replies: dict[str, Any] = {
+            "a:1": WELL | says,
+            "b:2": RedisConnectionError("gone"),
+            "c:3": NoPermissionError("may not say"),
+        }
 
     async def each(self, *_: Any) -> dict[str, Any]:
         return self.replies
@@ -39,7 +44,8 @@ async def told(**says: Any) -> dict[str, float | None]:
     broker: Any = FakeBroker(**says)
     await Servers(broker, PresenceMetrics(registry)).look()
     names = ("memory_bytes", "memory_max_bytes", "evicts", "persists", "write_ok", "replicas", "clients")
-    assert registry.get_sample_value("talowa_redis_write_ok", {"node": "b:2"}) is None, "who is gone says nothing"
+    for silent in ("b:2", "c:3"):
+        assert registry.get_sample_value("talowa_redis_write_ok", {"node": silent}) is None
     assert registry.get_sample_value("talowa_redis_seen_timestamp_seconds", {"node": "a:1"})
     return {name: registry.get_sample_value(f"talowa_redis_{name}", {"node": "a:1"}) for name in names}
 
