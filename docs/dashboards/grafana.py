@@ -20,6 +20,8 @@ _SOURCE: Final = DataSourceRef(type_val="prometheus", uid="${datasource}")
 _WIDTH: Final = 24
 _HEIGHT: Final = 8
 _UNITS: Final = {"bool": "bool_yes_no"}
+# Red begins at its value, an alert above it: of what is to be 0, it is one.
+_NOT_NONE: Final = 0.5
 _TAGS: Final = ["talowa"]
 
 
@@ -55,7 +57,7 @@ def _panel(panel: Panel) -> Any:  # the two builders share their methods, and no
         .datasource(_SOURCE)
     )
     if panel.fires_above is not None:
-        steps = [Threshold(value=None, color="green"), Threshold(value=panel.fires_above, color="red")]
+        steps = [Threshold(value=None, color="green"), Threshold(value=panel.fires_above or _NOT_NONE, color="red")]
         built = built.thresholds(dashboard.ThresholdsConfig().mode(ThresholdsMode.ABSOLUTE).steps(steps))
     for letter, (legend, expression) in zip("ABCDEFGH", panel.answers.items(), strict=False):
         query = prometheus.Dataquery().expr(expression).legend_format(legend).ref_id(letter).datasource(_SOURCE)
