@@ -98,9 +98,11 @@ fmt: $(DEV) ## format, and mend what the linter can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-docs: $(DEV) ## make what is generated: asyncapi.yaml, settings in operations.md, the PrometheusRule
+docs: $(DEV) ## make what is generated: asyncapi.yaml, metrics.md, settings in operations.md, dashboards, PrometheusRule
 	$(BIN)/python -m docs.alerts
 	$(BIN)/python -m docs.asyncapi
+	$(BIN)/python -m docs.metrics
+	$(BIN)/python -m docs.dashboards.grafana
 	$(BIN)/python -m docs.settings
 
 # `dev` first: it holds what all others hold, and they follow its versions. What is written names no
