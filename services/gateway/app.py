@@ -58,8 +58,6 @@ log = structlog.get_logger(__name__)
 # A gateway that hangs closes its sockets within the first, and is gone within the second.
 _HASTE_S: Final = 3.0
 _SURRENDER_S: Final = 15.0
-# Files that a gateway opens besides its sockets: the broker, the others' polls, who asks at its internal port.
-_OWN_FILES: Final = 400
 # A page that is not confirmed is waited for 10 s; who has got no further for so long is stuck.
 _STUCK_S: Final = 60.0
 
@@ -262,7 +260,6 @@ async def main(stop: asyncio.Event) -> None:
                 every_s=s.rebalance_every_s,
             )
             metrics.process.watch(errors, (commands, reader))
-            metrics.connections_max.set(max(0, file_limit - _OWN_FILES))
             metrics.outbox_bytes.set_function(lambda: sum(socket.waiting_bytes for socket in server.sockets.values()))
             metrics.stuck_sessions.set_function(lambda: sessions.stuck(_STUCK_S))
             metrics.connections.set_function(lambda: len(server.sockets))
@@ -274,6 +271,7 @@ async def main(stop: asyncio.Event) -> None:
 
             capacity = Capacity(s.sockets_soft_max, lambda: len(server.sockets))
             capacity.check_files(file_limit)
+            metrics.connections_max.set(capacity.most(file_limit))
             checks = {
                 "broker": lambda: heartbeat.problem,
                 "draining": lambda: drain.problem,

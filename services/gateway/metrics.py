@@ -20,7 +20,7 @@ class GatewayMetrics:
         self.connections = Gauge("talowa_gateway_connections", "Open connections.", registry=registry)
         self.connections_max = Gauge(
             "talowa_gateway_connections_max",
-            "As many as this gateway may hold: what it may open, less what it needs itself.",
+            "With so many this gateway is full: SOCKETS_SOFT_MAX, or the files it may open, if those are fewer.",
             registry=registry,
         )
         self.sessions = Gauge("talowa_gateway_sessions", "Signed-in sockets.", registry=registry)

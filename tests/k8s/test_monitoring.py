@@ -1,5 +1,6 @@
-"""Prometheus finds every pod and takes every rule."""
+"""Prometheus finds every pod and takes every rule, and Grafana every dashboard."""
 
+import json
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,6 +12,10 @@ from tests.k8s.wholes import whole
 from tests.support.promtool import promtool
 
 _OPERATOR: Final = "components/prometheus-operator"
+_GRAFANA: Final = "components/grafana"
+DASHBOARDS: Final = {"cluster", "message", "gateways", "routers", "presence", "google", "load"}
+# `kubectl apply` keeps a copy of what it applied in an annotation, and that may have so many bytes.
+_ANNOTATION_BYTES: Final = 256 * 1024
 
 
 def matches(selector: dict[str, Any], document: Document) -> bool:
@@ -50,3 +55,16 @@ def test_prometheus_takes_the_rules_as_they_are_applied(tmp_path: Path) -> None:
     (resource,) = of_kind(whole("overlays/production"), "PrometheusRule")
     (tmp_path / "rules.yml").write_text(yaml.safe_dump(resource["spec"]), encoding="utf-8")
     assert "SUCCESS" in promtool(tmp_path, "check", "rules", "rules.yml")
+
+
+def test_every_dashboard_is_found_by_grafana() -> None:
+    """By the label that its sidecar looks for; under a name that stays, or an old one would be shown beside it."""
+    maps = {each["metadata"]["name"]: each for each in of_kind(whole(_GRAFANA), "ConfigMap")}
+    boards = {name: each for name, each in maps.items() if "grafana_dashboard" in each["metadata"].get("labels", {})}
+    assert boards.keys() == {f"dashboard-{name}" for name in DASHBOARDS}
+    for name, each in boards.items():
+        assert each["metadata"]["labels"]["grafana_dashboard"] == "1"
+        ((file, content),) = each["data"].items()
+        assert file == f"talowa-{name.removeprefix('dashboard-')}.json"
+        assert json.loads(content)["panels"]
+        assert len(json.dumps(each)) < _ANNOTATION_BYTES

@@ -1,9 +1,6 @@
 """The rules that call somebody: Prometheus takes them, they fire when they should, and what they read exists."""
 
-import os
 import re
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +11,7 @@ import yaml
 from libs.deafness import PERIODS
 from services.gateway.settings import GatewaySettings
 from tests.support.promql import misnamed, series
+from tests.support.promtool import promtool
 
 _DOCS: Final = Path(__file__).parents[3] / "docs"
 _RULES: Final[list[dict[str, Any]]] = [
@@ -21,24 +19,14 @@ _RULES: Final[list[dict[str, Any]]] = [
 ]
 
 
-def promtool(*arguments: str) -> str:
-    """What it says; fails the test if it is not content. Skips the test where there is none, and fails it in CI."""
-    found = shutil.which("promtool")
-    if found is None:
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)("promtool is not installed")
-    done = subprocess.run([found, *arguments], cwd=_DOCS, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
 def test_prometheus_takes_the_rules() -> None:
     """All of them."""
-    assert f"{len(_RULES)} rules found" in promtool("check", "rules", "alerts.yml")
+    assert f"{len(_RULES)} rules found" in promtool(_DOCS, "check", "rules", "alerts.yml")
 
 
 def test_alerts_fire_when_they_should_and_only_then() -> None:
     """By made-up series."""
-    promtool("test", "rules", "alerts.test.yml")
+    promtool(_DOCS, "test", "rules", "alerts.test.yml")
 
 
 @pytest.mark.parametrize("rule", _RULES, ids=lambda rule: rule["alert"])
