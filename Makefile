@@ -41,7 +41,7 @@ SERVERS := loadtests/compare/node/node_modules/.installed
 FIREBASE := services/local/firebase/node_modules/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help up emulators test topologies model fuzz bench load scale chaos hostile microbench check fmt docs lock clean pip need-node
+.PHONY: help up emulators test topologies model fuzz bench load scale chaos hostile microbench dashboards check fmt docs lock clean pip need-node
 
 help: ## list these commands
 	@awk 'BEGIN {FS = ":[^#]*## "} /^[a-z-]+:[^#]*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -81,6 +81,9 @@ hostile: $(LOCAL) ## others' messages while somebody attacks, in every way (4 mi
 
 chaos: $(DEV) $(NODE) ## people under fire, a fault every few seconds, and one table: make chaos SECONDS=600 SEED=1
 	@exec $(BIN)/python -m tests.chaos --seconds $(SECONDS) --seed $(SEED) $(if $(OUT),--out $(OUT)) $(ARGS)
+
+dashboards: $(DEV) ## Prometheus, and Grafana if it is there, beside a cluster that `make up` runs (ARGS="--seconds 180 --pictures")
+	@exec $(BIN)/python -m docs.dashboards.live $(ARGS)
 
 check: $(DEV) ## what CI runs first: format, lint, types, import contracts, dead code
 	$(BIN)/ruff format --check .
