@@ -34,11 +34,13 @@ _BEHIND: Final[dict[Unit, str]] = {"s": " s", "ops": "/s"}
 Line = tuple[str, list[tuple[float, float]]]
 
 
-async def draw(prometheus: str, begin_s: float, end_s: float, folder: Path = FOLDER) -> list[Path]:
-    """Draw all of them from a Prometheus at this address, over this time (since 1970); gives the files."""
+async def draw(
+    prometheus: str, begin_s: float, end_s: float, folder: Path = FOLDER, boards: Sequence[Board] = BOARDS
+) -> list[Path]:
+    """Draw them from a Prometheus at this address, over this time (since 1970); gives the files."""
     files = []
     async with aiohttp.ClientSession(prometheus) as session:
-        for board in BOARDS:
+        for board in boards:
             panels = [panel for panel in board.panels if panel.main]
             lines = [await _lines(session, panel, begin_s, end_s) for panel in panels]
             files.append(folder / f"{board.name}.png")

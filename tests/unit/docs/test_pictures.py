@@ -73,6 +73,7 @@ def test_values_are_short(value: float, unit: Unit, expected: str) -> None:
 async def test_pictures_are_drawn_by_the_panels_own_expressions(tmp_path: Path) -> None:
     """Each main panel asks its own; a series without values, or a question without an answer, is drawn as nothing."""
     asked: list[str] = []
+    some = (BOARDS[0], BOARDS[-1])
 
     async def answer(request: web.Request) -> web.Response:
         asked.append(request.query["query"])
@@ -91,12 +92,12 @@ async def test_pictures_are_drawn_by_the_panels_own_expressions(tmp_path: Path) 
     server = await asyncio.get_running_loop().create_server(runner.server, "127.0.0.1", 0)
     try:
         port = server.sockets[0].getsockname()[1]
-        files = await pictures.draw(f"http://127.0.0.1:{port}", 1000, 1150, tmp_path)
+        files = await pictures.draw(f"http://127.0.0.1:{port}", 1000, 1150, tmp_path, some)
     finally:
         server.close()
         await runner.cleanup()
-    assert [file.stem for file in files] == [board.name for board in BOARDS]
+    assert [file.stem for file in files] == [board.name for board in some]
     assert all(file.read_bytes().startswith(_PNG) for file in files)
-    main = [panel for board in BOARDS for panel in board.panels if panel.main]
+    main = [panel for board in some for panel in board.panels if panel.main]
     assert len(asked) == sum(len(panel.answers) for panel in main)
     assert not [query for query in asked if "$" in query]
