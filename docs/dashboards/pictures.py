@@ -24,7 +24,9 @@ _COLUMNS: Final = 2
 _LINES_MAX: Final = 9
 _SIZE_IN: Final = (5.6, 2.5)
 _DPI: Final = 88
-_SHADES: Final = 96
+_SHADES: Final = 200
+# Letters that a legend has room for beside each other.
+_NAMES_IN_A_ROW: Final = 84
 _COLORS: Final = ("#1f77b4", "#d95f02", "#2ca02c", "#9467bd", "#c2185b", "#7f6000", "#17a2b8", "#555555", "#b0a000")
 _BYTES: Final = ((1e9, "GB"), (1e6, "MB"), (1e3, "KB"), (1, "B"))
 _BEFORE: Final[dict[Unit, str]] = {"currencyUSD": "$"}
@@ -44,11 +46,11 @@ async def draw(
             panels = [panel for panel in board.panels if panel.main]
             lines = [await _lines(session, panel, begin_s, end_s) for panel in panels]
             files.append(folder / f"{board.name}.png")
-            picture(board, panels, lines, files[-1])
+            picture(board, panels, lines, end_s - begin_s, files[-1])
     return files
 
 
-def picture(board: Board, panels: Sequence[Panel], lines: Sequence[Sequence[Line]], file: Path) -> None:
+def picture(board: Board, panels: Sequence[Panel], lines: Sequence[Sequence[Line]], seconds: float, file: Path) -> None:
     """Draw one."""
     rows = -(-len(panels) // _COLUMNS)
     width, height = _SIZE_IN
@@ -57,7 +59,7 @@ def picture(board: Board, panels: Sequence[Panel], lines: Sequence[Sequence[Line
     grid = figure.subplots(rows, _COLUMNS, squeeze=False)
     axes: list[Axes] = list(grid.flat)
     for axis, panel, of_panel in zip(axes, panels, lines, strict=False):
-        _panel(axis, panel, of_panel)
+        _panel(axis, panel, of_panel, seconds)
     for axis in axes[len(panels) :]:
         axis.set_axis_off()
     drawn = BytesIO()
@@ -103,25 +105,28 @@ async def _lines(session: aiohttp.ClientSession, panel: Panel, begin_s: float, e
     return [line for line in found if line in highest]
 
 
-def _panel(axis: Axes, panel: Panel, lines: Sequence[Line]) -> None:
+def _panel(axis: Axes, panel: Panel, lines: Sequence[Line], seconds: float) -> None:
     axis.set_title(panel.question, fontsize=9.5, loc="left")
-    top = 0.0
-    for (name, points), color in zip(lines, _COLORS, strict=False):
-        if points:
-            axis.plot(*zip(*points, strict=True), label=name, color=color, linewidth=1.3)
-            top = max(top, *(value for _, value in points))
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.set_xlim(0, seconds)
+    drawn = [line for line in lines if line[1]]
+    if not drawn:
+        axis.set_yticks([])
+        axis.text(0.5, 0.5, "nothing of the kind here", transform=axis.transAxes, ha="center", fontsize=8)
+    top = max((value for _, points in drawn for _, value in points), default=0)
+    for (name, points), color in zip(drawn, _COLORS, strict=False):
+        axis.plot(*zip(*points, strict=True), label=name, color=color, linewidth=1.3)
     if panel.fires_above is not None and top > panel.fires_above / 3:
         axis.axhline(panel.fires_above, color="#cc0000", linewidth=0.8, linestyle="--")
-    axis.set_ylim(0, 1.35 * top or 1)
+        top = max(top, panel.fires_above)
     axis.grid(visible=True, linewidth=0.4, color="#dddddd")
-    axis.spines[["top", "right"]].set_visible(False)
     axis.tick_params(labelsize=8)
-    axis.yaxis.set_major_locator(MaxNLocator(4))
     axis.xaxis.set_major_formatter(FuncFormatter(lambda at, _: f"{at:.0f} s"))
-    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: told(round(value, 9), panel.unit)))
-    if any(points for _, points in lines):
-        axis.legend(fontsize=7, loc="upper left", ncols=min(3, len(lines)), frameon=False, handlelength=1.2)
-    else:
-        axis.text(
-            0.5, 0.5, "nothing of the kind here", transform=axis.transAxes, ha="center", fontsize=8, color="#888888"
-        )
+    if drawn:
+        axis.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+        axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: told(round(value, 9), panel.unit)))
+        # Room for the names above the lines.
+        columns = max(1, min(3, _NAMES_IN_A_ROW // (6 + max(len(name) for name, _ in drawn))))
+        axis.set_ylim(0, (1.12 + 0.11 * -(-len(drawn) // columns)) * top or 1)
+        names = axis.legend(fontsize=7, loc="upper left", ncols=columns, frameon=False, handlelength=1.2)
+        names.set_in_layout(False)
