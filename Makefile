@@ -43,7 +43,7 @@ CRDS := tests/k8s/crds/node_modules/.installed
 CHECKOV := $(VENV)/checkov/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help up emulators test topologies model fuzz bench load scale chaos hostile microbench check k8s-check fmt docs lock clean pip need-node
+.PHONY: help up emulators test topologies model fuzz bench load scale chaos hostile microbench dashboards check k8s-check fmt docs lock clean pip need-node
 
 help: ## list these commands
 	@awk 'BEGIN {FS = ":[^#]*## "} /^[a-z0-9-]+:[^#]*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -83,6 +83,9 @@ hostile: $(LOCAL) ## others' messages while somebody attacks, in every way (4 mi
 
 chaos: $(DEV) $(NODE) ## people under fire, a fault every few seconds, and one table: make chaos SECONDS=600 SEED=1
 	@exec $(BIN)/python -m tests.chaos --seconds $(SECONDS) --seed $(SEED) $(if $(OUT),--out $(OUT)) $(ARGS)
+
+dashboards: $(DEV) ## Prometheus, and Grafana if it is there, beside a cluster that `make up` runs (ARGS="--seconds 180 --pictures")
+	@exec $(BIN)/python -m docs.dashboards.live $(ARGS)
 
 check: $(DEV) ## what CI runs first: format, lint, types, import contracts, dead code
 	$(BIN)/ruff format --check .
