@@ -41,9 +41,11 @@ NODE := $(CLIENTS)/node_modules/.installed
 RULES_TESTS := $(RULES)/node_modules/.installed
 SERVERS := loadtests/compare/node/node_modules/.installed
 FIREBASE := services/local/firebase/node_modules/.installed
+CRDS := tests/k8s/crds/node_modules/.installed
+CHECKOV := $(VENV)/checkov/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help up emulators test topologies model fuzz bench load scale chaos hostile microbench check k8s-check fmt docs lock clean pip need-node
+.PHONY: help up emulators test topologies model fuzz bench load scale chaos hostile microbench dashboards check k8s-check fmt docs lock clean pip need-node
 
 help: ## list these commands
 	@awk 'BEGIN {FS = ":[^#]*## "} /^[a-z0-9-]+:[^#]*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -84,6 +86,9 @@ hostile: $(LOCAL) ## others' messages while somebody attacks, in every way (4 mi
 chaos: $(DEV) $(NODE) ## people under fire, a fault every few seconds, and one table: make chaos SECONDS=600 SEED=1
 	@exec $(BIN)/python -m tests.chaos --seconds $(SECONDS) --seed $(SEED) $(if $(OUT),--out $(OUT)) $(ARGS)
 
+dashboards: $(DEV) ## Prometheus, and Grafana if it is there, beside a cluster that `make up` runs (ARGS="--seconds 180 --pictures")
+	@exec $(BIN)/python -m docs.dashboards.live $(ARGS)
+
 check: $(DEV) ## what CI runs first: format, lint, types, import contracts, dead code
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -91,15 +96,18 @@ check: $(DEV) ## what CI runs first: format, lint, types, import contracts, dead
 	$(BIN)/lint-imports
 	$(BIN)/vulture
 
-k8s-check: $(DEV) ## the manifests: rendered, and held to the conventions
+k8s-check: $(DEV) $(CRDS) $(CHECKOV) ## the manifests: rendered, held to schemas, conventions and checkov
 	@exec $(BIN)/pytest tests/k8s $(ARGS)
 
 fmt: $(DEV) ## format, and mend what the linter can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-docs: $(DEV) ## make what is generated: docs/asyncapi.yaml, settings and sizing in docs/operations.md
+docs: $(DEV) ## make what is generated: asyncapi.yaml, metrics.md, settings and sizing, dashboards, PrometheusRule
+	$(BIN)/python -m docs.alerts
 	$(BIN)/python -m docs.asyncapi
+	$(BIN)/python -m docs.metrics
+	$(BIN)/python -m docs.dashboards.grafana
 	$(BIN)/python -m docs.settings
 	$(BIN)/python -m docs.sizing
 
@@ -107,18 +115,18 @@ docs: $(DEV) ## make what is generated: docs/asyncapi.yaml, settings and sizing 
 # registry: who installs decides where from.
 lock: pip ## pin all dependencies anew, with hashes: requirements/*.txt
 	@test -x $(BIN)/uv || $(PIP) install uv
-	@for extra in dev loadtests local gateway router presence build; do \
+	@for extra in dev loadtests local gateway router presence build checkov; do \
 		echo "requirements/$$extra.txt"; \
-		$(BIN)/uv pip compile $$(test $$extra = build && echo --group build || echo pyproject.toml --extra $$extra) \
-			--output-file requirements/$$extra.txt \
-			$$(test $$extra = dev || echo --constraint requirements/dev.txt) \
+		case $$extra in build|checkov) what="--group $$extra" ;; *) what="pyproject.toml --extra $$extra" ;; esac; \
+		case $$extra in dev|checkov) pins= ;; *) pins="--constraint requirements/dev.txt" ;; esac; \
+		$(BIN)/uv pip compile $$what --output-file requirements/$$extra.txt $$pins \
 			--universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
 			--custom-compile-command "make lock" --quiet $(ARGS) || exit 1; \
 	done
 	@! grep -n '://' requirements/*.txt
 
 clean: ## remove what can be made again: environments, caches (not DATA_DIR)
-	rm -rf $(VENV) $(CLIENTS)/node_modules $(RULES)/node_modules loadtests/compare/node/node_modules services/local/firebase/node_modules build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(CLIENTS)/node_modules $(RULES)/node_modules loadtests/compare/node/node_modules services/local/firebase/node_modules tests/k8s/crds/node_modules build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find libs services tests loadtests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(LOCAL): requirements/local.txt pyproject.toml | pip
@@ -139,9 +147,16 @@ $(DEV): requirements/dev.txt pyproject.toml | pip
 	@$(PIP) install --quiet --no-deps -e .
 	@touch $(LOCAL) $(LOADTESTS) $@
 
+# Its pins are not the project's, so it has an environment of its own.
+$(CHECKOV): requirements/checkov.txt | pip
+	@echo "installing what looks for what is unsafe in manifests (requirements/checkov.txt, 290 MB) …"
+	@$(BIN)/python -m venv $(VENV)/checkov
+	@$(VENV)/checkov/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes -r requirements/checkov.txt
+	@touch $@
+
 # The JavaScript clients of the tests, Firebase's tests of rules (183 MB: they bring all of its library), the servers that
-# the bench compares with, Firebase's Auth emulator.
-$(NODE) $(RULES_TESTS) $(SERVERS) $(FIREBASE): %/node_modules/.installed: %/package-lock.json | need-node
+# the bench compares with, Firebase's Auth emulator, models of CRDs.
+$(NODE) $(RULES_TESTS) $(SERVERS) $(FIREBASE) $(CRDS): %/node_modules/.installed: %/package-lock.json | need-node
 	@echo "installing what $* needs …"
 	@cd $* && npm ci --no-audit --no-fund
 	@touch $@

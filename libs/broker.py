@@ -10,6 +10,7 @@ What `REDIS_URL` may be, `libs.servers` says.
 
 import asyncio
 import hashlib
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -26,6 +27,7 @@ from libs.lives import Lives
 from libs.nodes import Nodes
 from libs.pipe import Pipe, type_of_command
 from libs.servers import ClusterServers, Servers, servers
+from libs.usage import Usage
 
 __all__ = ["AWAY", "Broker", "Call", "Script", "connect", "type_of_command", "wait_until_usable"]
 
@@ -58,6 +60,7 @@ class Script:
     """A Lua script: its text, read from beside its only caller, and its digest."""
 
     def __init__(self, package: str, name: str) -> None:
+        self.name = name
         self.text = files(package).joinpath("lua", name).read_text(encoding="utf-8")
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
@@ -84,6 +87,7 @@ class Broker:
         self._timeout_s = timeout_s
         self._is_blocking = is_blocking
         self._lives = Lives()
+        self.usage = Usage()
         self.is_cluster = isinstance(servers, ClusterServers)
         # What redis-py makes of a reply, by command; most are taken as they are.
         self._shapes: dict[Any, Any] = dict(aioredis.Redis(protocol=2).response_callbacks)
@@ -111,6 +115,20 @@ class Broker:
             raise reply
         return reply
 
+    async def each(self, *command: str | bytes | float) -> dict[str, Any]:
+        """One command to the server, or to each primary of a cluster: the replies, errors among them, by address.
+
+        Alone, or under Sentinel, the address is "". Raises `AWAY`.
+        """
+        if self._nodes is None:
+            return dict(zip([""], await self.batch([command]), strict=True))
+        replies = await self._nodes.each(command)
+        shape = self._shapes.get(command[0])
+        return {
+            f"{host}:{port}": shape(reply) if shape is not None and not isinstance(reply, Exception) else reply
+            for (host, port), reply in replies.items()
+        }
+
     async def batch(self, commands: Sequence[type_of_command]) -> list[Any]:
         """Commands in order, one round trip. An error of a single command stands in its place. Raises `AWAY`.
 
@@ -126,9 +144,19 @@ class Broker:
         """As `batch`, but where one node of a cluster is away what it was to do has an error in its place."""
         if not commands:
             return []
-        replies = await (self._nodes.call(commands) if self._nodes is not None else self._call(commands))
+        usage, began = self.usage, time.perf_counter()
+        try:
+            replies = await (self._nodes.call(commands) if self._nodes is not None else self._call(commands))
+        except AWAY as error:
+            usage.failed(error)
+            raise
+        if usage.took is not None and not self._is_blocking:
+            usage.took(time.perf_counter() - began)
+        counts = usage.commands
         for number, (command, reply) in enumerate(zip(commands, replies, strict=True)):
+            counts[command[0]] += 1  # type: ignore[index] # the first word is a name
             if isinstance(reply, Exception):
+                usage.failed(reply)
                 replies[number] = _told(reply) if isinstance(reply, exceptions.ResponseError) else reply
             elif (shape := self._shapes.get(command[0])) is not None:
                 replies[number] = shape(reply)
@@ -168,6 +196,8 @@ class Broker:
         They may go behind other commands, whose replies come first, errors in their places.
         """
         first = len(behind)
+        for call in calls:
+            self.usage.scripts[call.script.name] += 1
         results = await self.batch([*behind, *(call.command for call in calls)])
         missing = [i for i, result in enumerate(results[first:]) if isinstance(result, exceptions.NoScriptError)]
         if missing:

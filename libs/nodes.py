@@ -92,11 +92,16 @@ class Nodes:
         for pipe in (pipe for of_node in pipes.values() for pipe in of_node):
             await pipe.close()
 
-    async def _everywhere(self, command: type_of_command) -> Any:
+    async def each(self, command: type_of_command) -> dict[Address, Any]:
+        """The reply of every primary; errors in their places."""
         await self._learn()
         nodes = sorted(self._slots.primaries)
         replies: list[Any] = [None] * len(nodes)
         await self._send({node: [number] for number, node in enumerate(nodes)}, [command] * len(nodes), {}, replies)
+        return dict(zip(nodes, replies, strict=True))
+
+    async def _everywhere(self, command: type_of_command) -> Any:
+        replies = list((await self.each(command)).values())
         for reply in replies:
             if isinstance(reply, Exception):
                 return reply

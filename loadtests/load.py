@@ -182,6 +182,7 @@ async def _locust(given: argparse.Namespace, gateways: Sequence[Address], tokens
         *("--run-time", f"{given.seconds}s", "--rate", str(given.rate), "--settle", str(given.settle)),
         *("--drop-every", str(given.drop_every), "--broadcast-every", str(given.broadcast_every)),
         *("--host", ",".join(f"http://{host}:{port}" for host, port in gateways), "--tokens", str(tokens)),
+        *("--metrics-port", str(given.metrics_port)),
         *("--csv", str(out / "load"), "--csv-full-history", "--html", str(out / "report.html")),
         *("--json-file", str(out / "load")),
     ]
@@ -241,6 +242,7 @@ def main() -> None:
     parser.add_argument("--settle", type=float, default=30, help="seconds to wait for what is on its way in the end")
     parser.add_argument("--drop-every", type=float, default=60, help="seconds between two drops of a flaky phone")
     parser.add_argument("--broadcast-every", type=float, default=30, help="seconds between two emergency broadcasts")
+    parser.add_argument("--metrics-port", type=int, default=0, help="serve what locust counts to Prometheus, there")
     parser.add_argument("--out", help="folder for CSV and report (default: a dated one in loadtests/results/load)")
     given = parser.parse_args()
     try:

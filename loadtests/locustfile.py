@@ -24,9 +24,11 @@ from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
 from locust.exception import StopTest
 from locust.runners import STATE_RUNNING, LocalRunner, MasterRunner, Runner, WorkerRunner
+from prometheus_client import CollectorRegistry, start_http_server
 
 from libs.wire import names
 from loadtests.people.ledger import Books, Ledger, Verdict
+from loadtests.people.metrics import LocustMetrics
 from loadtests.people.pace import Pace, per_writer
 from loadtests.people.phone import Phone
 from loadtests.people.summary import Failure, Row, Worker, summary
@@ -46,6 +48,7 @@ _WATCHES: Final = 20
 # Of the time between two drops, how much of it a flaky phone is away: 2 to 9 s of a minute.
 _AWAY: Final = (1 / 30, 3 / 20)
 _PROGRESS_EVERY_S: Final = 10.0
+_LOOPBACK: Final = "127.0.0.1"
 _CLOCKS: Final = {"monotonic": time.monotonic, "wall": time.time}
 
 
@@ -337,6 +340,9 @@ def _add_options(parser: LocustArgumentParser) -> None:
         default="monotonic",
         help="monotonic where all workers are on one machine; wall on several, whose clocks must agree",
     )
+    parser.add_argument(
+        "--metrics-port", type=int, default=0, help="where the master serves /metrics on 127.0.0.1; 0: nowhere"
+    )
     # Set by the master when a test starts, and so known to its workers.
     parser.add_argument("--run-id", default="", help=SUPPRESS, include_in_web_ui=False)
     parser.add_argument("--people", type=int, default=0, help=SUPPRESS, include_in_web_ui=False)
@@ -347,6 +353,10 @@ def _listen(environment: Environment, runner: Runner, **_: object) -> None:
     options = _options(environment)
     if not isinstance(runner, WorkerRunner) and not (environment.host and Path(options.tokens).is_file()):
         sys.exit("--host names the gateways, and --tokens a file with people's tokens: see loadtests/README.md.")
+    if options.metrics_port and not isinstance(runner, WorkerRunner):
+        registry = CollectorRegistry()
+        registry.register(LocustMetrics(environment))
+        start_http_server(options.metrics_port, _LOOPBACK, registry)
     if not isinstance(runner, MasterRunner):
         runner.register_message("hush", _hush)
 

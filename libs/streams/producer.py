@@ -1,5 +1,8 @@
 """Frames into the inbound streams: many frames an entry, one entry a partition and flush."""
 
+import time
+from collections.abc import Callable
+
 from libs import keys
 from libs.broker import Broker, type_of_command
 from libs.streams.group_commit import GroupCommit
@@ -18,8 +21,12 @@ class Producer:
     ids make a repeat harmless.
     """
 
-    def __init__(self, broker: Broker, *, limit: int, linger_s: float) -> None:
+    def __init__(
+        self, broker: Broker, *, limit: int, linger_s: float, took: Callable[[float], None] = lambda _: None
+    ) -> None:
         self._broker = broker
+        # Is given the seconds of each write.
+        self._took = took
         self._limit = limit
         self._commit: GroupCommit[tuple[int, Inbound]] = GroupCommit(
             self._flush, limit=limit, linger_s=linger_s, batch=4000
@@ -69,7 +76,9 @@ class Producer:
         for partition, frame in items:
             by_partition.setdefault(partition, []).append(frame)
         commands = {partition: entries(partition, frames) for partition, frames in by_partition.items()}
+        began = time.monotonic()
         results = iter(await self._broker.attempt([command for of_one in commands.values() for command in of_one]))
+        self._took(time.monotonic() - began)
         failed: dict[int, Exception] = {}
         for partition, of_one in commands.items():
             for result in [next(results) for _ in of_one]:

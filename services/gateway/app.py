@@ -58,6 +58,8 @@ log = structlog.get_logger(__name__)
 # A gateway that hangs closes its sockets within the first, and is gone within the second.
 _HASTE_S: Final = 3.0
 _SURRENDER_S: Final = 15.0
+# A page that is not confirmed is waited for 10 s; who has got no further for so long is stuck.
+_STUCK_S: Final = 60.0
 
 
 async def main(stop: asyncio.Event) -> None:
@@ -81,7 +83,9 @@ async def main(stop: asyncio.Event) -> None:
         await cluster.agree_on_partitions(commands, s.partitions)
         directory = Directory(commands)
         sessions = Sessions()
-        producer = Producer(commands, limit=s.uplink_max_frames, linger_s=s.linger_ms / 1000)
+        producer = Producer(
+            commands, limit=s.uplink_max_frames, linger_s=s.linger_ms / 1000, took=metrics.uplink_s.observe
+        )
         envelopes = Envelopes(seals.keys_of(s.cluster_secret)) if s.cluster_secret else None
         ticket_secrets = seals.keys_of(s.ticket_secret)
         uplink = Uplink(
@@ -256,6 +260,9 @@ async def main(stop: asyncio.Event) -> None:
                 rest_s=s.rebalance_rest_s,
                 every_s=s.rebalance_every_s,
             )
+            metrics.process.watch(errors, (commands, reader))
+            metrics.outbox_bytes.set_function(lambda: sum(socket.waiting_bytes for socket in server.sockets.values()))
+            metrics.stuck_sessions.set_function(lambda: sessions.stuck(_STUCK_S))
             metrics.connections.set_function(lambda: len(server.sockets))
             metrics.sessions.set_function(lambda: len(sessions))
             metrics.watched.set_function(lambda: len(watching))
@@ -265,6 +272,7 @@ async def main(stop: asyncio.Event) -> None:
 
             capacity = Capacity(s.sockets_soft_max, lambda: len(server.sockets))
             capacity.check_files(file_limit)
+            metrics.connections_max.set(capacity.most(file_limit))
             checks = {
                 "broker": lambda: heartbeat.problem,
                 "draining": lambda: drain.problem,

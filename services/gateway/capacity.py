@@ -35,6 +35,11 @@ class Capacity:
             return None
         return f"{count} sockets are here, SOCKETS_SOFT_MAX={self._soft_max}: others are to take who comes"
 
+    def most(self, file_limit: int) -> int:
+        """As many sockets as it takes before it is full: by its setting, or by the files, if those are fewer."""
+        files = max(0, file_limit - _OTHER_FILES)
+        return min(self._soft_max, files) if self._soft_max else files
+
     def check_files(self, file_limit: int) -> None:
         """Say so if there are fewer files than it takes sockets."""
         if file_limit < self._soft_max + _OTHER_FILES:

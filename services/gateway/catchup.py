@@ -5,6 +5,7 @@ does not answer, does not hold live messages up for ever: after a time they go o
 it can, and what was not confirmed stays due.
 """
 
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Final
@@ -124,6 +125,8 @@ class CatchUp:
 
     def page_confirmed(self, session: Session) -> None:
         """The client has a page: the next one, if there is one."""
+        if session.walk is not None:
+            session.walk.moved_at = time.monotonic()
         if session.walk is not None and session.walk.position is not None:
             self._ask(session)
 
@@ -156,6 +159,7 @@ class CatchUp:
         if session.walk is not None:
             walk.held = session.walk.held
             walk.is_holding = session.walk.is_holding
+            walk.moved_at = session.walk.moved_at
         session.walk = walk
         session.state = State.CATCHING_UP
         self._ask(session)
@@ -179,6 +183,7 @@ class CatchUp:
 
     def _finish(self, session: Session, walk: Walk) -> None:
         if walk.again:
+            walk.moved_at = time.monotonic()
             self._walk(session)
             return
         self._stop_holding(session)

@@ -1,13 +1,28 @@
 """The catalogue of a gateway's series."""
 
+from typing import Final
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from libs.telemetry import series
+from libs.telemetry.process import ProcessMetrics
+
+_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+# Of a phone on 2G: to it, and back.
+_PHONE_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
 class GatewayMetrics:
     """All series of the gateway; labels are bounded."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
+        self.process = ProcessMetrics(registry)
         self.connections = Gauge("talowa_gateway_connections", "Open connections.", registry=registry)
+        self.connections_max = Gauge(
+            "talowa_gateway_connections_max",
+            "With so many this gateway is full: SOCKETS_SOFT_MAX, or the files it may open, if those are fewer.",
+            registry=registry,
+        )
         self.sessions = Gauge("talowa_gateway_sessions", "Signed-in sockets.", registry=registry)
         self.sign_ins = Counter(
             "talowa_gateway_sign_ins_total",
@@ -19,7 +34,7 @@ class GatewayMetrics:
             "talowa_gateway_sign_in_seconds",
             "From token to profile.",
             registry=registry,
-            buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+            buckets=_SECONDS,
         )
         self.certificates_age = Gauge(
             "talowa_gateway_certificates_age_seconds",
@@ -42,6 +57,18 @@ class GatewayMetrics:
         self.uplink_frames = Gauge(
             "talowa_gateway_uplink_frames", "Frames that wait for the broker.", registry=registry
         )
+        self.uplink_s = Histogram(
+            "talowa_gateway_uplink_seconds",
+            "Time of a write of what was gathered to the inbound streams.",
+            registry=registry,
+            buckets=_SECONDS,
+        )
+        self.partition_lag_s = Gauge(
+            "talowa_gateway_partition_lag_seconds",
+            "Age of the oldest entry that no router has read, by partition; one second is none.",
+            ["partition"],
+            registry=registry,
+        )
         self.downlink_frames = Counter(
             "talowa_gateway_downlink_frames_total",
             "Frames from routers and presence, as they stand on the streams.",
@@ -58,6 +85,12 @@ class GatewayMetrics:
             "Messages that sockets acknowledged; one for each socket.",
             registry=registry,
         )
+        self.confirm_s = series.Histogram(
+            "talowa_gateway_confirm_seconds",
+            "From when a message or a page of what is due came here to a phone's acknowledgement of it.",
+            _PHONE_SECONDS,
+            registry,
+        )
         self.confirmed = Counter(
             "talowa_gateway_confirmed_total",
             "Messages x users in the confirmations that were taken for the routers.",
@@ -67,7 +100,7 @@ class GatewayMetrics:
             "talowa_gateway_downlink_seconds",
             "From a router's write to our read, by the broker's and our clocks.",
             registry=registry,
-            buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+            buckets=_SECONDS,
         )
         self.canary_silent_s = Gauge(
             "talowa_gateway_canary_silent_seconds",
@@ -92,6 +125,16 @@ class GatewayMetrics:
         self.unreadable = Counter(
             "talowa_gateway_unreadable_entries_total",
             "Entries, and frames in them, that no reader of this version knows.",
+            registry=registry,
+        )
+        self.outbox_bytes = Gauge(
+            "talowa_gateway_outbox_bytes",
+            "Bytes that wait for phones to read or to poll, of all sockets.",
+            registry=registry,
+        )
+        self.stuck_sessions = Gauge(
+            "talowa_gateway_stuck_sessions",
+            "Sessions that something is due to and that have got no further with it for a minute.",
             registry=registry,
         )
         self.outbox_overflows = Counter(

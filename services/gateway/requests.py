@@ -4,6 +4,7 @@ This is the `Application` behind the sockets. It takes nothing on trust: who ask
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from itertools import count
 from typing import Any
@@ -58,6 +59,7 @@ class Requests:
         self._watching = watching
         self._standings = standings
         self._metrics = metrics
+        self._confirm_s = metrics.confirm_s.of()
         self._spawn = spawn
         self._paces = paces
         self._minutes = minutes
@@ -111,6 +113,7 @@ class Requests:
         expected = session.take_expected(ack) if session is not None else None
         if session is None or expected is None:
             return
+        self._confirm_s.observe(time.monotonic() - expected.at)
         for conversation_id, seqs in expected.confirms:
             self._confirmations.note(session.user_id, conversation_id, seqs)
         if expected.is_page:

@@ -65,11 +65,13 @@ class Expected:
     `walk` is that of a page of broadcasts: the last of the page to be confirmed asks for the next one.
     """
 
-    __slots__ = ("confirms", "is_page", "walk")
+    __slots__ = ("at", "confirms", "is_page", "walk")
 
     def __init__(
         self, confirms: tuple[tuple[str, tuple[int, ...]], ...], *, is_page: bool = False, walk: int = 0
     ) -> None:
+        # When it came, by the monotonic clock.
+        self.at = time.monotonic()
         self.confirms = confirms
         self.is_page = is_page
         self.walk = walk
@@ -121,6 +123,7 @@ class Walk:
         "first",
         "held",
         "is_holding",
+        "moved_at",
         "number",
         "position",
         "seen",
@@ -142,6 +145,8 @@ class Walk:
         self.again = False
         # Broadcasts of the page that are not confirmed yet.
         self.alarms = 0
+        # When it last got further, by the monotonic clock.
+        self.moved_at = time.monotonic()
 
 
 class Session:
@@ -249,6 +254,12 @@ class Sessions:
 
     def __iter__(self) -> Iterator[Session]:
         return iter(list(self._by_socket.values()))
+
+    def stuck(self, for_s: float) -> int:
+        """How many have something due, and have got no further with it for so long."""
+        since = time.monotonic() - for_s
+        walks = (session.walk for session in self._by_socket.values() if session.state is not State.JOINING)
+        return sum(walk is not None and walk.moved_at < since for walk in walks)
 
     @property
     def users(self) -> list[str]:

@@ -49,6 +49,7 @@ class Uplink:
         self._overload_entries = overload_entries
         self._envelopes = envelopes
         self._counts = {kind: metrics.published_frames.labels(kind.__name__.lower()) for kind in get_args(Inbound)}
+        self._lag_s = metrics.partition_lag_s
         self._lags: Mapping[int, Lag] = {}
         # Of the frames that the producer took, the last one that is a canary.
         self._last_canary = 0
@@ -64,6 +65,8 @@ class Uplink:
     def note_lags(self, lags: Mapping[int, Lag]) -> None:
         """How far behind each partition is now."""
         self._lags = lags
+        for partition, lag in lags.items():
+            self._lag_s.labels(partition).set(lag.age_s)
 
     def publish_for_conversation(self, conversation_id: str, frame: Inbound) -> None:
         """To the partition that orders a conversation. Raises `Refusal`."""

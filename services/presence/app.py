@@ -16,6 +16,7 @@ from libs.figures import PresenceFigures, Reporter
 from libs.identity import issuers, seals
 from libs.operators import Operators
 from libs.storage import StoreAway
+from libs.storage.firestore.bill import Bill
 from libs.storage.firestore.settings import limits_of, place_of
 from libs.telemetry import health, logs, vitals
 from services.presence import http
@@ -24,6 +25,7 @@ from services.presence.cold import Cold
 from services.presence.lastseen import LastSeen
 from services.presence.metrics import PresenceMetrics
 from services.presence.reaper import Reaper
+from services.presence.servers import Servers
 from services.presence.settings import PresenceSettings
 from services.presence.sqlite import open_last_seen
 from services.presence.unsaved import Unsaved
@@ -50,6 +52,13 @@ async def main(stop: asyncio.Event) -> None:
         await broker.wait_until_usable(commands, stop)
         reaper = Reaper(commands, Directory(commands), metrics, downlink_max_entries=s.downlink_max_entries)
         cold = Cold(store, metrics)
+        bill = getattr(store, "bill", None)
+        if isinstance(bill, Bill):  # who keeps a file is charged for nothing
+            metrics.store_documents.set_function(
+                lambda: {"read": bill.reads, "written": bill.writes, "deleted": bill.deletes}
+            )
+        metrics.process.watch(errors, (commands,))
+        servers = Servers(commands, metrics)
         announcer = Announcer(commands, cold, metrics)
         unsaved = Unsaved(commands, store, metrics, lambda: announcer.shards)
         reporter = Reporter(commands, presence, lambda: own_figures(presence, errors))
@@ -64,7 +73,8 @@ async def main(stop: asyncio.Event) -> None:
         ):
             lifecycle.settle_memory()
             log.info("started", internal_port=port, file_limit=file_limit)
-            working = [tasks.create_task(work.run()) for work in (reaper, announcer, cold, unsaved, reporter, issuer)]
+            running = (reaper, announcer, cold, unsaved, servers, reporter, issuer)
+            working = [tasks.create_task(work.run()) for work in running]
             await stop.wait()
             await lifecycle.cancel(working)
             await reporter.forget()

@@ -11,6 +11,7 @@ from typing import Final
 
 from libs.storage import StoreAway
 from libs.storage.firestore import values
+from libs.storage.firestore.bill import Bill
 from libs.storage.firestore.client import Client, open_client
 from libs.storage.firestore.ids import readable
 from libs.storage.firestore.settings import Limits, Place
@@ -26,6 +27,11 @@ class FirestoreLastSeen:
 
     def __init__(self, client: Client) -> None:
         self._client = client
+
+    @property
+    def bill(self) -> Bill:
+        """What was asked so far."""
+        return self._client.bill
 
     async def seen(self, users: Collection[str]) -> dict[str, int]:
         """See `lastseen`."""

@@ -2,11 +2,15 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from libs.telemetry import series
+from libs.telemetry.process import ProcessMetrics
+
 
 class PresenceMetrics:
     """All series of presence."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
+        self.process = ProcessMetrics(registry)
         self.gateways = Gauge("talowa_presence_gateways", "Live gateways.", registry=registry)
         self.reaped = Counter("talowa_presence_gateways_reaped_total", "Gateways cleared away.", registry=registry)
         self.seats_reaped = Counter(
@@ -46,3 +50,44 @@ class PresenceMetrics:
         self.store_away = Gauge(
             "talowa_presence_store_away", "1 while last-seen times cannot be saved or read.", registry=registry
         )
+        self.store_documents = series.Totals(
+            "talowa_presence_store_documents_total",
+            "Documents that Firestore charges this process for: read, written, deleted.",
+            "how",
+            registry,
+        )
+        # What the broker's servers say of themselves, to whoever asks. `node` is the address in a cluster, else empty.
+        self.redis_seen_at = Gauge(
+            "talowa_redis_seen_timestamp_seconds",
+            "When this server last said how it is, in seconds since 1970.",
+            ["node"],
+            registry=registry,
+        )
+        self.redis_memory_bytes = Gauge(
+            "talowa_redis_memory_bytes", "Memory that this server uses.", ["node"], registry=registry
+        )
+        self.redis_memory_max_bytes = Gauge(
+            "talowa_redis_memory_max_bytes",
+            "Memory that it may use: maxmemory, or what its machine has.",
+            ["node"],
+            registry=registry,
+        )
+        self.redis_evicts = Gauge(
+            "talowa_redis_evicts",
+            "1 if it forgets what it likes when full: not noeviction.",
+            ["node"],
+            registry=registry,
+        )
+        self.redis_persists = Gauge(
+            "talowa_redis_persists", "1 if it keeps an append-only file.", ["node"], registry=registry
+        )
+        self.redis_write_ok = Gauge(
+            "talowa_redis_write_ok",
+            "1 if what it last tried to write to its disk was written: file, rewrite, snapshot.",
+            ["node"],
+            registry=registry,
+        )
+        self.redis_replicas = Gauge(
+            "talowa_redis_replicas", "Replicas that are connected to it.", ["node"], registry=registry
+        )
+        self.redis_clients = Gauge("talowa_redis_clients", "Connections that it has.", ["node"], registry=registry)

@@ -32,6 +32,7 @@ from services.router.delivery import Delivery
 from services.router.due import DuePages
 from services.router.figures import OwnFigures
 from services.router.ledger import Notes
+from services.router.metering import metered
 from services.router.metrics import RouterMetrics
 from services.router.moves import Moves
 from services.router.people import People
@@ -71,9 +72,11 @@ async def main(stop: asyncio.Event) -> None:
     async with (
         broker.connect(s.redis_url) as commands,
         broker.connect(s.redis_url, blocking_s=BLOCK_MS / 1000) as reader,
-        _store(s, stop) as store,
+        _store(s, stop) as opened,
     ):
         await broker.wait_until_usable(commands, stop)
+        store = metered(opened, metrics)
+        metrics.process.watch(errors, (commands, reader))
         await cluster.agree_on_partitions(commands, s.partitions)
         people = People(store, s.people_cache_s)
         envelopes = Envelopes(seals.keys_of(s.cluster_secret)) if s.cluster_secret else None
@@ -141,11 +144,11 @@ async def main(stop: asyncio.Event) -> None:
         metrics.in_flight.set_function(lambda: audit.in_flight)
         metrics.audit_behind_s.set_function(lambda: audit.behind_s)
         metrics.store_away.set_function(lambda: delivery.is_store_away or broadcasts.is_store_away)
-        bill = getattr(store, "bill", None)
+        bill = getattr(opened, "bill", None)
         if isinstance(bill, Bill):  # who keeps a file is charged for nothing
-            metrics.store_documents.labels("read").set_function(lambda: bill.reads)
-            metrics.store_documents.labels("written").set_function(lambda: bill.writes)
-            metrics.store_documents.labels("deleted").set_function(lambda: bill.deletes)
+            metrics.store_documents.set_function(
+                lambda: {"read": bill.reads, "written": bill.writes, "deleted": bill.deletes}
+            )
         worker = Worker(
             commands,
             reader,

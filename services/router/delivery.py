@@ -45,6 +45,7 @@ log = structlog.get_logger(__name__)
 
 # While the store is away it is tried again this often.
 _STORE_RETRY_S: Final = 1.0
+_MS: Final = 1000
 
 
 class Delivery:
@@ -72,6 +73,7 @@ class Delivery:
         self._save_s, self._publish_s, self._acknowledge_s = map(
             metrics.stage_s.labels, ("save", "publish", "acknowledge")
         )
+        self._stations = [metrics.station_s.of(station) for station in ("read", "save", "publish")]
         self._rates = rates
         self._anonymity = anonymity
         self._envelopes = envelopes
@@ -319,6 +321,7 @@ class Delivery:
         await self._publish(works, sayings, forwarded, self._noted(works) if is_saved else ())
         self._count_told(works, sayings)
         if is_saved:
+            self._time(works)
             self._note(works)
             self._owed.add(works)
             if not is_more or self._owed.is_due:
@@ -341,6 +344,7 @@ class Delivery:
         for work in works:
             sayings += await self._sayings.of_unparked(work)
         await self._publish(works, sayings, [], self._noted(works))
+        self._time(works)
         self._note(works)
         self._owed.add(works)
         self._park([])
@@ -363,6 +367,18 @@ class Delivery:
                     members = self._members(place[0])
                     if members is verdict.members or members == verdict.members:
                         verdict.told = told.get(place, 0)
+
+    def _time(self, works: Sequence[Work]) -> None:
+        """How long after it was taken each new message was read, saved, and said."""
+        read, save, publish = self._stations
+        said_ms = now_ms()
+        for work in works:
+            for verdict in work.verdicts:
+                if verdict.is_new:
+                    took_ms = verdict.send.received_at_ms
+                    read.observe(max(0, work.read_ms - took_ms) / _MS)
+                    save.observe(max(0, work.saved_ms - took_ms) / _MS)
+                    publish.observe(max(0, said_ms - took_ms) / _MS)
 
     @staticmethod
     def _note(works: Sequence[Work]) -> None:

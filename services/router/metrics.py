@@ -2,6 +2,10 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from libs.telemetry import series
+from libs.telemetry.process import ProcessMetrics
+
+_WAY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30)
 _STAGE_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 
 
@@ -9,6 +13,7 @@ class RouterMetrics:
     """All series of the router; labels are bounded."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
+        self.process = ProcessMetrics(registry)
         self.partitions_owned = Gauge(
             "talowa_router_partitions_owned", "Partitions this router has the lease of.", registry=registry
         )
@@ -61,6 +66,14 @@ class RouterMetrics:
             buckets=_STAGE_BUCKETS,
             registry=registry,
         )
+        self.station_s = series.Histogram(
+            "talowa_router_station_seconds",
+            "From when a message's gateway took it to a station of its way: read, save, publish. By both clocks.",
+            _WAY_BUCKETS,
+            registry,
+            label="station",
+            values=("read", "save", "publish"),
+        )
         self.search_s = Histogram(
             "talowa_router_search_seconds",
             "Time of a search, from its batch to its answer.",
@@ -71,11 +84,24 @@ class RouterMetrics:
             "talowa_router_parked_frames", "Frames that wait for the store to come back.", registry=registry
         )
         self.store_away = Gauge("talowa_router_store_away", "1 while the store is away.", registry=registry)
-        self.store_documents = Gauge(
-            "talowa_router_store_documents",
-            "Documents that Firestore charges this process for, since it started: read, written, deleted.",
-            ["how"],
+        self.store_s = Histogram(
+            "talowa_router_store_seconds",
+            "Calls to the store that it answered, by call (services/router/store).",
+            ["call"],
+            buckets=_STAGE_BUCKETS,
             registry=registry,
+        )
+        self.store_errors = Counter(
+            "talowa_router_store_errors_total",
+            "Calls that the store did not answer: it is away, or refuses.",
+            ["call"],
+            registry=registry,
+        )
+        self.store_documents = series.Totals(
+            "talowa_router_store_documents_total",
+            "Documents that Firestore charges this process for: read, written, deleted.",
+            "how",
+            registry,
         )
         self.leases_lost = Counter(
             "talowa_router_leases_lost_total", "Leases that lapsed or were taken while we held them.", registry=registry

@@ -128,6 +128,11 @@ class Connection:
         """Returns once what came so far has been taken."""
         raise NotImplementedError
 
+    @property
+    def waiting_bytes(self) -> int:
+        """What waits to be read or polled."""
+        return 0 if self._outbox is None else self._outbox.waiting_bytes
+
     # --- what is said --------------------------------------------------------------------------
 
     def say(self, packet: Packet, *, is_first: bool = False) -> None:

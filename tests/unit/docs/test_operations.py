@@ -1,15 +1,13 @@
 """`docs/operations.md` names every setting and every series that it should."""
 
+import re
+
 import msgspec
 import pytest
-from prometheus_client import CollectorRegistry
 
-from docs import settings
+from docs import metrics, settings
 from docs.settings import HEADINGS
 from libs.settings import Settings
-from services.gateway.metrics import GatewayMetrics
-from services.presence.metrics import PresenceMetrics
-from services.router.metrics import RouterMetrics
 
 PAGE = settings.PAGE.read_text(encoding="utf-8")
 
@@ -35,11 +33,7 @@ def test_every_setting_is_documented_with_its_default(kind: type[Settings]) -> N
 
 def test_every_series_that_is_named_exists() -> None:
     """A runbook that names a series nobody exports sends its reader astray."""
-    registry = CollectorRegistry()
-    for metrics in (GatewayMetrics, RouterMetrics, PresenceMetrics):
-        metrics(registry)
-    exported = {metric.name for metric in registry.collect()}
-    named = {word.strip("`").removesuffix("_total") for word in PAGE.replace("|", " ").split() if "talowa_" in word}
-    named = {word.strip("`,;.()").removesuffix("_total") for word in named}
+    exported = {row.name for rows in metrics.catalogue().values() for row in rows}
+    named = set(re.findall(r"`(talowa_\w+)", PAGE))
     assert named
     assert named <= exported

@@ -30,3 +30,12 @@ def test_too_few_files_for_the_sockets_are_told(file_limit: int, lines: int) -> 
     with capture_logs() as said:
         Capacity(20_000, lambda: 0).check_files(file_limit)
     assert [line["log_level"] for line in said] == ["warning"] * lines
+
+
+@pytest.mark.parametrize(
+    ("soft_max", "file_limit", "most"),
+    [(15_000, 1_048_576, 15_000), (15_000, 1024, 768), (0, 1024, 768), (0, 100, 0)],
+)
+def test_it_is_full_by_its_setting_or_by_its_files(soft_max: int, file_limit: int, most: int) -> None:
+    """Whichever comes first; an alert looks at it."""
+    assert Capacity(soft_max, lambda: 0).most(file_limit) == most

@@ -238,3 +238,23 @@ async def test_a_walk_under_way_is_followed_by_another_when_more_is_due() -> Non
     walker.catchup.again(walker.session)
     assert [frame.position for frame in walker.uplink.asked] == [None] * 3
     walker.session.stop_timers()
+
+
+def test_who_confirms_no_page_is_stuck_and_who_confirms_one_is_not() -> None:
+    """Also when asked again and again; a session that walks nowhere is none of them."""
+    walker = Walker()
+    sessions = walker.catchup._sessions
+    walker.catchup.start(walker.session)
+    walker.page(1, position=_POSITION)
+    assert (sessions.stuck(-1.0), sessions.stuck(60.0)) == (1, 0)
+    walk = walker.session.walk
+    assert walk is not None
+    walk.moved_at -= 61
+    assert sessions.stuck(60.0) == 1
+    walker.catchup.sync(walker.session, {}, None)
+    assert sessions.stuck(60.0) == 1
+    walker.catchup.page_confirmed(walker.session)
+    assert sessions.stuck(60.0) == 0
+    walker.page(2)
+    assert sessions.stuck(-1.0) == 0
+    walker.session.stop_timers()

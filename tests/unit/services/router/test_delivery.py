@@ -221,6 +221,23 @@ async def test_a_message_is_saved_answered_delivered_and_acknowledged(desk: Desk
     assert await desk.waiting() == 0
 
 
+async def test_a_message_is_timed_at_each_station_once(desk: Desk) -> None:
+    """When it was read, saved, said; not when it is sent again, nor while it waits for the store."""
+    partition = await desk.open()
+    await desk.deliver(partition, send("a"))
+    await desk.deliver(partition, send("a"))
+    stations = [desk.metrics.station_s.of(station) for station in ("read", "save", "publish")]
+    assert [sum(each.counts) for each in stations] == [1, 1, 1]
+    desk.store.away = set(EVERYTHING)
+    await desk.deliver(partition, send("b"))
+    assert [sum(each.counts) for each in stations] == [1, 1, 1]
+    desk.come_back()
+    await desk.delivery.unpark()
+    assert [sum(each.counts) for each in stations] == [2, 2, 2]
+    read, save, publish = (each.total for each in stations)
+    assert read <= save <= publish
+
+
 async def test_frames_to_gateways_are_counted_as_the_gateways_count_them(desk: Desk) -> None:
     """Each once a gateway; none for a gateway that is gone, which is counted instead."""
     partition = await desk.open()
