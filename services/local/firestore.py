@@ -16,7 +16,7 @@ _MAIN: Final = "com.google.cloud.datastore.emulator.firestore.CloudFirestore"
 _JAR: Final = "platform/cloud-firestore-emulator/cloud-firestore-emulator.jar"
 # It lives for a while and does little: compiled quickly, not well. It has room from the start: growing into it, half of
 # what it did was to look for garbage. Its English is what errors are told by.
-_JVM: Final = ("-Xmx1g", "-Xms1g", "-Xmn512m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Duser.language=en")
+_JVM: Final = ("-Xmx2g", "-Xms2g", "-Xmn1g", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Duser.language=en")
 
 
 def command(port: int, *options: str) -> tuple[str, ...]:
