@@ -200,6 +200,7 @@ async def main(stop: asyncio.Event) -> None:
                 keep_alive_s=s.keep_alive_s,
                 answer_timeout_s=poll_max_s,
                 idle_per_address=s.idle_per_address,
+                prefacing=s.proxy_protocol == "on",
             )
             compression = Compression(s.compress_min_bytes, metrics.compressed.inc)
             elsewhere = Relay(
