@@ -101,7 +101,7 @@ docs: $(DEV) ## make what is generated: docs/asyncapi.yaml, the settings in docs
 # registry: who installs decides where from.
 lock: pip ## pin all dependencies anew, with hashes: requirements/*.txt
 	@test -x $(BIN)/uv || $(PIP) install uv
-	@for extra in dev loadtests local gateway router presence; do \
+	@for extra in dev loadtests local gateway router presence tracing; do \
 		echo "requirements/$$extra.txt"; \
 		$(BIN)/uv pip compile pyproject.toml --extra $$extra --output-file requirements/$$extra.txt \
 			$$(test $$extra = dev || echo --constraint requirements/dev.txt) \

@@ -167,6 +167,9 @@ class GatewaySettings(settings.PartitionedSettings, frozen=True, kw_only=True):
     history_per_minute: Annotated[
         int, Meta(ge=0, le=10_000, description="Histories and syncs a session may ask in any minute; 0: any number.")
     ] = 240
+    tracing_share: Annotated[
+        float, Meta(ge=0, le=1, description="The share of messages, taken in here, that are traced; see TRACING.")
+    ] = 0.01
     drain_window_s: Annotated[
         float, Meta(ge=0, le=600, description="Leaving sockets are closed spread over this time, or longer.")
     ] = 3.0

@@ -78,7 +78,7 @@ async def test_websockets_polls_and_upgrades_pass(cluster: LiveCluster, proxy: P
     """Unmodified clients, each in its way, write to each other: none lost, none doubled, nobody cut off."""
     history = History()
     async with JsClients(history) as js:
-        clients = await _open(js, cluster, proxy, "pass", 6)
+        clients = await _open(js, cluster, proxy, f"{proxy.name}pass", 6)
         for client in clients[2::3]:
             await client.wait_for("upgrade")
         report = await _written(history, clients)
@@ -154,7 +154,7 @@ async def test_nobody_loses_a_message_with_the_gateway_behind(
     """Its clients come back elsewhere by themselves; who is new is let in elsewhere, from the first moment on."""
     history = History()
     await cluster.wait_ready("g1", "g2", "g3")
-    word = f"{number.name.lower()}"
+    word = f"{proxy.name}{number.name.lower()}"
     async with JsClients(history) as js:
         clients = await _open(js, cluster, proxy, word, 9)
         lanes = [Lane(one, {"recipientId": other.name}) for one, other in _ring(clients)]
@@ -207,17 +207,17 @@ async def test_nobody_is_believed_of_a_proxy_that_is_not_trusted(kind: Kind, our
 
 
 async def test_a_proxy_of_bytes_says_whose_a_connection_is(ours: Authority, tmp_path: Path) -> None:
-    """With either version of the PROXY protocol; clients in every way, and gateways that are killed."""
-    history = History()
+    """With either version of the PROXY protocol; clients in every way."""
     older = {"send-proxy-v2": "send-proxy"}
     async with AsyncExitStack() as stack:
         cluster = await stack.enter_async_context(_limited(tmp_path, TRUSTED_PROXIES=_BELIEVED, PROXY_PROTOCOL="on"))
-        js = await stack.enter_async_context(JsClients(history))
         for number, changes in enumerate(({}, older)):
             folder = tmp_path / f"proxy{number}"
             proxy = await stack.enter_async_context(_before(cluster, "haproxy-tcp", folder, ours, changes))
-            clients = await _open(js, cluster, proxy, f"v{number}", 3)
-            report = await _written(history, clients)
+            history = History()
+            async with JsClients(history) as js:
+                clients = await _open(js, cluster, proxy, f"v{number}", 3)
+                report = await _written(history, clients)
             assert report.ok, report
             assert await _connects(proxy.url, proxy, f"127.0.0.21{number}") == _CONNECTS
             assert await _connects(proxy.url, proxy, f"127.0.0.22{number}") == _CONNECTS

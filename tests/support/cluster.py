@@ -167,7 +167,7 @@ async def live_cluster(
     asks for (`tests.support.topologies`), or of the kind `topology`, made with the options `servers`.
     """
     inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    port = _in_a_row(gateways)
+    port = in_a_row(gateways)
     place = asked_for(environment or {})
     emulated = told_of(place) if place is not None else {}
     environment = {**inherited, **IMPATIENT, **UNLIMITED, **emulated, **(environment or {})}
@@ -236,7 +236,7 @@ async def owned(cluster: LiveCluster) -> None:
     await until(is_owned, _READY_S, "an owner for every partition", despite=(KeyError,))
 
 
-def _in_a_row(count: int) -> int:
+def in_a_row(count: int) -> int:
     """The first of so many free ports that follow each other: another cluster of this test may hold some."""
     port = _first_port()
     while (found := free(count, _HOST, start=port)) != list(range(port, port + count)):
