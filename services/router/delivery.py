@@ -134,9 +134,9 @@ class Delivery:
         given = {v.key for v in verdicts if v.is_new and not v.was_placed}
         repeats = {v.key for v in verdicts if v.key is not None and (v.was_placed or v.is_recent)} - given
         await self._rates.give_back([counted[key] for key in repeats & fresh])
-        for _, verdict in keyed:
+        for verdict in verdicts if self._tracing.is_on else ():
             if verdict.send.trace:
-                self._tracing.note(verdict.send.trace, "read", consumer.at_ns(verdict.entry), until_ns=began_ns)
+                self._tracing.note(verdict.send.trace, "read", consumer.at_ns(verdict.entry), began_ns)
         self._trace(works, "decide", began_ns)
 
     async def _look_up(

@@ -36,7 +36,7 @@ def test_tracing_of_a_message_that_is_taken(
         trace = traced.take() if traced.is_on else ""
         if trace:
             for station in ("read", "decide", "save", "publish", "send"):
-                traced.note(trace, station, 1, 2, message="m", partition=1, batch=3)  # type: ignore[arg-type]
+                traced.note(trace, station, 1, 2, message="m", partition=1, batch=3)
         return codec.pack_frame(Send(origin, sender, draft, 1000, trace))
 
     async def run() -> None:
