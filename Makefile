@@ -115,7 +115,7 @@ docs: $(DEV) ## make what is generated: asyncapi.yaml, metrics.md, settings and 
 # registry: who installs decides where from.
 lock: pip ## pin all dependencies anew, with hashes: requirements/*.txt
 	@test -x $(BIN)/uv || $(PIP) install uv
-	@for extra in dev loadtests local gateway router presence build checkov; do \
+	@for extra in dev loadtests local gateway router presence tracing build checkov; do \
 		echo "requirements/$$extra.txt"; \
 		case $$extra in build|checkov) what="--group $$extra" ;; *) what="pyproject.toml --extra $$extra" ;; esac; \
 		case $$extra in dev|checkov) pins= ;; *) pins="--constraint requirements/dev.txt" ;; esac; \

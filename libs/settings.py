@@ -19,6 +19,7 @@ from libs.telemetry.logs import Level
 _EMULATOR: Final = "FIREBASE_AUTH_EMULATOR_HOST"
 
 Auth = Literal["local", "firebase", "firebase-emulator"]
+Traced = Literal["off", "otlp"]
 
 
 class SettingsError(Exception):
@@ -72,6 +73,13 @@ class PartitionedSettings(ServiceSettings, frozen=True, kw_only=True):
             "for three of these starts over. 1 or more; 0: none, and nobody does.",
         ),
     ] = 5.0
+    tracing: Annotated[
+        Traced,
+        Meta(
+            description="otlp: stations of traced messages go to a collector, by OTEL_EXPORTER_OTLP_ENDPOINT; it needs "
+            "requirements/tracing.txt."
+        ),
+    ] = "off"
 
     def problems(self) -> list[str]:
         """What the fields cannot say one by one."""

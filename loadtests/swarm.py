@@ -19,6 +19,7 @@ import gc
 import ipaddress
 import random
 import secrets
+import ssl
 import sys
 import time
 from array import array
@@ -64,9 +65,18 @@ _reconnect: Final = msgspec.json.Decoder(tuple[str, Reconnect])
 
 
 class Swarm:
-    """Phones that share a process, and what they saw. `greeting` is how the servers say that one is signed in."""
+    """Phones that share a process, and what they saw. `greeting` is how the servers say that one is signed in.
 
-    def __init__(self, tasks: asyncio.TaskGroup, greeting: bytes = TALOWA, sources: Sequence[str] = _SOURCES) -> None:
+    With `tls` they reach their servers by it.
+    """
+
+    def __init__(
+        self,
+        tasks: asyncio.TaskGroup,
+        greeting: bytes = TALOWA,
+        sources: Sequence[str] = _SOURCES,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.greeting = greeting
         self.phones: list[Phone] = []
         # Sockets that servers closed, by close code; 0 is none.
@@ -81,6 +91,7 @@ class Swarm:
         self.turned_away: Counter[str] = Counter()
         self._tasks = tasks
         self._sources = sources
+        self._tls = tls
         self._next_source = 0
         self._mark = b'"clientId":"s%b-' % secrets.token_hex(4).encode()
         self._sent_at = array("d")
@@ -322,7 +333,9 @@ class Swarm:
         host, port = _address(phone.person.url)
         try:
             async with asyncio.timeout(_SIGN_IN_S):
-                await asyncio.get_running_loop().create_connection(lambda: phone, host, port, local_addr=(source, 0))
+                await asyncio.get_running_loop().create_connection(
+                    lambda: phone, host, port, local_addr=(source, 0), ssl=self._tls
+                )
                 why = await phone.waiting
         except TimeoutError:
             why = "timeout"
@@ -357,11 +370,13 @@ class Swarm:
 
 
 @asynccontextmanager
-async def open_swarm(greeting: bytes = TALOWA, sources: Sequence[str] = _SOURCES) -> AsyncIterator[Swarm]:
+async def open_swarm(
+    greeting: bytes = TALOWA, sources: Sequence[str] = _SOURCES, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[Swarm]:
     """A swarm of nobody yet; all hang up when the block ends."""
     raise_file_limit()
     async with asyncio.TaskGroup() as tasks:
-        swarm = Swarm(tasks, greeting, sources)
+        swarm = Swarm(tasks, greeting, sources, tls)
         try:
             yield swarm
         finally:

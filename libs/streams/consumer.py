@@ -112,6 +112,11 @@ def trim(positions: Mapping[str, str]) -> Call:
     return _trim.call(list(positions), *positions.values())
 
 
+def at_ns(entry_id: str) -> int:
+    """When an entry was written, by the broker's clock, in nanoseconds since 1970."""
+    return parts(entry_id)[0] * 1_000_000
+
+
 def after(entry_id: str) -> str:
     """The smallest id greater than `entry_id`: what XTRIM MINID takes to drop all up to it."""
     ms, _, number = entry_id.partition("-")

@@ -73,6 +73,8 @@ class Send(Struct, array_like=True, tag="send", frozen=True):
     sender: Sender
     draft: Draft
     received_at_ms: int
+    # Of the few that are traced: W3C's `traceparent` (`libs.telemetry.tracing`).
+    trace: str = ""
 
 
 class Confirm(Struct, array_like=True, tag="confirm", frozen=True):
@@ -313,6 +315,8 @@ class Emit(Struct, array_like=True, tag="emit", frozen=True):
     conversation_id: str = ""
     seq: int = 0
     skip_session: str | None = None
+    # That of the `Send` it came of.
+    trace: str = ""
 
 
 class DuePage(Struct, array_like=True, tag="page", frozen=True):

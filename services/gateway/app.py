@@ -17,6 +17,7 @@ from libs.limits import Limiter
 from libs.operators import Operators
 from libs.streams.producer import Producer
 from libs.telemetry import health, logs
+from libs.telemetry.tracing import open_tracing
 from libs.wheel import Wheel
 from services.gateway import addresses, broadcasts, downlink, http, ledger, minutes, neighbours, relay
 from services.gateway.alarms import Alarms
@@ -74,6 +75,7 @@ async def main(stop: asyncio.Event) -> None:
     surrender = lifecycle.Surrender(stop, _SURRENDER_S)
 
     async with (
+        open_tracing(s.tracing, "gateway", gateway, s.tracing_share) as tracing,
         broker.connect(s.redis_url) as commands,
         broker.connect(s.redis_url, blocking_s=downlink.BLOCK_MS / 1000) as reader,
         relay.open_session() as neighbourhood,
@@ -176,6 +178,7 @@ async def main(stop: asyncio.Event) -> None:
                 metrics,
                 envelopes,
                 canaries.heard,
+                tracing,
             )
             confirmations = Confirmations(gateway, uplink, metrics, wheel, gather_s=s.confirm_gather_ms / 1000)
             requests = Requests(
@@ -192,6 +195,7 @@ async def main(stop: asyncio.Event) -> None:
                 paces,
                 Minutes(minutes.per_minute(s)),
                 Keystrokes(uplink, typing_s=s.typing_s),
+                tracing,
             )
             proxies = addresses.networks(s.trusted_proxies)
 
@@ -206,6 +210,7 @@ async def main(stop: asyncio.Event) -> None:
                 keep_alive_s=s.keep_alive_s,
                 answer_timeout_s=poll_max_s,
                 idle_per_address=s.idle_per_address,
+                prefacing=s.proxy_protocol == "on",
             )
             compression = Compression(s.compress_min_bytes, metrics.compressed.inc)
             elsewhere = Relay(

@@ -2,19 +2,20 @@
 
 aiohttp waits an hour for the first request of a connection, and for ever for the rest of a body or for somebody to
 read an answer: a thousand such connections cost their owner nothing, and a gateway its files. What became a WebSocket
-is not here any more: pings find out about that one.
+is not here any more: pings find out about that one. Where a proxy says first whose connection it is (`preface`), that
+is read here, before aiohttp sees a byte.
 """
 
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
-from services.gateway import addresses
+from services.gateway import addresses, preface
 
 # How often they are looked at; who has been idle for less is on his way.
 _LOOK_S: Final = 1.0
@@ -44,9 +45,18 @@ def waited_for(http: RequestHandler) -> Wait | None:
 
 
 class Http(RequestHandler):
-    """aiohttp's, but for what is answered to what is no HTTP: not its own words, which may be somebody's token."""
+    """aiohttp's, but for whose it is, and what is answered to what is no HTTP: not its own words, maybe a token."""
 
     __slots__ = ()
+
+    def begin(self, transport: asyncio.Transport, client: tuple[str, int] | None, early: bytes) -> None:
+        """Take over a connection that its proxy says is this client's, or its own; `early` came with that."""
+        if client is not None:
+            self._cache["peername"] = client  # where aiohttp keeps it
+        transport.set_protocol(self)
+        self.connection_made(transport)
+        if early:
+            self.data_received(early)
 
     def handle_error(
         self,
@@ -59,10 +69,56 @@ class Http(RequestHandler):
         return super().handle_error(request, status, exc, message and "This is no request.")
 
 
+class Prefaced(asyncio.Protocol):
+    """A connection of a trusted proxy, until it has said whose it is."""
+
+    def __init__(self, doorstep: "Doorstep", arrive: Callable[[], Http]) -> None:
+        self._doorstep = doorstep
+        self._arrive = arrive
+        self._transport: asyncio.Transport | None = None
+        self._data = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """What comes from anybody else is a request, as it is; if it has a header, that is no HTTP."""
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none of asyncio's classes
+        peer = transport.get_extra_info("peername")
+        if self._doorstep.trusts(peer):
+            self._doorstep.unsaid[self] = time.monotonic()
+        else:
+            self._arrive().begin(self._transport, None, b"")
+
+    def data_received(self, data: bytes) -> None:
+        """More of the header, or all of it."""
+        if self._transport is None:
+            return
+        self._data += data
+        try:
+            said = preface.read(self._data)
+        except preface.Wrong:
+            self.close()
+            return
+        if said is not None:
+            del self._doorstep.unsaid[self]
+            self._arrive().begin(self._transport, said.client, self._data[said.length :])
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the protocol's signature
+        """Nobody's."""
+        self._transport = None
+        self._doorstep.unsaid.pop(self, None)
+
+    def close(self) -> None:
+        """It said something else, or nothing for too long."""
+        if self._transport is not None:
+            self._doorstep.closed("preface")
+            self._transport.abort()
+            self._transport = None
+
+
 class Doorstep:
     """Of the socket port. `closed` is told why, for each connection that is closed here.
 
-    What comes from `trusted` proxies is not counted by address: they hold connections for whom they like.
+    What comes from `trusted` proxies is not counted by address: they hold connections for whom they like. Where they
+    are `prefacing`, each of theirs begins with a header of the PROXY protocol, and is then its client's.
     """
 
     def __init__(
@@ -74,9 +130,13 @@ class Doorstep:
         keep_alive_s: float,
         answer_timeout_s: float,
         idle_per_address: int,
+        prefacing: bool = False,
     ) -> None:
         self._trusted = trusted
-        self._closed = closed
+        self._is_prefaced = prefacing
+        self.closed = closed
+        # Connections that have not said whose they are, and since when, by the monotonic clock.
+        self.unsaid: dict[Prefaced, float] = {}
         self._patience_s = {
             Wait.FIRST_HEAD: request_timeout_s,
             Wait.BODY: request_timeout_s,
@@ -100,11 +160,18 @@ class Doorstep:
         self._server = server
         loop = asyncio.get_running_loop()
 
-        def arrive() -> Http:
-            self.arrived += 1
+        def make() -> Http:
             return Http(server, loop=loop, **server._kwargs)  # noqa: SLF001 - as the server would make its own
 
+        def arrive() -> asyncio.BaseProtocol:
+            self.arrived += 1
+            return Prefaced(self, make) if self._is_prefaced else make()
+
         return arrive
+
+    def trusts(self, peer: object) -> bool:
+        """Whether this is the address of a trusted proxy."""
+        return isinstance(peer, tuple) and addresses.is_in(peer[0], self._trusted)
 
     async def run(self) -> None:
         """Look until cancelled."""
@@ -114,6 +181,8 @@ class Doorstep:
 
     def look(self, now: float) -> None:
         """Close who is waited for too long."""
+        for silent in [each for each, since in self.unsaid.items() if now - since > self._patience_s[Wait.FIRST_HEAD]]:
+            silent.close()
         before, self._since = self._since, {}
         idle: dict[str, list[tuple[float, RequestHandler]]] = {}
         for http in self._server.connections if self._server is not None else ():
@@ -138,10 +207,9 @@ class Doorstep:
 
     def _whose(self, http: RequestHandler) -> str:
         peer = http.peername
-        address = peer[0] if isinstance(peer, tuple) else None
-        return "" if addresses.is_in(address, self._trusted) else addresses.client(address, (), ())
+        return "" if self.trusts(peer) or not isinstance(peer, tuple) else addresses.client(peer[0], (), ())
 
     def _close(self, http: RequestHandler, why: str) -> None:
         if http.transport is not None:  # else it is on its way out
-            self._closed(why)
+            self.closed(why)
             http.transport.abort()

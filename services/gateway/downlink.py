@@ -16,6 +16,7 @@ from libs import keys
 from libs.broker import AWAY, Broker
 from libs.identity import Envelopes, Unopenable
 from libs.streams import consumer
+from libs.telemetry.tracing import Tracing
 from libs.wire import codec
 from libs.wire.frames import (
     Alarm,
@@ -73,6 +74,7 @@ class DownlinkReader:
         metrics: GatewayMetrics,
         envelopes: Envelopes | None = None,
         heard: Callable[[CanaryReply], None] = lambda _: None,
+        tracing: Tracing | None = None,
     ) -> None:
         self._reader = reader
         self._sessions = sessions
@@ -86,6 +88,9 @@ class DownlinkReader:
         self._metrics = metrics
         self._envelopes = envelopes
         self._heard = heard
+        self._tracing = tracing or Tracing()
+        # The entry that is being taken.
+        self._entry_id = consumer.BEGINNING
         # Reads that the broker did not answer.
         self.failures = 0
         self._counts = {kind: metrics.downlink_frames.labels(kind.__name__.lower()) for kind in get_args(Downlink)}
@@ -138,6 +143,7 @@ class DownlinkReader:
     def _take_entry(self, entry: consumer.Entry) -> None:
         if entry.frames is None:
             return
+        self._entry_id = entry.id
         self._metrics.downlink_s.observe(max(0.0, time.time() - int(entry.id.partition("-")[0]) / 1000))
         try:
             sections = codec.unpack_downlink(entry.frames)
@@ -206,6 +212,8 @@ class DownlinkReader:
             if session.walk is None or not self._catchup.hold(session, due):
                 session.emit_due(due)
         self._metrics.messages_sent.inc(len(sessions))
+        if frame.trace:
+            self._tracing.note(frame.trace, "send", consumer.at_ns(self._entry_id), sockets=len(sessions))
 
     def _open(self, sealed: SealedReply) -> None:
         try:

@@ -142,11 +142,12 @@ class GatewayMetrics:
         )
         self.waited_in_vain = Counter(
             "talowa_gateway_http_closed_total",
-            "HTTP connections closed for what did not come: head, body, answer (not read); crowd: too many idle ones.",
+            "Connections closed for what did not come: preface (PROXY), head, body, answer (not read); "
+            "crowd: too many idle ones.",
             ["why"],
             registry=registry,
         )
-        for why in ("head", "body", "answer", "crowd"):
+        for why in ("preface", "head", "body", "answer", "crowd"):
             self.waited_in_vain.labels(why)  # so that it is 0 before it is 1
         self.relayed = Counter(
             "talowa_gateway_relayed_total",

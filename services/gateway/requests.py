@@ -12,6 +12,8 @@ from typing import Any
 import msgspec
 
 from libs.clock import now_ms
+from libs.identity.envelopes import tells_author
+from libs.telemetry.tracing import Tracing
 from libs.wire import events, names, payloads
 from libs.wire.codes import Code, Refusal
 from libs.wire.frames import Confirm, History, Join, Origin, PublishKeys, Search, Send, TakeKeys
@@ -49,6 +51,7 @@ class Requests:
         paces: Paces,
         minutes: Minutes,
         keystrokes: Keystrokes,
+        tracing: Tracing,
     ) -> None:
         self._gateway = gateway
         self._door = door
@@ -64,6 +67,7 @@ class Requests:
         self._paces = paces
         self._minutes = minutes
         self._keystrokes = keystrokes
+        self._tracing = tracing
         self._numbers = count(1)
         self._events = {name: metrics.events.labels(name) for name in (*events.type_of_event, "unknown")}
 
@@ -174,6 +178,9 @@ class Requests:
         if draft.is_anonymous:
             draft = anonymity.checked(draft, session.user_id)
         frame = Send(origin, session.sender, draft, now_ms())
+        # When who wrote is hidden, nobody is to know which gateway a message came in by, or goes out.
+        if self._tracing.is_on and not tells_author(frame) and (trace := self._tracing.take()):
+            frame = msgspec.structs.replace(frame, trace=trace)
         recipient = anonymity.recipient_of(draft, session.user_id)
         if recipient is not None:
             self._uplink.publish_for_user(recipient, frame)

@@ -1,7 +1,7 @@
 """A gateway's settings: every variable, its default and its reason."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta
 
@@ -134,6 +134,10 @@ class GatewaySettings(settings.PartitionedSettings, frozen=True, kw_only=True):
             description="Proxies whose X-Forwarded-For is believed: networks, separated by commas, such as 10.0.0.0/8."
         ),
     ] = ""
+    proxy_protocol: Annotated[
+        Literal["off", "on"],
+        Meta(description="on: each connection of TRUSTED_PROXIES begins with a PROXY header, version 1 or 2."),
+    ] = "off"
     connects_per_minute: Annotated[
         int, Meta(ge=0, le=1_000_000, description="Connections an address may open in any minute; 0: any number.")
     ] = 600
@@ -178,6 +182,9 @@ class GatewaySettings(settings.PartitionedSettings, frozen=True, kw_only=True):
             "nobody. 0: any number.",
         ),
     ] = 0
+    tracing_share: Annotated[
+        float, Meta(ge=0, le=1, description="The share of messages, taken in here, that are traced; see TRACING.")
+    ] = 0.01
     drain_window_s: Annotated[
         float, Meta(ge=0, le=600, description="Leaving sockets are closed spread over this time, or longer.")
     ] = 3.0
@@ -245,5 +252,10 @@ class GatewaySettings(settings.PartitionedSettings, frozen=True, kw_only=True):
             found.append(
                 f"TRUSTED_PROXIES={self.trusted_proxies!r}: {error}. "
                 "Give networks such as 10.0.0.0/8, separated by commas, or nothing if clients connect directly."
+            )
+        if self.proxy_protocol == "on" and not self.trusted_proxies:
+            found.append(
+                "PROXY_PROTOCOL=on, and TRUSTED_PROXIES is empty: nobody would be believed. "
+                "Name the networks of the proxies, or turn it off."
             )
         return found

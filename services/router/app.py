@@ -18,6 +18,7 @@ from libs.storage.firestore.bill import Bill
 from libs.storage.firestore.settings import limits_of, place_of
 from libs.streams import producer
 from libs.telemetry import health, logs
+from libs.telemetry.tracing import open_tracing
 from libs.wire import names
 from libs.wire.frames import Origin, Revoke
 from services.router import routing
@@ -70,6 +71,7 @@ async def main(stop: asyncio.Event) -> None:
     surrender = lifecycle.Surrender(stop, _SURRENDER_S)
 
     async with (
+        open_tracing(s.tracing, "router", router) as tracing,
         broker.connect(s.redis_url) as commands,
         broker.connect(s.redis_url, blocking_s=BLOCK_MS / 1000) as reader,
         _store(s, stop) as opened,
@@ -135,6 +137,7 @@ async def main(stop: asyncio.Event) -> None:
             anonymity,
             envelopes,
             pushes,
+            tracing,
         )
         tallies = Tallies(store, commands, metrics)
         broadcasts = Broadcasts(store, directory, commands, tallies, rates, metrics, pushes)

@@ -25,6 +25,8 @@ from libs.broker import Broker, type_of_command
 from libs.clock import now_ms
 from libs.directory import Directory
 from libs.identity import Envelopes
+from libs.streams import consumer
+from libs.telemetry.tracing import Station, Tracing
 from libs.wire import names
 from libs.wire.codes import Code, Refusal
 from libs.wire.frames import Inbound, Send
@@ -63,6 +65,7 @@ class Delivery:
         anonymity: Anonymity | None = None,
         envelopes: Envelopes | None = None,
         pushes: Pushes | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         self._store = store
         self._people = people
@@ -78,6 +81,7 @@ class Delivery:
         self._anonymity = anonymity
         self._envelopes = envelopes
         self._pushes = pushes
+        self._tracing = tracing or Tracing()
         self._seal = envelopes.seal_reply if envelopes is not None else routing.no_seal
         self._parked: list[Work] = []
         self._parked_frames = 0
@@ -107,6 +111,7 @@ class Delivery:
         ]
         if not sends:
             return
+        began_ns = time.time_ns()
         await self._load_people(frame for _, frame, _ in sends)
         keyed = [(work, Verdict(send, self._key(send), entry)) for work, send, entry in sends]
         keys = {verdict.key for _, verdict in keyed if verdict.key is not None}
@@ -131,6 +136,10 @@ class Delivery:
         given = {v.key for v in verdicts if v.is_new and not v.was_placed}
         repeats = {v.key for v in verdicts if v.key is not None and (v.was_placed or v.is_recent)} - given
         await self._rates.give_back([counted[key] for key in repeats & fresh])
+        for verdict in verdicts if self._tracing.is_on else ():
+            if verdict.send.trace:
+                self._tracing.note(verdict.send.trace, "read", consumer.at_ns(verdict.entry), began_ns)
+        self._trace(works, "decide", began_ns)
 
     async def _look_up(
         self, sends: Sequence[tuple[Work, Send]], unknown: Collection[str]
@@ -318,7 +327,9 @@ class Delivery:
         forwarded: list[tuple[int, Inbound]] = []
         await self._sayings.prepare(works)
         sayings = await self._sayings.of_batches(works, forwarded, is_saved=is_saved)
+        began_ns = time.time_ns()
         await self._publish(works, sayings, forwarded, self._noted(works) if is_saved else ())
+        self._trace(works, "publish", began_ns)
         self._count_told(works, sayings)
         if is_saved:
             self._time(works)
@@ -343,8 +354,10 @@ class Delivery:
         sayings: list[Saying] = []
         for work in works:
             sayings += await self._sayings.of_unparked(work)
+        began_ns = time.time_ns()
         await self._publish(works, sayings, [], self._noted(works))
         self._time(works)
+        self._trace(works, "publish", began_ns)
         self._note(works)
         self._owed.add(works)
         self._park([])
@@ -397,6 +410,25 @@ class Delivery:
                         told=verdict.told,
                     )
 
+    def _trace(self, works: Sequence[Work], station: Station, began_ns: int) -> None:
+        """Note that a batch was at a station: for the messages in it that are traced, which are few, or none."""
+        if not self._tracing.is_on:
+            return
+        verdicts = [(w.partition, v) for w in works for v in w.verdicts if station != "save" or v.is_new]
+        traced = [(partition, verdict) for partition, verdict in verdicts if verdict.send.trace]
+        together = [verdict.send.trace for _, verdict in traced]
+        for partition, verdict in traced:
+            message_id = verdict.message.id if verdict.message is not None else ""
+            self._tracing.note(
+                verdict.send.trace,
+                station,
+                began_ns,
+                together=together,
+                message=message_id,
+                partition=partition.number,
+                batch=len(verdicts),
+            )
+
     def _park(self, works: list[Work]) -> None:
         self._parked = works
         self._parked_frames = sum(len(work.frames) for work in works)
@@ -406,8 +438,9 @@ class Delivery:
         verdicts = [(work, v) for work in works if not work.partition.is_lost for v in work.verdicts if v.is_new]
         messages = [verdict.message for _, verdict in verdicts if verdict.message is not None]
         try:
-            began = time.monotonic()
+            began, began_ns = time.monotonic(), time.time_ns()
             outcomes = await self._store.save(messages) if messages else []
+            self._trace(works, "save", began_ns)
             for (work, verdict), outcome in zip(verdicts, outcomes, strict=True):
                 await self._settle(work, verdict, outcome)
             self._save_s.observe(time.monotonic() - began)

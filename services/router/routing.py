@@ -36,6 +36,7 @@ class ToUsers(Struct, frozen=True):
     seq: int = 0
     skip_session: str | None = None
     is_sealed: bool = False
+    trace: str = ""
 
 
 class ToReaders(Struct, frozen=True):
@@ -100,7 +101,13 @@ def plan(
             case ToUsers():
                 for gateway, users in _by_gateway(saying.users, seats):
                     emit = Emit(
-                        users, saying.event, saying.body, saying.conversation_id, saying.seq, saying.skip_session
+                        users,
+                        saying.event,
+                        saying.body,
+                        saying.conversation_id,
+                        saying.seq,
+                        saying.skip_session,
+                        saying.trace,
                     )
                     frames[gateway][partition].append(seal(emit) if saying.is_sealed else emit)
             case ToSession():

@@ -109,7 +109,7 @@ class Sayings:
                 work.partition.untold.append(message)
             else:
                 sayings.append(_status(work.partition.number, message, author, "sent"))
-            sayings += await self._missed(work.partition, message, author, is_told=was_told)
+            sayings += await self._missed(work.partition, message, author, send.trace, is_told=was_told)
         return sayings + await self._of_untold(work)
 
     async def _of_verdicts(self, work: Work, forwarded: list[tuple[int, Inbound]], *, is_saved: bool) -> list[Saying]:
@@ -187,13 +187,15 @@ class Sayings:
         if not verdict.is_new:
             recipients = _missing(partition, message, recipients)
         body = bodies.new_message(message)
-        sayings = [_to(partition.number, message, recipients, body)]
+        sayings = [_to(partition.number, message, recipients, body, verdict.send.trace)]
         if (verdict.is_new or work.is_replay) and not is_own_due:
             skip = verdict.send.origin.session
             sayings.append(answers.to_author(partition.number, author, "new_message", body, skip_session=skip))
         return sayings
 
-    async def _missed(self, partition: Partition, message: Message, author: Author, *, is_told: bool) -> list[Saying]:
+    async def _missed(
+        self, partition: Partition, message: Message, author: Author, trace: str, *, is_told: bool
+    ) -> list[Saying]:
         """What could not be said of a message before it was saved: to who came meanwhile, and how far it has come."""
         try:
             recipients = await self._conversations.participants(message.conversation_id) - {message.sender_id}
@@ -203,7 +205,7 @@ class Sayings:
         except StoreAway:
             return []
         missing = _missing(partition, message, recipients)
-        sayings = [_to(partition.number, message, missing, bodies.new_message(message))]
+        sayings = [_to(partition.number, message, missing, bodies.new_message(message), trace)]
         status, counts = self._conversations.progress(partition, message, others)
         if status != "sent" and not is_told:
             sayings.append(_status(partition.number, message, author, status, counts))
@@ -299,9 +301,10 @@ def _missing(partition: Partition, message: Message, recipients: Iterable[str]) 
     return frozenset(user for user in recipients if not book.receipt(message.conversation_id, user).has(message.seq))
 
 
-def _to(number: int, message: Message, recipients: Iterable[str], body: bytes) -> Saying:
+def _to(number: int, message: Message, recipients: Iterable[str], body: bytes, trace: str) -> Saying:
     """A message to recipients, due until they confirm it."""
-    return ToUsers(number, tuple(sorted(recipients)), "new_message", body, message.conversation_id, message.seq)
+    users = tuple(sorted(recipients))
+    return ToUsers(number, users, "new_message", body, message.conversation_id, message.seq, trace=trace)
 
 
 def _again(number: int, origin: Origin, message: Message, author: Author, status: str, how_far: str) -> Saying:

@@ -16,9 +16,9 @@ import pytest_asyncio
 
 from tests.support.clients import Client, JsClients, PythonClient
 from tests.support.cluster import LiveCluster, live_cluster
-from tests.support.haproxy import find_haproxy, round_robin
 from tests.support.history import History
 from tests.support.load import arrived, tell
+from tests.support.proxies import proxy_of
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -41,10 +41,11 @@ async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Liv
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def proxy(cluster: LiveCluster, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
     """Where clients connect."""
-    find_haproxy()
     port = int(cluster.urls[-1].rpartition(":")[2])
-    async with round_robin(tmp_path_factory.mktemp("proxy"), cluster.urls, first_port=port + 50) as url:
-        yield url
+    folder = tmp_path_factory.mktemp("proxy")
+    soon = {"inter 2s fastinter 500ms fall 2": "inter 200ms fall 1"}
+    async with proxy_of("haproxy", folder, cluster.urls, first_port=port + 50, changes=soon) as proxy:
+        yield proxy.url
 
 
 @pytest_asyncio.fixture(loop_scope="module")

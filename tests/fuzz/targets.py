@@ -20,7 +20,7 @@ from libs.identity.verifier import LocalVerifier
 from libs.wire import codec, events, names
 from libs.wire.codes import Refusal
 from libs.wire.frames import Origin, SealedFrame, SealedReply, Section, Send, Sender
-from services.gateway import operations
+from services.gateway import operations, preface
 from services.gateway.compression import NO_COMPRESSION
 from services.gateway.engine.connection import Breach
 from services.gateway.engine.server import Refused
@@ -145,6 +145,17 @@ def websocket_bytes(data: bytes) -> None:
             assert phone.socket.closed
 
     _runner.run(feed())
+
+
+def prefaces(data: bytes) -> None:
+    """What a proxy says of a connection: what is read of the whole is read of any part that holds it."""
+    try:
+        said = preface.read(data)
+    except preface.Wrong:
+        return
+    if said is not None:
+        assert preface.read(data[: said.length]) == said
+        assert preface.read(data[: said.length - 1]) is None
 
 
 def inbound_frames(data: bytes) -> None:
@@ -294,6 +305,7 @@ TARGETS: Final[dict[str, Target]] = {
         engine_frames,
         polled_body,
         websocket_bytes,
+        prefaces,
         inbound_frames,
         downlink_frames,
         client_events,

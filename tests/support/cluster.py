@@ -191,7 +191,7 @@ async def live_cluster(
     """
     with kept_in(environment or {}) as kept:
         inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-        port = _in_a_row(gateways)
+        port = in_a_row(gateways)
         told = kept.told if kept is not None else {}
         environment = {**inherited, **IMPATIENT, **UNLIMITED, **told, **(environment or {})}
         made = topologies.chosen(home, port + gateways, environment, topology, **servers)
@@ -259,7 +259,7 @@ async def owned(cluster: LiveCluster) -> None:
     await until(is_owned, _READY_S, "an owner for every partition", despite=(KeyError,))
 
 
-def _in_a_row(count: int) -> int:
+def in_a_row(count: int) -> int:
     """The first of so many free ports that follow each other: another cluster of this test may hold some."""
     port = _first_port()
     while (found := free(count, _HOST, start=port)) != list(range(port, port + count)):

@@ -13,8 +13,8 @@ def break_it() -> None:
     """Leave out the last of several recipients."""
     to, broken = sayings._to, Path(os.environ["MUTANT_FILE"])
 
-    def to_all_but_one(number: int, message: Message, recipients: Iterable[str], body: bytes) -> Saying:
+    def to_all_but_one(number: int, message: Message, recipients: Iterable[str], body: bytes, trace: str) -> Saying:
         whom = sorted(recipients)
-        return to(number, message, whom[:-1] if broken.exists() and len(whom) > 1 else whom, body)
+        return to(number, message, whom[:-1] if broken.exists() and len(whom) > 1 else whom, body, trace)
 
     sayings._to = to_all_but_one

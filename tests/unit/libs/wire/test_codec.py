@@ -49,7 +49,7 @@ _CURSORS = st.none() | st.dictionaries(_TEXTS, _SIZES, max_size=3)
 _SEQS = st.lists(_SIZES, max_size=4).map(tuple)
 INBOUND = st.one_of(
     st.builds(SignIn, _ORIGINS, _TEXTS, st.none() | _TEXTS, _SIZES),
-    st.builds(Send, _ORIGINS, st.builds(Sender, _TEXTS, _TEXTS, _TEXTS), _DRAFTS, _SIZES),
+    st.builds(Send, _ORIGINS, st.builds(Sender, _TEXTS, _TEXTS, _TEXTS), _DRAFTS, _SIZES, _TEXTS),
     st.builds(Confirm, _ORIGINS, _TEXTS, _TEXTS, _SEQS, _SIZES, st.none() | _TEXTS, st.booleans(), _SIZES),
     st.builds(Due, _ORIGINS, _TEXTS, st.none() | _POSITIONS, _CURSORS, st.none() | _SIZES),
     st.builds(History, _ORIGINS, _TEXTS, _TEXTS, _SIZES, st.none() | _SIZES, st.none() | _SIZES, st.none() | _TEXTS),
@@ -61,7 +61,9 @@ _BODIES = st.binary(max_size=40)
 _DOWNLINK = st.one_of(
     st.builds(SignedIn, _TEXTS, _TEXTS, st.none() | st.builds(Profile, _TEXTS, _TEXTS, _TEXTS), st.none() | _TEXTS),
     st.builds(Answer, _TEXTS, st.none() | _SIZES, _BODIES, st.lists(st.tuples(_TEXTS, _BODIES), max_size=2).map(tuple)),
-    st.builds(Emit, st.lists(_TEXTS, max_size=3).map(tuple), _TEXTS, _BODIES, _TEXTS, _SIZES, st.none() | _TEXTS),
+    st.builds(
+        Emit, st.lists(_TEXTS, max_size=3).map(tuple), _TEXTS, _BODIES, _TEXTS, _SIZES, st.none() | _TEXTS, _TEXTS
+    ),
     st.builds(
         DuePage, _TEXTS, _BODIES, st.lists(st.tuples(_TEXTS, _SEQS), max_size=2).map(tuple), st.none() | _POSITIONS
     ),
