@@ -17,7 +17,7 @@ from services.router.conversations import Conversations
 from services.router.partition import Partition
 from services.router.receipts import Change
 from services.router.routing import Saying, ToUsers
-from services.router.store import Message, Store, StoreAway
+from services.router.store import End, Message, Store, StoreAway
 
 
 class Confirmations:
@@ -153,8 +153,9 @@ class Confirmations:
         """Places before `seqs` that nobody confirms: void ones, and own messages that are not at hand any more."""
         last_saved = partition.last_seq(conversation_id)
         if last_saved is None:
-            last_saved = (await self._store.last_seqs([conversation_id])).get(conversation_id, 0)
-            partition.note_last_seq(conversation_id, last_saved)
+            end = (await self._store.ends([conversation_id])).get(conversation_id, End())
+            partition.note_end(conversation_id, end.seq, end.server_time_ms)
+            last_saved = end.seq
         blanks = partition.receipts.blanks(conversation_id, user_id, seqs, last_saved)
         if not blanks:
             return ()
@@ -187,8 +188,9 @@ class Confirmations:
         unsaved = [m.seq for m in partition.unsaved.values() if m.conversation_id == conversation_id]
         known = partition.last_seq(conversation_id)
         if known is None:
-            known = (await self._store.last_seqs([conversation_id])).get(conversation_id, 0)
-            partition.note_last_seq(conversation_id, known)
+            end = (await self._store.ends([conversation_id])).get(conversation_id, End())
+            partition.note_end(conversation_id, end.seq, end.server_time_ms)
+            known = end.seq
         return max(known, *unsaved, 0)
 
     async def _say_change(self, partition: Partition, frame: Confirm, change: Change) -> list[Saying]:

@@ -137,7 +137,7 @@ class Delivery:
         found: dict[str, Message] = {}
         try:
             found = await self._store.find(unknown)
-            await self._learn_last_seqs(sends)
+            await self._learn_ends(sends)
         except StoreAway:
             return found, False
         return found, True
@@ -161,15 +161,15 @@ class Delivery:
                 groups.add(group_id)
         await self._people.load(users, groups)
 
-    async def _learn_last_seqs(self, sends: Sequence[tuple[Work, Send]]) -> None:
+    async def _learn_ends(self, sends: Sequence[tuple[Work, Send]]) -> None:
         unknown = {
             send.draft.conversation_id: work.partition
             for work, send in sends
             if work.partition.last_seq(send.draft.conversation_id) is None
         }
         if unknown:
-            for conversation_id, seq in (await self._store.last_seqs(list(unknown))).items():
-                unknown[conversation_id].note_last_seq(conversation_id, seq)
+            for conversation_id, end in (await self._store.ends(list(unknown))).items():
+                unknown[conversation_id].note_end(conversation_id, end.seq, end.server_time_ms)
 
     def _judge(self, verdict: Verdict, waiting: Mapping[str, Message]) -> Verdict:
         key = verdict.key or ""
@@ -413,7 +413,7 @@ class Delivery:
             case Saved.SAVED:
                 work.partition.unsaved.pop(message.key, None)
                 work.partition.saved[message.key] = message
-                work.partition.note_last_seq(message.conversation_id, message.seq)
+                work.partition.note_end(message.conversation_id, message.seq, message.server_time_ms)
             case Saved.TAKEN:
                 log.warning(
                     "a place was taken", message_id=message.id, seq=message.seq, partition=work.partition.number
@@ -425,7 +425,7 @@ class Delivery:
                 verdict.message = (await self._store.find([message.key])).get(message.key, message)
                 verdict.is_new = False
                 work.partition.unsaved.pop(message.key, None)
-                work.partition.note_last_seq(message.conversation_id, message.seq)
+                work.partition.note_end(message.conversation_id, message.seq, message.server_time_ms)
 
     def _noted(self, works: Sequence[Work]) -> Sequence[type_of_command]:
         return self._pushes.note(works) if self._pushes is not None else ()

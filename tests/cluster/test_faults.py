@@ -171,6 +171,23 @@ async def test_a_broker_that_was_wiped_gives_no_place_twice_and_loses_nothing_se
         await scene.judge()
 
 
+async def test_what_is_due_comes_in_its_order_though_a_wiped_broker_forgot_the_time(tmp_path: Path) -> None:
+    """Its clock had been ahead: what it stamps after that is not brought before what it stamped then."""
+    history = History()
+    async with live_cluster(tmp_path) as cluster, JsClients(history) as js:
+        await cluster.people(["asha", "bala"])
+        asha = await js.open("asha", cluster.urls[0], {"token": cluster.token("asha")}, user="asha")
+        await asha.wait_for("auth_success")
+        clock = keys.clock(await _partition(cluster, "direct:asha:bala"))
+        await cluster.broker.command("SET", clock, int(time.time() * 1000) + 300_000)
+        assert (await asha.send_message(_to("bala", "ahead")))["seq"] == 1
+        await cluster.servers.wipe()
+        assert (await asha.send_message(_to("bala", "behind"), timeout_s=2.0))["seq"] == 2
+        bala = await js.open("bala", cluster.urls[1], {"token": cluster.token("bala")}, user="bala")
+        page = await bala.wait_for("offline_messages", timeout_s=_SOON_S)
+        assert [message["seq"] for message in page.data["messages"]] == [1, 2]
+
+
 # --- the store -------------------------------------------------------------------------------------
 
 
@@ -199,9 +216,8 @@ async def test_a_router_that_dies_while_the_store_is_away_loses_nothing_that_was
         async with steady_traffic(scene.lanes) as traffic:
             with _store_away(cluster):
                 queued = await _queued(asha, "bala", "q1")
-                owners = [p["owner"] for p in (await cluster.status())["partitions"]]
-                owner = owners[names.partition_of("direct:asha:bala", len(owners))].partition("-")[0]
-                cluster.processes.kill(owner, signal.SIGKILL)
+                owner = (await cluster.status())["partitions"][await _partition(cluster, "direct:asha:bala")]["owner"]
+                cluster.processes.kill(owner.partition("-")[0], signal.SIGKILL)
                 again = await asha.send_message(_to("bala", "q1"))
                 assert (again["messageId"], again["seq"]) == (queued["messageId"], queued["seq"])
                 await traffic.wait_flows()
@@ -278,6 +294,11 @@ async def _owned_by(cluster: LiveCluster, router: str) -> set[int]:
     """The partitions that some life of this router owns."""
     owners = {p["partition"]: p["owner"] for p in (await cluster.status())["partitions"]}
     return {number for number, owner in owners.items() if owner is not None and owner.startswith(f"{router}-")}
+
+
+async def _partition(cluster: LiveCluster, conversation_id: str) -> int:
+    """The partition of a conversation. The last that there is has none: it is that of broadcasts."""
+    return names.partition_of(conversation_id, len((await cluster.status())["partitions"]) - 1)
 
 
 async def _all_owned_by(cluster: LiveCluster, router: str, partitions: set[int]) -> bool:

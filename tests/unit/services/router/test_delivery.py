@@ -363,7 +363,7 @@ async def test_a_bare_id_that_is_a_groups_goes_on_to_that_group(desk: Desk) -> N
 async def test_a_place_that_was_taken_starts_the_partition_over(desk: Desk) -> None:
     """TAKEN: nothing is said or acknowledged; read again under a new token, it takes the next place."""
     partition = await desk.open()
-    partition.note_last_seq(RAMA_SITA, 0)
+    partition.note_end(RAMA_SITA, 0)
     desk.store.put(message(1, client_id="other"))
     await desk.deliver(partition, send("a"))
     assert partition.is_lost
@@ -383,7 +383,7 @@ async def test_a_repeat_found_out_by_the_store_leaves_its_new_place_void(desk: D
     """REPEAT: the answer names the old place, and the conversation has no gap."""
     partition = await desk.open()
     desk.store.put(message(1, client_id="a"))
-    partition.note_last_seq(RAMA_SITA, 1)
+    partition.note_end(RAMA_SITA, 1)
     work = await desk.take(partition, send("a"))
     desk.store.away = {"find"}
     await desk.delivery.decide([work])
@@ -586,7 +586,7 @@ async def test_a_repeat_that_was_queued_hears_sent_too(desk: Desk) -> None:
     """What was answered `queued` is followed by `sent`, also if the message turns out to be an older one."""
     partition = await desk.open()
     desk.store.put(message(1, client_id="a"))
-    partition.note_last_seq(RAMA_SITA, 1)
+    partition.note_end(RAMA_SITA, 1)
     desk.store.away = {"find", "save"}
     await desk.deliver(partition, send("a"))
     assert (await desk.answers())[1]["status"] == "queued"
