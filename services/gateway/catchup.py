@@ -194,7 +194,8 @@ class CatchUp:
         if walk is None:
             return
         walk.is_holding = False
-        for place, due in walk.held.items():
+        # By seq: a router that starts over may have said a later one first.
+        for place, due in sorted(walk.held.items()):
             if place not in walk.seen:
                 session.emit_due(due)
         walk.held.clear()

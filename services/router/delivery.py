@@ -31,13 +31,14 @@ from libs.wire.frames import Inbound, Send
 from services.router import batch, outbound, permission, records, routing
 from services.router.anonymity import Anonymity
 from services.router.batch import Verdict, Work
+from services.router.hearers import Seats
 from services.router.metrics import RouterMetrics
 from services.router.owed import Owed
 from services.router.partition import Candidate, Partition
 from services.router.people import People
 from services.router.pushes import Pushes
 from services.router.rates import Counted, Rates
-from services.router.routing import Saying
+from services.router.routing import Saying, ToUsers
 from services.router.sayings import Sayings
 from services.router.store import Message, Saved, Store, StoreAway
 
@@ -314,6 +315,9 @@ class Delivery:
         is_saved = not self._parked and await self._save(works)
         works = [work for work in works if not work.partition.is_lost]
         forwarded: list[tuple[int, Inbound]] = []
+        if not is_saved:
+            for work in works:
+                work.partition.hearers.wait(work.new_messages)
         await self._sayings.prepare(works)
         sayings = await self._sayings.of_batches(works, forwarded, is_saved=is_saved)
         await self._publish(works, sayings, forwarded, self._noted(works) if is_saved else ())
@@ -339,6 +343,7 @@ class Delivery:
         works = [work for work in works if not work.partition.is_lost]
         sayings: list[Saying] = []
         for work in works:
+            work.partition.hearers.clear()
             sayings += await self._sayings.of_unparked(work)
         await self._publish(works, sayings, [], self._noted(works))
         self._note(works)
@@ -444,6 +449,7 @@ class Delivery:
         # A gateway that revives is seated again before its sessions ask what is due: what is located now must be
         # said now. Whether it is alive matters not: a dead one's downlink is soon cleared away with its seats.
         seats = await self._directory.locate(audience)
+        sayings = _in_order(works, sayings, seats)
         tokens = {work.partition.number: work.partition.token for work in works}
         planned = routing.plan(sayings, seats, tokens, self._seal)
         passed_on = [(partition, self._closed(frame)) for partition, frame in forwarded]
@@ -465,6 +471,20 @@ class Delivery:
             began = time.monotonic()
             await self._owed.settle(self._broker)
             self._acknowledge_s.observe(time.monotonic() - began)
+
+
+def _in_order(works: Sequence[Work], sayings: Sequence[Saying], seats: Mapping[str, Seats]) -> Sequence[Saying]:
+    """While the store is away: what some have not heard yet, before what is later."""
+    waiting = {work.partition.number: work.partition for work in works if work.partition.hearers}
+    if not waiting:
+        return sayings
+    found: list[Saying] = []
+    for saying in sayings:
+        partition = waiting.get(saying.partition)
+        if partition is not None and isinstance(saying, ToUsers) and saying.seq:
+            found += partition.hearers.before(saying, seats, partition.receipts)
+        found.append(saying)
+    return found
 
 
 def _is_replayed(work: Work, verdict: Verdict) -> bool:

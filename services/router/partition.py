@@ -12,6 +12,7 @@ from typing import Any, Final
 from libs import keys
 from libs.broker import Call, Script
 from libs.streams import consumer
+from services.router.hearers import Hearers
 from services.router.ledger import Notes
 from services.router.receipts import ReceiptBook
 from services.router.store import Message, Receipt, ReceiptRow
@@ -64,6 +65,8 @@ class Partition:
         # Messages that are in the store, until the broker knows it too: sent again meanwhile, they need no question.
         self.saved: dict[str, Message] = {}
         self.receipts = ReceiptBook()
+        # Who has heard of what waits for the store.
+        self.hearers = Hearers()
         self.notes = notes
         # What the lease holds while it is ours.
         self.lease = f"{token} {router}"

@@ -11,6 +11,7 @@ from typing import Any, Final
 import pytest
 
 from libs import keys
+from libs.directory import Directory
 from libs.wire import names
 from tests.support.clients import Client, JsClient, JsClients
 from tests.support.cluster import LiveCluster, live_cluster
@@ -271,6 +272,29 @@ async def test_who_signs_in_while_the_store_is_away_gets_what_was_queued_for_the
         assert report.ok, f"{report}\n{bala.dump()}"
 
 
+async def test_what_was_queued_comes_first_to_who_had_lost_their_seat(tmp_path: Path) -> None:
+    """A wiped broker knows nobody's seat: what is said meanwhile is shown before what is said after that."""
+    history = History()
+    async with live_cluster(tmp_path) as cluster, JsClients(history) as js:
+        await cluster.people(["asha", "bala"])
+        asha = await js.open("asha1", cluster.urls[0], {"token": cluster.token("asha")}, user="asha")
+        bala = await js.open("bala1", cluster.urls[1], {"token": cluster.token("bala")}, user="bala")
+        for client in (asha, bala):
+            await client.wait_for("auth_success")
+        assert (await asha.send_message(_to("bala", "saved")))["status"] == "sent"
+        with _store_away(cluster):
+            cluster.processes.kill("g2", signal.SIGSTOP)
+            await cluster.servers.wipe()
+            assert (await asha.send_message(_to("bala", "q1"), timeout_s=2.0))["status"] == "queued"
+            cluster.processes.kill("g2", signal.SIGCONT)
+            await until(lambda: _is_seated(cluster, "bala"), _SOON_S, "a seat")
+            await _queued(asha, "bala", "q2")
+            await bala.wait_for("new_message", lambda e: e.data["clientId"] == "q2", _SOON_S)
+            assert [one.client_id for one in history.sightings if one.device == "bala1"][-2:] == ["q1", "q2"]
+        report = await arrived(history, {"direct:asha:bala": ("asha1", "bala1")}, _SOON_S)
+        assert report.ok, f"{report}\n{bala.dump()}"
+
+
 async def test_an_outage_of_the_store_that_lasts_does_not_shut_people_out(tmp_path: Path) -> None:
     """What is parked for the store is not lag: past the bound on lag, messages are still queued and people let in."""
     async with scene_of(tmp_path, environment={"OVERLOAD_LAG_S": "2"}) as scene:
@@ -308,6 +332,10 @@ async def _all_owned_by(cluster: LiveCluster, router: str, partitions: set[int])
 async def _passes(moment: float) -> None:
     """Wait for a moment of the monotonic clock: how long somebody sleeps is what the test is about."""
     await until(lambda: time.monotonic() >= moment, 60.0, "time to pass")
+
+
+async def _is_seated(cluster: LiveCluster, user: str) -> bool:
+    return bool(await Directory(cluster.broker).locate([user]))
 
 
 async def _live_gateways(cluster: LiveCluster) -> list[str]:

@@ -424,6 +424,29 @@ async def test_while_the_store_is_away_messages_are_queued_and_then_sent(desk: D
     assert await desk.waiting() == 0
 
 
+async def test_who_had_no_seat_is_said_what_is_queued_before_what_is_later(desk: Desk) -> None:
+    """Nobody is shown a message before an earlier one; who has heard it, or confirmed it, is not said it again."""
+    partition = await desk.open()
+    await desk.deliver(partition, send("before"))
+    desk.store.away = set(EVERYTHING)
+    await desk.directory.drop("g2", ["sita"])
+    await desk.heard("g2")
+    await desk.deliver(partition, send("a"))
+    await desk.deliver(partition, send("b"))
+    assert await desk.heard("g2") == []
+    await desk.directory.touch("g2", ["sita"])
+    await desk.deliver(partition, confirm("sita", 2))
+    await desk.deliver(partition, send("c"), send("d"))
+    assert [one.seq for one in emits(await desk.heard("g2"), "new_message")] == [3, 4, 5]
+    await desk.deliver(partition, send("e"))
+    assert [one.seq for one in emits(await desk.heard("g2"), "new_message")] == [6]
+    await desk.directory.drop("g2", ["sita"])
+    await desk.directory.touch("g1", ["sita"])
+    await desk.heard("g1")
+    await desk.deliver(partition, send("f"))
+    assert [one.seq for one in emits(await desk.heard("g1"), "new_message") if one.seq] == [3, 4, 5, 6, 7]
+
+
 async def test_the_store_is_not_asked_again_at_once(desk: Desk) -> None:
     """Between two tries there is a pause, so that a store that is down is not hammered."""
     partition = await desk.open()
