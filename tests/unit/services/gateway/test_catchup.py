@@ -80,6 +80,17 @@ async def test_live_messages_wait_for_what_is_due() -> None:
     walker.session.stop_timers()
 
 
+async def test_what_was_held_goes_out_by_seq() -> None:
+    """A router that starts over says earlier ones again, behind what was said before."""
+    walker = Walker()
+    walker.catchup.start(walker.session)
+    for seq in (5, 3, 4):
+        walker.live(seq)
+    walker.page()
+    assert walker.seen == [("new_message", {"seq": seq}) for seq in (3, 4, 5)]
+    walker.session.stop_timers()
+
+
 async def test_the_next_page_is_asked_for_when_one_is_confirmed() -> None:
     """From where that one ended."""
     walker = Walker()
