@@ -80,9 +80,8 @@ class CatchUp:
         if walk is None or not walk.is_holding:
             return False
         place = _place(due)
-        if place in walk.held:
-            pass  # a router that starts over says it again, and perhaps again
-        elif len(walk.held) < HELD_MAX and not walk.again:
+        if place in walk.held or (len(walk.held) < HELD_MAX and not walk.again):
+            # A router that starts over says it again; or another, whose place it is since a broker was wiped.
             walk.held[place] = due
         else:
             # What was held is due as well; a second walk brings it, in order.

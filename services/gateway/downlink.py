@@ -201,7 +201,7 @@ class DownlinkReader:
                     session.socket.say(packet)
 
     def _emit_due(self, sessions: Sequence[Session], frame: Emit) -> None:
-        due = self._acks.message(frame.event, frame.body, frame.conversation_id, frame.seq)
+        due = self._acks.message(frame.event, frame.body, frame.conversation_id, frame.seq, frame.mark)
         for session in sessions:
             if session.walk is None or not self._catchup.hold(session, due):
                 session.emit_due(due)

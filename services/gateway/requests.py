@@ -112,7 +112,7 @@ class Requests:
         if session is None or expected is None:
             return
         for conversation_id, seqs in expected.confirms:
-            self._confirmations.note(session.user_id, conversation_id, seqs)
+            self._confirmations.note(session.user_id, conversation_id, seqs, expected.mark)
         if expected.is_page:
             self._catchup.page_confirmed(session)
         elif expected.walk:

@@ -11,7 +11,7 @@ from libs.clock import now_ms
 from libs.wire import names, payloads
 from libs.wire.codes import Code, Refusal
 from libs.wire.frames import Confirm, Confirms
-from services.router import answers, bodies
+from services.router import answers, bodies, records
 from services.router.anonymity import Author
 from services.router.conversations import Conversations
 from services.router.partition import Partition
@@ -71,6 +71,15 @@ class Confirmations:
                 return await self._deliver(partition, frame, seq, [user_id])
             case _:
                 return await self._confirm(partition, frame)
+
+    async def is_meant(self, partition: Partition, frame: Confirm | Confirms) -> bool:
+        """Whether what was queued is what stands there, as far as can be known, and was not lost with the broker."""
+        where, seqs = frame.conversation_id, (frame.seq,) if isinstance(frame, Confirms) else frame.seqs
+        messages = [message for seq in seqs if (message := partition.receipts.message(where, seq)) is not None]
+        if not messages:
+            with suppress(StoreAway):
+                messages = await self._store.at(where, seqs)
+        return all(records.mark(message) == frame.mark for message in messages)
 
     async def _confirm(self, partition: Partition, frame: Confirm) -> Sequence[Saying]:
         conversation_id, seqs, up_to = frame.conversation_id, frame.seqs, frame.up_to

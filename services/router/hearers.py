@@ -8,7 +8,7 @@ what they have not heard before they are said anything later.
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-from services.router import bodies
+from services.router import bodies, records
 from services.router.receipts import ReceiptBook
 from services.router.routing import ToUsers
 from services.router.store import Message
@@ -71,5 +71,5 @@ class Hearers:
 
 
 def _said(saying: ToUsers, message: Message, users: tuple[str, ...]) -> ToUsers:
-    body = bodies.new_message(message)
-    return ToUsers(saying.partition, users, saying.event, body, message.conversation_id, message.seq)
+    body, mark = bodies.new_message(message), records.mark(message)
+    return ToUsers(saying.partition, users, saying.event, body, message.conversation_id, message.seq, mark=mark)

@@ -36,6 +36,7 @@ class ToUsers(Struct, frozen=True):
     seq: int = 0
     skip_session: str | None = None
     is_sealed: bool = False
+    mark: int = 0
 
 
 class ToReaders(Struct, frozen=True):
@@ -99,9 +100,8 @@ def plan(
         match saying:
             case ToUsers():
                 for gateway, users in _by_gateway(saying.users, seats):
-                    emit = Emit(
-                        users, saying.event, saying.body, saying.conversation_id, saying.seq, saying.skip_session
-                    )
+                    where, skip = saying.conversation_id, saying.skip_session
+                    emit = Emit(users, saying.event, saying.body, where, saying.seq, skip, saying.mark)
                     frames[gateway][partition].append(seal(emit) if saying.is_sealed else emit)
             case ToSession():
                 said = seal(saying.frame) if saying.is_sealed else saying.frame

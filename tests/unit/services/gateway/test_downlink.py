@@ -128,8 +128,11 @@ def test_a_message_that_is_to_be_confirmed_does_not_wait() -> None:
     down, socket = reader()
     (asha,) = down._sessions.of_user("asha")
     asha.walk = None
-    down._take(Emit(("asha",), "new_message", b"{}", seq=1, conversation_id="group:g"))
+    down._take(Emit(("asha",), "new_message", b"{}", seq=1, conversation_id="group:g", mark=7))
     assert (socket.emitted, socket.patient) == ([("new_message", {}, 1)], [])
+    expected = asha.take_expected(1)
+    assert expected is not None
+    assert (expected.confirms, expected.mark) == ((("group:g", (1,)),), 7)
 
 
 def test_one_who_is_only_joining_hears_no_ticks() -> None:
