@@ -27,6 +27,7 @@ from libs.wire.frames import (
     Moved,
     PresenceChanges,
     SealedReply,
+    Section,
     SignedIn,
     SignedOut,
     TypingNotice,
@@ -151,6 +152,7 @@ class DownlinkReader:
                     self._counts[type(frame)].inc()
             else:
                 self._metrics.fenced.inc()
+                self._fetch(section)
 
     def _take(self, frame: Downlink) -> None:  # noqa: C901, PLR0912 - an arm a frame, each a line or two
         match frame:
@@ -206,6 +208,16 @@ class DownlinkReader:
             if session.walk is None or not self._catchup.hold(session, due):
                 session.emit_due(due)
         self._metrics.messages_sent.inc(len(sessions))
+
+    def _fetch(self, section: Section) -> None:
+        """What was refused is due. Perhaps an owner said it whose token the broker gave too low, and says it once.
+
+        So who it was said to fetches it, and is shown nothing of what the next owner says before.
+        """
+        users = {user for frame in section.frames if isinstance(frame, Emit) and frame.seq for user in frame.users}
+        for user in users:
+            for session in self._sessions.of_user(user):
+                self._catchup.again(session)
 
     def _open(self, sealed: SealedReply) -> None:
         try:

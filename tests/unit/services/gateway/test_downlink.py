@@ -135,6 +135,29 @@ def test_a_message_that_is_to_be_confirmed_does_not_wait() -> None:
     assert (expected.confirms, expected.mark) == ((("group:g", (1,)),), 7)
 
 
+def test_what_is_refused_is_fetched_before_anything_later_is_shown() -> None:
+    """A broker that forgot how far tokens had come gives an owner one that is too low: it says what it says once."""
+    down, socket = reader()
+    (asha,) = down._sessions.of_user("asha")
+    asha.walk = None
+
+    def read(token: int, frame: Emit) -> None:
+        down._take_entry(consumer.Entry(f"5-{token}", codec.pack_downlink([Section(1, token, (frame,))])))
+
+    def message(seq: int) -> Emit:
+        return Emit(("asha", "who is elsewhere"), "new_message", b"{}", "group:g", seq)
+
+    read(7, STATUS)
+    read(5, STATUS)
+    assert asha.walk is None
+    read(6, message(1))
+    assert asha.walk is not None
+    read(8, message(2))
+    assert list(asha.walk.held) == [("group:g", 2)]
+    assert socket.emitted == [("message_delivery_status", {"status": "read"}, None)]
+    asha.stop_timers()
+
+
 def test_one_who_is_only_joining_hears_no_ticks() -> None:
     """What it missed it finds in its history."""
     down, socket = reader()
