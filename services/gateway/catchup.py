@@ -168,8 +168,14 @@ class CatchUp:
         try:
             self._uplink.publish_for_user(session.user_id, frame)
         except Refusal:
-            self._ask_later(session)
+            if walk.was_refused:
+                self._ask_later(session)
+            else:
+                # Routers are behind, and may not be for long: what is held would go out before what is due.
+                walk.was_refused = True
+                self._set_timer(session, _ASK_AGAIN_S, self._ask)
         else:
+            walk.was_refused = False
             self._set_timer(session, self._page_timeout_s, self._ask_later)
 
     def _ask_later(self, session: Session) -> None:

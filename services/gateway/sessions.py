@@ -126,6 +126,7 @@ class Walk:
         "number",
         "position",
         "seen",
+        "was_refused",
     )
 
     def __init__(self, number: int = 0, cursors: dict[str, int] | None = None, budget_bytes: int | None = None) -> None:
@@ -142,6 +143,8 @@ class Walk:
         self.seen: set[tuple[str, int]] = set()
         # Something was let go meanwhile: walk once more from the start.
         self.again = False
+        # The next page could not be asked for: routers are behind.
+        self.was_refused = False
         # Broadcasts of the page that are not confirmed yet.
         self.alarms = 0
 
