@@ -1,7 +1,7 @@
 """Operators' calls on an internal port: who may make them, and how a refusal is said over HTTP."""
 
 import hmac
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from aiohttp import web
@@ -41,7 +41,7 @@ class Operators:
     changed.
     """
 
-    def __init__(self, admin_tokens: Sequence[str], role_of: RoleOf) -> None:
+    def __init__(self, admin_tokens: list[str], role_of: RoleOf) -> None:
         self._admin_tokens = [token.encode() for token in admin_tokens]
         self._role_of = role_of
 

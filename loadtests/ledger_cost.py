@@ -66,7 +66,7 @@ class Trial:
         own = servers = 0.0
         for batch in self._batches(messages):
             for message in batch:
-                partition.note_last_seq(message.conversation_id, 0)
+                partition.note_end(message.conversation_id, 0)
             began, before = time.process_time(), sum(cpu_s(self._cluster).values())
             asked = [Candidate(m.key, m.conversation_id, may=True, line=_line(partition, m)) for m in batch]
             await self._client.script(partition.order(asked, is_store_away=False))

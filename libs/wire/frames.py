@@ -91,6 +91,8 @@ class Confirm(Struct, array_like=True, tag="confirm", frozen=True):
     # An event of the client's (answered, and refused aloud), not the acknowledgement of one of ours.
     event: str | None = None
     bare_id: str | None = None
+    # As in `Emit`: of the one seq there is.
+    mark: int = 0
 
 
 class Confirms(Struct, array_like=True, tag="confirms", frozen=True):
@@ -101,6 +103,8 @@ class Confirms(Struct, array_like=True, tag="confirms", frozen=True):
     seq: int
     user_ids: tuple[str, ...]
     at_ms: int = 0
+    # As in `Emit`.
+    mark: int = 0
 
 
 class DuePosition(Struct, array_like=True, frozen=True):
@@ -315,6 +319,8 @@ class Emit(Struct, array_like=True, tag="emit", frozen=True):
     conversation_id: str = ""
     seq: int = 0
     skip_session: str | None = None
+    # Which message it is, as it was not in the store when this was said: a wiped broker may give its place to another.
+    mark: int = 0
     # That of the `Send` it came of.
     trace: str = ""
 

@@ -81,9 +81,8 @@ class CatchUp:
         if walk is None or not walk.is_holding:
             return False
         place = _place(due)
-        if place in walk.held:
-            pass  # a router that starts over says it again, and perhaps again
-        elif len(walk.held) < HELD_MAX and not walk.again:
+        if place in walk.held or (len(walk.held) < HELD_MAX and not walk.again):
+            # A router that starts over says it again; or another, whose place it is since a broker was wiped.
             walk.held[place] = due
         else:
             # What was held is due as well; a second walk brings it, in order.
@@ -173,8 +172,14 @@ class CatchUp:
         try:
             self._uplink.publish_for_user(session.user_id, frame)
         except Refusal:
-            self._ask_later(session)
+            if walk.was_refused:
+                self._ask_later(session)
+            else:
+                # Routers are behind, and may not be for long: what is held would go out before what is due.
+                walk.was_refused = True
+                self._set_timer(session, _ASK_AGAIN_S, self._ask)
         else:
+            walk.was_refused = False
             self._set_timer(session, self._page_timeout_s, self._ask_later)
 
     def _ask_later(self, session: Session) -> None:
@@ -199,7 +204,8 @@ class CatchUp:
         if walk is None:
             return
         walk.is_holding = False
-        for place, due in walk.held.items():
+        # By seq: a router that starts over may have said a later one first.
+        for place, due in sorted(walk.held.items()):
             if place not in walk.seen:
                 session.emit_due(due)
         walk.held.clear()

@@ -27,15 +27,15 @@ class Confirmations:
         self._metrics = metrics
         self._wheel = wheel
         self._gather_s = gather_s
-        # By conversation and seq: the users.
-        self._noted: dict[tuple[str, int], dict[str, None]] = {}
+        # By conversation, seq and mark: the users.
+        self._noted: dict[tuple[str, int, int], dict[str, None]] = {}
         self._count = 0
         self._timeout: Timeout | None = None
 
-    def note(self, user_id: str, conversation_id: str, seqs: Sequence[int]) -> None:
-        """A device of this user has these."""
+    def note(self, user_id: str, conversation_id: str, seqs: Sequence[int], mark: int = 0) -> None:
+        """A device of this user has these; with a `mark`, the one that was only queued (`Emit`)."""
         for seq in seqs:
-            self._noted.setdefault((conversation_id, seq), {})[user_id] = None
+            self._noted.setdefault((conversation_id, seq, mark), {})[user_id] = None
         self._count += len(seqs)
         self._metrics.messages_acknowledged.inc(len(seqs))
         if self._count >= _MANY:
@@ -55,15 +55,16 @@ class Confirmations:
             self._timeout.cancel()
             self._timeout = None
         at_ms = now_ms()
-        alone: dict[tuple[str, str], list[int]] = {}
-        for (conversation_id, seq), users in noted.items():
+        # What has a mark goes by itself: there is one mark a frame.
+        alone: dict[tuple[str, str, int], list[int]] = {}
+        for (conversation_id, seq, mark), users in noted.items():
             if len(users) == 1:
-                alone.setdefault((conversation_id, next(iter(users))), []).append(seq)
+                alone.setdefault((conversation_id, next(iter(users)), mark), []).append(seq)
             else:
-                everyone = Confirms(self._origin, conversation_id, seq, tuple(users), at_ms)
+                everyone = Confirms(self._origin, conversation_id, seq, tuple(users), at_ms, mark)
                 self._publish(conversation_id, everyone, len(users))
-        for (conversation_id, user_id), seqs in alone.items():
-            one = Confirm(self._origin, user_id, conversation_id, tuple(seqs), at_ms=at_ms)
+        for (conversation_id, user_id, mark), seqs in alone.items():
+            one = Confirm(self._origin, user_id, conversation_id, tuple(seqs), at_ms=at_ms, mark=mark)
             self._publish(conversation_id, one, len(seqs))
 
     def _publish(self, conversation_id: str, frame: Confirm | Confirms, confirmed: int) -> None:

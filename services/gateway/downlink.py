@@ -28,6 +28,7 @@ from libs.wire.frames import (
     Moved,
     PresenceChanges,
     SealedReply,
+    Section,
     SignedIn,
     SignedOut,
     TypingNotice,
@@ -157,6 +158,7 @@ class DownlinkReader:
                     self._counts[type(frame)].inc()
             else:
                 self._metrics.fenced.inc()
+                self._fetch(section)
 
     def _take(self, frame: Downlink) -> None:  # noqa: C901, PLR0912 - an arm a frame, each a line or two
         match frame:
@@ -207,13 +209,23 @@ class DownlinkReader:
                     session.socket.say(packet)
 
     def _emit_due(self, sessions: Sequence[Session], frame: Emit) -> None:
-        due = self._acks.message(frame.event, frame.body, frame.conversation_id, frame.seq)
+        due = self._acks.message(frame.event, frame.body, frame.conversation_id, frame.seq, frame.mark)
         for session in sessions:
             if session.walk is None or not self._catchup.hold(session, due):
                 session.emit_due(due)
         self._metrics.messages_sent.inc(len(sessions))
         if frame.trace:
             self._tracing.note(frame.trace, "send", consumer.at_ns(self._entry_id), sockets=len(sessions))
+
+    def _fetch(self, section: Section) -> None:
+        """What was refused is due. Perhaps an owner said it whose token the broker gave too low, and says it once.
+
+        So who it was said to fetches it, and is shown nothing of what the next owner says before.
+        """
+        users = {user for frame in section.frames if isinstance(frame, Emit) and frame.seq for user in frame.users}
+        for user in users:
+            for session in self._sessions.of_user(user):
+                self._catchup.again(session)
 
     def _open(self, sealed: SealedReply) -> None:
         try:

@@ -119,7 +119,7 @@ class Requests:
             return
         self._confirm_s.observe(time.monotonic() - expected.at)
         for conversation_id, seqs in expected.confirms:
-            self._confirmations.note(session.user_id, conversation_id, seqs)
+            self._confirmations.note(session.user_id, conversation_id, seqs, expected.mark)
         if expected.is_page:
             self._catchup.page_confirmed(session)
         elif expected.walk:

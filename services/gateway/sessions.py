@@ -62,17 +62,19 @@ class State(IntEnum):
 class Expected:
     """What the client's acknowledgement of an emit will confirm; `is_page` asks for the next page.
 
-    `walk` is that of a page of broadcasts: the last of the page to be confirmed asks for the next one.
+    `walk` is that of a page of broadcasts: the last of the page to be confirmed asks for the next one. `mark` tells a
+    message that is only queued from others at its place.
     """
 
-    __slots__ = ("at", "confirms", "is_page", "walk")
+    __slots__ = ("at", "confirms", "is_page", "mark", "walk")
 
     def __init__(
-        self, confirms: tuple[tuple[str, tuple[int, ...]], ...], *, is_page: bool = False, walk: int = 0
+        self, confirms: tuple[tuple[str, tuple[int, ...]], ...], *, is_page: bool = False, walk: int = 0, mark: int = 0
     ) -> None:
         # When it came, by the monotonic clock.
         self.at = time.monotonic()
         self.confirms = confirms
+        self.mark = mark
         self.is_page = is_page
         self.walk = walk
 
@@ -107,9 +109,9 @@ class Acks:
         expected = Expected(((names.broadcast(broadcast_id), (1,)),), walk=walk)
         return Due(self.next(), "emergency_broadcast", body, expected)
 
-    def message(self, event: str, body: bytes, conversation_id: str, seq: int) -> Due:
+    def message(self, event: str, body: bytes, conversation_id: str, seq: int, mark: int = 0) -> Due:
         """A message, for those who are to confirm it."""
-        return Due(self.next(), event, body, Expected(((conversation_id, (seq,)),)))
+        return Due(self.next(), event, body, Expected(((conversation_id, (seq,)),), mark=mark))
 
 
 class Walk:
@@ -127,6 +129,7 @@ class Walk:
         "number",
         "position",
         "seen",
+        "was_refused",
     )
 
     def __init__(self, number: int = 0, cursors: dict[str, int] | None = None, budget_bytes: int | None = None) -> None:
@@ -143,6 +146,8 @@ class Walk:
         self.seen: set[tuple[str, int]] = set()
         # Something was let go meanwhile: walk once more from the start.
         self.again = False
+        # The next page could not be asked for: routers are behind.
+        self.was_refused = False
         # Broadcasts of the page that are not confirmed yet.
         self.alarms = 0
         # When it last got further, by the monotonic clock.

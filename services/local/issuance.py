@@ -13,6 +13,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from libs import lifecycle, settings
+from libs.identity import seals
 from libs.operators import Operators
 from libs.storage import StoreAway
 from libs.telemetry import health, logs
@@ -64,7 +65,7 @@ def internal_app(issuer: Issuer, store: Registry, admin_token: str, lifetime_s: 
             {"tokens": {user.id: issuer.token(user.id, user.role, lifetime_s) for user in file.users}}
         )
 
-    app.router.add_post("/people", Operators(admin_token, _nobodys_role).route(post_people))
+    app.router.add_post("/people", Operators(seals.keys_of(admin_token), _nobodys_role).route(post_people))
     return app
 
 

@@ -11,13 +11,13 @@ from libs.clock import now_ms
 from libs.wire import names, payloads
 from libs.wire.codes import Code, Refusal
 from libs.wire.frames import Confirm, Confirms
-from services.router import answers, bodies
+from services.router import answers, bodies, records
 from services.router.anonymity import Author
 from services.router.conversations import Conversations
 from services.router.partition import Partition
 from services.router.receipts import Change
 from services.router.routing import Saying, ToUsers
-from services.router.store import Message, Store, StoreAway
+from services.router.store import End, Message, Store, StoreAway
 
 
 class Confirmations:
@@ -71,6 +71,15 @@ class Confirmations:
                 return await self._deliver(partition, frame, seq, [user_id])
             case _:
                 return await self._confirm(partition, frame)
+
+    async def is_meant(self, partition: Partition, frame: Confirm | Confirms) -> bool:
+        """Whether what was queued is what stands there, as far as can be known, and was not lost with the broker."""
+        where, seqs = frame.conversation_id, (frame.seq,) if isinstance(frame, Confirms) else frame.seqs
+        messages = [message for seq in seqs if (message := partition.receipts.message(where, seq)) is not None]
+        if not messages:
+            with suppress(StoreAway):
+                messages = await self._store.at(where, seqs)
+        return all(records.mark(message) == frame.mark for message in messages)
 
     async def _confirm(self, partition: Partition, frame: Confirm) -> Sequence[Saying]:
         conversation_id, seqs, up_to = frame.conversation_id, frame.seqs, frame.up_to
@@ -153,8 +162,9 @@ class Confirmations:
         """Places before `seqs` that nobody confirms: void ones, and own messages that are not at hand any more."""
         last_saved = partition.last_seq(conversation_id)
         if last_saved is None:
-            last_saved = (await self._store.last_seqs([conversation_id])).get(conversation_id, 0)
-            partition.note_last_seq(conversation_id, last_saved)
+            end = (await self._store.ends([conversation_id])).get(conversation_id, End())
+            partition.note_end(conversation_id, end.seq, end.server_time_ms)
+            last_saved = end.seq
         blanks = partition.receipts.blanks(conversation_id, user_id, seqs, last_saved)
         if not blanks:
             return ()
@@ -187,8 +197,9 @@ class Confirmations:
         unsaved = [m.seq for m in partition.unsaved.values() if m.conversation_id == conversation_id]
         known = partition.last_seq(conversation_id)
         if known is None:
-            known = (await self._store.last_seqs([conversation_id])).get(conversation_id, 0)
-            partition.note_last_seq(conversation_id, known)
+            end = (await self._store.ends([conversation_id])).get(conversation_id, End())
+            partition.note_end(conversation_id, end.seq, end.server_time_ms)
+            known = end.seq
         return max(known, *unsaved, 0)
 
     async def _say_change(self, partition: Partition, frame: Confirm, change: Change) -> list[Saying]:

@@ -33,13 +33,14 @@ from libs.wire.frames import Inbound, Send
 from services.router import batch, outbound, permission, records, routing
 from services.router.anonymity import Anonymity
 from services.router.batch import Verdict, Work
+from services.router.hearers import Seats
 from services.router.metrics import RouterMetrics
 from services.router.owed import Owed
 from services.router.partition import Candidate, Partition
 from services.router.people import People
 from services.router.pushes import Pushes
 from services.router.rates import Counted, Rates
-from services.router.routing import Saying
+from services.router.routing import Saying, ToUsers
 from services.router.sayings import Sayings
 from services.router.store import Message, Saved, Store, StoreAway
 
@@ -148,7 +149,7 @@ class Delivery:
         found: dict[str, Message] = {}
         try:
             found = await self._store.find(unknown)
-            await self._learn_last_seqs(sends)
+            await self._learn_ends(sends)
         except StoreAway:
             return found, False
         return found, True
@@ -172,15 +173,15 @@ class Delivery:
                 groups.add(group_id)
         await self._people.load(users, groups)
 
-    async def _learn_last_seqs(self, sends: Sequence[tuple[Work, Send]]) -> None:
+    async def _learn_ends(self, sends: Sequence[tuple[Work, Send]]) -> None:
         unknown = {
             send.draft.conversation_id: work.partition
             for work, send in sends
             if work.partition.last_seq(send.draft.conversation_id) is None
         }
         if unknown:
-            for conversation_id, seq in (await self._store.last_seqs(list(unknown))).items():
-                unknown[conversation_id].note_last_seq(conversation_id, seq)
+            for conversation_id, end in (await self._store.ends(list(unknown))).items():
+                unknown[conversation_id].note_end(conversation_id, end.seq, end.server_time_ms)
 
     def _judge(self, verdict: Verdict, waiting: Mapping[str, Message]) -> Verdict:
         key = verdict.key or ""
@@ -325,6 +326,9 @@ class Delivery:
         is_saved = not self._parked and await self._save(works)
         works = [work for work in works if not work.partition.is_lost]
         forwarded: list[tuple[int, Inbound]] = []
+        if not is_saved:
+            for work in works:
+                work.partition.hearers.wait(work.new_messages)
         await self._sayings.prepare(works)
         sayings = await self._sayings.of_batches(works, forwarded, is_saved=is_saved)
         began_ns = time.time_ns()
@@ -353,6 +357,7 @@ class Delivery:
         works = [work for work in works if not work.partition.is_lost]
         sayings: list[Saying] = []
         for work in works:
+            work.partition.hearers.clear()
             sayings += await self._sayings.of_unparked(work)
         began_ns = time.time_ns()
         await self._publish(works, sayings, [], self._noted(works))
@@ -464,7 +469,7 @@ class Delivery:
             case Saved.SAVED:
                 work.partition.unsaved.pop(message.key, None)
                 work.partition.saved[message.key] = message
-                work.partition.note_last_seq(message.conversation_id, message.seq)
+                work.partition.note_end(message.conversation_id, message.seq, message.server_time_ms)
             case Saved.TAKEN:
                 log.warning(
                     "a place was taken", message_id=message.id, seq=message.seq, partition=work.partition.number
@@ -476,7 +481,7 @@ class Delivery:
                 verdict.message = (await self._store.find([message.key])).get(message.key, message)
                 verdict.is_new = False
                 work.partition.unsaved.pop(message.key, None)
-                work.partition.note_last_seq(message.conversation_id, message.seq)
+                work.partition.note_end(message.conversation_id, message.seq, message.server_time_ms)
 
     def _noted(self, works: Sequence[Work]) -> Sequence[type_of_command]:
         return self._pushes.note(works) if self._pushes is not None else ()
@@ -495,6 +500,7 @@ class Delivery:
         # A gateway that revives is seated again before its sessions ask what is due: what is located now must be
         # said now. Whether it is alive matters not: a dead one's downlink is soon cleared away with its seats.
         seats = await self._directory.locate(audience)
+        sayings = _in_order(works, sayings, seats)
         tokens = {work.partition.number: work.partition.token for work in works}
         planned = routing.plan(sayings, seats, tokens, self._seal)
         passed_on = [(partition, self._closed(frame)) for partition, frame in forwarded]
@@ -516,6 +522,20 @@ class Delivery:
             began = time.monotonic()
             await self._owed.settle(self._broker)
             self._acknowledge_s.observe(time.monotonic() - began)
+
+
+def _in_order(works: Sequence[Work], sayings: Sequence[Saying], seats: Mapping[str, Seats]) -> Sequence[Saying]:
+    """While the store is away: what some have not heard yet, before what is later."""
+    waiting = {work.partition.number: work.partition for work in works if work.partition.hearers}
+    if not waiting:
+        return sayings
+    found: list[Saying] = []
+    for saying in sayings:
+        partition = waiting.get(saying.partition)
+        if partition is not None and isinstance(saying, ToUsers) and saying.seq:
+            found += partition.hearers.before(saying, seats, partition.receipts)
+        found.append(saying)
+    return found
 
 
 def _is_replayed(work: Work, verdict: Verdict) -> bool:

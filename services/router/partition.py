@@ -12,13 +12,14 @@ from typing import Any, Final
 from libs import keys
 from libs.broker import Call, Script
 from libs.streams import consumer
+from services.router.hearers import Hearers
 from services.router.ledger import Notes
 from services.router.receipts import ReceiptBook
 from services.router.store import Message, Receipt, ReceiptRow
 
 # Repeats are known for one to two windows while the store is away; a phone tries again far sooner.
 _RECENT_WINDOW_S: Final = 600
-_LAST_SEQS: Final = 50_000
+_ENDS: Final = 50_000
 
 _order: Final = Script("services.router", "order.lua")
 _acknowledge: Final = Script("services.router", "acknowledge.lua")
@@ -64,12 +65,15 @@ class Partition:
         # Messages that are in the store, until the broker knows it too: sent again meanwhile, they need no question.
         self.saved: dict[str, Message] = {}
         self.receipts = ReceiptBook()
+        # Who has heard of what waits for the store.
+        self.hearers = Hearers()
         self.notes = notes
         # What the lease holds while it is ours.
         self.lease = f"{token} {router}"
         self._order_keys = (keys.lease(number), keys.seqs(number), keys.assigned(number))
         self._acknowledge_keys = (keys.lease(number), keys.inbound(number), keys.seqs(number), keys.assigned(number))
-        self._last_seqs: OrderedDict[str, int] = OrderedDict()
+        # By conversation: the last seq in the store, and its server time in ms.
+        self._ends: OrderedDict[str, tuple[int, int]] = OrderedDict()
 
     def is_held(self, lease: bytes | None) -> bool:
         """Whether a lease, as the broker has it, is ours."""
@@ -77,15 +81,16 @@ class Partition:
 
     def last_seq(self, conversation_id: str) -> int | None:
         """The last seq of a conversation in the store, if this owner knows it."""
-        return self._last_seqs.get(conversation_id)
+        end = self._ends.get(conversation_id)
+        return None if end is None else end[0]
 
-    def note_last_seq(self, conversation_id: str, seq: int) -> None:
-        """The store holds this conversation up to `seq`."""
-        if seq >= self._last_seqs.get(conversation_id, 0):
-            self._last_seqs[conversation_id] = seq
-            self._last_seqs.move_to_end(conversation_id)
-            if len(self._last_seqs) > _LAST_SEQS:
-                self._last_seqs.popitem(last=False)
+    def note_end(self, conversation_id: str, seq: int, at_ms: int = 0) -> None:
+        """The store holds this conversation up to `seq`, whose server time is `at_ms`."""
+        if (end := (seq, at_ms)) >= self._ends.get(conversation_id, (0, 0)):
+            self._ends[conversation_id] = end
+            self._ends.move_to_end(conversation_id)
+            if len(self._ends) > _ENDS:
+                self._ends.popitem(last=False)
 
     def storable(self, rows: Iterable[ReceiptRow]) -> list[ReceiptRow]:
         """These receipts, but for what they say of messages that are not in the store yet.
@@ -115,11 +120,12 @@ class Partition:
             *rolls,
         ]
         for candidate in candidates:
-            last = self.last_seq(candidate.conversation_id)
+            last, at_ms = self._ends.get(candidate.conversation_id, (-1, 0))
             args += [
                 candidate.key,
                 candidate.conversation_id,
-                -1 if last is None else last,
+                last,
+                at_ms,
                 candidate.entry,
                 "1" if candidate.may else "0",
                 candidate.line,

@@ -36,6 +36,7 @@ class ToUsers(Struct, frozen=True):
     seq: int = 0
     skip_session: str | None = None
     is_sealed: bool = False
+    mark: int = 0
     trace: str = ""
 
 
@@ -107,6 +108,7 @@ def plan(
                         saying.conversation_id,
                         saying.seq,
                         saying.skip_session,
+                        saying.mark,
                         saying.trace,
                     )
                     frames[gateway][partition].append(seal(emit) if saying.is_sealed else emit)

@@ -30,7 +30,7 @@ from libs.wire.frames import (
     Trace,
     Typing,
 )
-from services.router import answers, bodies
+from services.router import answers, bodies, records
 from services.router.anonymity import Author, author_of
 from services.router.aside import Aside
 from services.router.batch import Verdict, Work
@@ -187,7 +187,7 @@ class Sayings:
         if not verdict.is_new:
             recipients = _missing(partition, message, recipients)
         body = bodies.new_message(message)
-        sayings = [_to(partition.number, message, recipients, body, verdict.send.trace)]
+        sayings = [_to(partition, message, recipients, body, verdict.send.trace)]
         if (verdict.is_new or work.is_replay) and not is_own_due:
             skip = verdict.send.origin.session
             sayings.append(answers.to_author(partition.number, author, "new_message", body, skip_session=skip))
@@ -205,7 +205,7 @@ class Sayings:
         except StoreAway:
             return []
         missing = _missing(partition, message, recipients)
-        sayings = [_to(partition.number, message, missing, bodies.new_message(message), trace)]
+        sayings = [_to(partition, message, missing, bodies.new_message(message), trace)]
         status, counts = self._conversations.progress(partition, message, others)
         if status != "sent" and not is_told:
             sayings.append(_status(partition.number, message, author, status, counts))
@@ -222,6 +222,8 @@ class Sayings:
         for given, entry in zip(work.frames, work.entries, strict=True):
             frame = _timely(work.partition, given, entry)
             if isinstance(frame, Confirm | Confirms):
+                if frame.mark and not await self._requests.confirmations.is_meant(work.partition, frame):
+                    continue
                 said = self._requests.confirmations.answer_nowait(work.partition, frame)
                 results.append(said if said is not None else await self._requests.answer(work.partition, frame))
             elif isinstance(frame, Canary | Search | Trace | Sums):
@@ -301,10 +303,11 @@ def _missing(partition: Partition, message: Message, recipients: Iterable[str]) 
     return frozenset(user for user in recipients if not book.receipt(message.conversation_id, user).has(message.seq))
 
 
-def _to(number: int, message: Message, recipients: Iterable[str], body: bytes, trace: str) -> Saying:
+def _to(partition: Partition, message: Message, recipients: Iterable[str], body: bytes, trace: str) -> Saying:
     """A message to recipients, due until they confirm it."""
-    users = tuple(sorted(recipients))
-    return ToUsers(number, users, "new_message", body, message.conversation_id, message.seq, trace=trace)
+    users, where, seq = tuple(sorted(recipients)), message.conversation_id, message.seq
+    mark = records.mark(message) if message.key in partition.unsaved else 0
+    return ToUsers(partition.number, users, "new_message", body, where, seq, mark=mark, trace=trace)
 
 
 def _again(number: int, origin: Origin, message: Message, author: Author, status: str, how_far: str) -> Saying:

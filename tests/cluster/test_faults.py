@@ -8,6 +8,7 @@ from typing import Any, Final
 import pytest
 
 from libs import keys
+from libs.directory import Directory
 from libs.wire import names
 from tests.support.clients import Client, JsClient, JsClients
 from tests.support.cluster import LiveCluster, live_cluster
@@ -168,6 +169,23 @@ async def test_a_broker_that_was_wiped_gives_no_place_twice_and_loses_nothing_se
         await scene.judge()
 
 
+async def test_what_is_due_comes_in_its_order_though_a_wiped_broker_forgot_the_time(tmp_path: Path) -> None:
+    """Its clock had been ahead: what it stamps after that is not brought before what it stamped then."""
+    history = History()
+    async with live_cluster(tmp_path) as cluster, JsClients(history) as js:
+        await cluster.people(["asha", "bala"])
+        asha = await js.open("asha", cluster.urls[0], {"token": cluster.token("asha")}, user="asha")
+        await asha.wait_for("auth_success")
+        clock = keys.clock(await _partition(cluster, "direct:asha:bala"))
+        await cluster.broker.command("SET", clock, int(time.time() * 1000) + 300_000)
+        assert (await asha.send_message(_to("bala", "ahead")))["seq"] == 1
+        await cluster.servers.wipe()
+        assert (await asha.send_message(_to("bala", "behind"), timeout_s=2.0))["seq"] == 2
+        bala = await js.open("bala", cluster.urls[1], {"token": cluster.token("bala")}, user="bala")
+        page = await bala.wait_for("offline_messages", timeout_s=_SOON_S)
+        assert [message["seq"] for message in page.data["messages"]] == [1, 2]
+
+
 # --- the store -------------------------------------------------------------------------------------
 
 
@@ -196,9 +214,8 @@ async def test_a_router_that_dies_while_the_store_is_away_loses_nothing_that_was
         async with steady_traffic(scene.lanes) as traffic:
             with cluster.store_away():
                 queued = await _queued(asha, "bala", "q1")
-                owners = [p["owner"] for p in (await cluster.status())["partitions"]]
-                owner = owners[names.partition_of("direct:asha:bala", len(owners))].partition("-")[0]
-                cluster.processes.kill(owner, signal.SIGKILL)
+                owner = (await cluster.status())["partitions"][await _partition(cluster, "direct:asha:bala")]["owner"]
+                cluster.processes.kill(owner.partition("-")[0], signal.SIGKILL)
                 again = await asha.send_message(_to("bala", "q1"))
                 assert (again["messageId"], again["seq"]) == (queued["messageId"], queued["seq"])
                 await traffic.wait_flows()
@@ -254,6 +271,29 @@ async def test_who_signs_in_while_the_store_is_away_gets_what_was_queued_for_the
         assert report.ok, f"{report}\n{bala.dump()}"
 
 
+async def test_what_was_queued_comes_first_to_who_had_lost_their_seat(tmp_path: Path) -> None:
+    """A wiped broker knows nobody's seat: what is said meanwhile is shown before what is said after that."""
+    history = History()
+    async with live_cluster(tmp_path) as cluster, JsClients(history) as js:
+        await cluster.people(["asha", "bala"])
+        asha = await js.open("asha1", cluster.urls[0], {"token": cluster.token("asha")}, user="asha")
+        bala = await js.open("bala1", cluster.urls[1], {"token": cluster.token("bala")}, user="bala")
+        for client in (asha, bala):
+            await client.wait_for("auth_success")
+        assert (await asha.send_message(_to("bala", "saved")))["status"] == "sent"
+        with cluster.store_away():
+            cluster.processes.kill("g2", signal.SIGSTOP)
+            await cluster.servers.wipe()
+            assert (await asha.send_message(_to("bala", "q1"), timeout_s=2.0))["status"] == "queued"
+            cluster.processes.kill("g2", signal.SIGCONT)
+            await until(lambda: _is_seated(cluster, "bala"), _SOON_S, "a seat")
+            await _queued(asha, "bala", "q2")
+            await bala.wait_for("new_message", lambda e: e.data["clientId"] == "q2", _SOON_S)
+            assert [one.client_id for one in history.sightings if one.device == "bala1"][-2:] == ["q1", "q2"]
+        report = await arrived(history, {"direct:asha:bala": ("asha1", "bala1")}, _SOON_S)
+        assert report.ok, f"{report}\n{bala.dump()}"
+
+
 async def test_an_outage_of_the_store_that_lasts_does_not_shut_people_out(tmp_path: Path) -> None:
     """What is parked for the store is not lag: past the bound on lag, messages are still queued and people let in."""
     async with scene_of(tmp_path, environment={"OVERLOAD_LAG_S": "2"}) as scene:
@@ -281,6 +321,11 @@ async def _owned_by(cluster: LiveCluster, router: str) -> set[int]:
     return {number for number, owner in owners.items() if owner is not None and owner.startswith(f"{router}-")}
 
 
+async def _partition(cluster: LiveCluster, conversation_id: str) -> int:
+    """The partition of a conversation. The last that there is has none: it is that of broadcasts."""
+    return names.partition_of(conversation_id, len((await cluster.status())["partitions"]) - 1)
+
+
 async def _all_owned_by(cluster: LiveCluster, router: str, partitions: set[int]) -> bool:
     return partitions <= await _owned_by(cluster, router)
 
@@ -288,6 +333,10 @@ async def _all_owned_by(cluster: LiveCluster, router: str, partitions: set[int])
 async def _passes(moment: float) -> None:
     """Wait for a moment of the monotonic clock: how long somebody sleeps is what the test is about."""
     await until(lambda: time.monotonic() >= moment, 60.0, "time to pass")
+
+
+async def _is_seated(cluster: LiveCluster, user: str) -> bool:
+    return bool(await Directory(cluster.broker).locate([user]))
 
 
 async def _live_gateways(cluster: LiveCluster) -> list[str]:

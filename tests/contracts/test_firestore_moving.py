@@ -67,7 +67,7 @@ async def test_old_messages_get_their_places_in_the_order_of_their_time(store: F
     assert (house.report().fitting, house.report().conversations) == (7, 2)
     assert await house.fill(0, quiet) == moving.Filled(7, 0)
     house.close()
-    assert await store.last_seqs([DIRECT, FIELD]) == {DIRECT: 4, FIELD: 3}
+    assert {where: end.seq for where, end in (await store.ends([DIRECT, FIELD])).items()} == {DIRECT: 4, FIELD: 3}
     assert await store.save([message(5, DIRECT)]) == [Saved.SAVED]
     assert [one.content for one in await store.history(DIRECT, 10)][:4] == ["d9", "d8", "d7", "d6"]
     assert [one.content for one in await store.at(FIELD, [1, 3])] == ["g0", "g2"]

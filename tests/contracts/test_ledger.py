@@ -51,8 +51,8 @@ def message(number: int, seq: int, conversation_id: str = RAMA_SITA, sender_id: 
 async def owned(broker: Broker, notes: Notes | None = None) -> Partition:
     call = _lease.call([keys.lease(P), keys.lease_token(P)], "r1", 60_000, "0", 1)
     owner = Partition(P, int(await broker.script(call)), "r1", notes)
-    owner.note_last_seq(RAMA_SITA, 0)
-    owner.note_last_seq(FIELD, 0)
+    owner.note_end(RAMA_SITA, 0)
+    owner.note_end(FIELD, 0)
     return owner
 
 

@@ -107,7 +107,7 @@ class Real:
             return
         partition = self._partitions[number]
         if after.routers[number].token and after.routers[number].last_seq >= 0:
-            partition.note_last_seq(self._where, after.routers[number].last_seq)
+            partition.note_end(self._where, after.routers[number].last_seq)
         call = partition.order(
             [Candidate(self._key(v.message), self._where, self._entries[v.entry], may=not v.seq) for v in asked],
             is_store_away=batch.is_store_away,
@@ -159,7 +159,7 @@ class Real:
         log = await self._store.history(self._where, 100)
         there = [(message.seq, message.key) for message in log]
         assert there == [(seq, self._key(message)) for seq, message in state.store.log if message != VOID]
-        assert (await self._store.last_seqs([self._where]))[self._where] == state.store.last_seq
+        assert (await self._store.ends([self._where]))[self._where].seq == state.store.last_seq
 
 
 @asynccontextmanager

@@ -206,8 +206,8 @@ async def test_a_router_whose_name_has_spaces_is_itself(broker: Broker) -> None:
 async def test_places_count_from_one_without_gaps(broker: Broker) -> None:
     """In each conversation by itself, over any number of batches."""
     owner = await owned(broker)
-    owner.note_last_seq(RAMA_SITA, 0)
-    owner.note_last_seq(FIELD, 0)
+    owner.note_end(RAMA_SITA, 0)
+    owner.note_end(FIELD, 0)
     assert await places(broker, owner, ("a", RAMA_SITA), ("b", FIELD), ("c", RAMA_SITA)) == [1, 1, 2]
     assert await places(broker, owner, ("d", FIELD), ("e", RAMA_SITA), ("f", RAMA_SITA)) == [2, 3, 4]
 
@@ -215,17 +215,17 @@ async def test_places_count_from_one_without_gaps(broker: Broker) -> None:
 async def test_the_same_message_keeps_its_place(broker: Broker) -> None:
     """Sent twice in a batch, again in the next, or replayed by the owner after: one place, and none is skipped."""
     owner = await owned(broker)
-    owner.note_last_seq(RAMA_SITA, 0)
+    owner.note_end(RAMA_SITA, 0)
     assert await places(broker, owner, ("a", RAMA_SITA), ("a", RAMA_SITA), ("b", RAMA_SITA)) == [1, 1, 2]
     successor = await owned(broker)
-    successor.note_last_seq(RAMA_SITA, 0)
+    successor.note_end(RAMA_SITA, 0)
     assert await places(broker, successor, ("b", RAMA_SITA), ("a", RAMA_SITA), ("c", RAMA_SITA)) == [2, 1, 3]
 
 
 async def test_a_message_is_told_whether_it_had_its_place_before(broker: Broker) -> None:
     """`given` now, or `kept` from an earlier batch, whose sender may have been answered."""
     owner = await owned(broker)
-    owner.note_last_seq(RAMA_SITA, 0)
+    owner.note_end(RAMA_SITA, 0)
     first, second = Candidate("a", RAMA_SITA, may=True), Candidate("b", RAMA_SITA, may=True)
     assert await order(broker, owner, first) == [("given", 1, RAMA_SITA)]
     assert await order(broker, owner, first, second) == [("kept", 1, RAMA_SITA), ("given", 2, RAMA_SITA)]
@@ -234,42 +234,57 @@ async def test_a_message_is_told_whether_it_had_its_place_before(broker: Broker)
 async def test_server_times_rise_with_places_and_are_kept(broker: Broker) -> None:
     """They come from the broker's clock, the one that all routers share, and a replay finds them again."""
     owner = await owned(broker)
-    owner.note_last_seq(RAMA_SITA, 0)
+    owner.note_end(RAMA_SITA, 0)
     seconds, _ = await broker.command("TIME")
     given = [at_ms for key in ("a", "b", "c") for at_ms in await times(broker, owner, key)]
     assert given == sorted(given)
     assert int(seconds) * 1000 <= given[0] < (int(seconds) + 60) * 1000
     successor = await owned(broker)
-    successor.note_last_seq(RAMA_SITA, 0)
+    successor.note_end(RAMA_SITA, 0)
     assert await times(broker, successor, "a", "b", "c") == given
 
 
 async def test_server_times_never_fall_though_the_clock_is_set_back(broker: Broker) -> None:
     """What is due is brought by them: a later message with an earlier time would come first."""
     owner = await owned(broker)
-    owner.note_last_seq(RAMA_SITA, 0)
+    owner.note_end(RAMA_SITA, 0)
     (given,) = await times(broker, owner, "a")
     ahead = given + 300_000
     await broker.command("SET", keys.clock(P), ahead)
     assert await times(broker, owner, "b", "c") == [ahead, ahead]
     successor = await owned(broker)
-    successor.note_last_seq(RAMA_SITA, 0)
+    successor.note_end(RAMA_SITA, 0)
     assert await times(broker, successor, "d") == [ahead]
+
+
+async def test_server_times_never_fall_though_the_broker_forgot_them(broker: Broker) -> None:
+    """Wiped while its clock is behind, it goes on from the store's last message; so does who cannot ask the store."""
+    owner = await owned(broker)
+    owner.note_end(RAMA_SITA, 0)
+    (given,) = await times(broker, owner, "a")
+    ahead = given + 300_000
+    await broker.command("FLUSHALL")
+    heir = await owned(broker, "r2")
+    heir.note_end(RAMA_SITA, 1, ahead)
+    assert await times(broker, heir, "b") == [ahead]
+    heir.note_end(RAMA_SITA, 2, ahead)
+    assert await times(broker, heir, "c") == [ahead]
+    assert await times(broker, await owned(broker, "r2"), "d") == [ahead]
 
 
 async def test_places_go_on_from_the_store(broker: Broker) -> None:
     """After the broker was wiped, the counter restarts from what is saved."""
     owner = await owned(broker)
-    owner.note_last_seq(RAMA_SITA, 41)
+    owner.note_end(RAMA_SITA, 41)
     assert await places(broker, owner, ("a", RAMA_SITA), ("b", RAMA_SITA)) == [42, 43]
 
 
 async def test_places_go_on_from_the_broker_while_the_store_lags(broker: Broker) -> None:
     """What is on its way to the store counts: the higher of both is the last place."""
     owner = await owned(broker)
-    owner.note_last_seq(RAMA_SITA, 0)
+    owner.note_end(RAMA_SITA, 0)
     await places(broker, owner, *((f"key{n}", RAMA_SITA) for n in range(10)))
-    owner.note_last_seq(RAMA_SITA, 4)
+    owner.note_end(RAMA_SITA, 4)
     assert await places(broker, owner, ("next", RAMA_SITA)) == [11]
 
 
@@ -277,9 +292,9 @@ async def test_places_go_on_from_the_broker_while_the_store_lags(broker: Broker)
 async def test_a_place_that_went_to_another_message_is_given_anew(broker: Broker, saved: int) -> None:
     """The broker lost its newest writes: a message not found in the store cannot stand where the store ends."""
     owner = await owned(broker)
-    owner.note_last_seq(RAMA_SITA, 0)
+    owner.note_end(RAMA_SITA, 0)
     assert await places(broker, owner, ("a", RAMA_SITA)) == [1]
-    owner.note_last_seq(RAMA_SITA, saved)
+    owner.note_end(RAMA_SITA, saved)
     assert await places(broker, owner, ("a", RAMA_SITA)) == [saved + 1]
     assert await places(broker, owner, ("a", RAMA_SITA), ("b", RAMA_SITA)) == [saved + 1, saved + 2]
 
@@ -287,7 +302,7 @@ async def test_a_place_that_went_to_another_message_is_given_anew(broker: Broker
 async def test_a_refused_message_gets_no_place(broker: Broker) -> None:
     """`none`: it is told that it has none, and nothing is written."""
     owner = await owned(broker)
-    owner.note_last_seq(RAMA_SITA, 7)
+    owner.note_end(RAMA_SITA, 7)
     before = await state(broker)
     assert await order(broker, owner, Candidate("a", RAMA_SITA, may=False)) == [("none", 0, RAMA_SITA)]
     assert await state(broker) == before == {}
@@ -296,7 +311,7 @@ async def test_a_refused_message_gets_no_place(broker: Broker) -> None:
 async def test_a_refused_message_that_has_a_place_keeps_it(broker: Broker) -> None:
     """Once it has a place nothing refuses it any more: a block that came after is too late."""
     owner = await owned(broker)
-    owner.note_last_seq(RAMA_SITA, 0)
+    owner.note_end(RAMA_SITA, 0)
     await places(broker, owner, ("a", RAMA_SITA))
     assert await order(broker, owner, Candidate("a", RAMA_SITA, may=False)) == [("kept", 1, RAMA_SITA)]
 
@@ -313,7 +328,7 @@ async def test_without_the_store_a_conversation_never_seen_has_no_places(broker:
 async def test_without_the_store_a_conversation_under_way_goes_on(broker: Broker) -> None:
     """The broker knows the last place given, so that an owner who knows nothing can go on from it."""
     owner = await owned(broker)
-    owner.note_last_seq(RAMA_SITA, 6)
+    owner.note_end(RAMA_SITA, 6)
     await places(broker, owner, ("a", RAMA_SITA))
     successor = await owned(broker)
     assert await order(
@@ -328,9 +343,9 @@ async def test_without_the_store_a_conversation_under_way_goes_on(broker: Broker
 async def test_without_the_store_a_message_keeps_the_place_it_has(broker: Broker) -> None:
     """It may be in the store there, and must not stand at two places; if another is, the store will say so."""
     owner = await owned(broker)
-    owner.note_last_seq(RAMA_SITA, 0)
+    owner.note_end(RAMA_SITA, 0)
     await places(broker, owner, ("a", RAMA_SITA))
-    owner.note_last_seq(RAMA_SITA, 1)
+    owner.note_end(RAMA_SITA, 1)
     asked = Candidate("a", RAMA_SITA, may=True)
     assert await order(broker, owner, asked, is_store_away=True) == [("kept", 1, RAMA_SITA)]
     assert await order(broker, owner, asked) == [("given", 2, RAMA_SITA)]
@@ -344,14 +359,14 @@ def replayed(key: str, entry: str, *, may: bool = True) -> Candidate:
 async def test_in_a_replay_places_rise_with_the_entries_they_were_given_to(broker: Broker, is_store_away: bool) -> None:
     """What was refused before others were placed stands behind none of them, however the stream is read again."""
     owner = await owned(broker)
-    owner.note_last_seq(RAMA_SITA, 0)
+    owner.note_end(RAMA_SITA, 0)
     # `a` was refused at 9-1; 10-0 is after it, though not as a string.
     assert await order(broker, owner, replayed("b", "10-0"), replayed("c", "10-0")) == [
         ("given", 1, RAMA_SITA),
         ("given", 2, RAMA_SITA),
     ]
     heir = await owned(broker)
-    heir.note_last_seq(RAMA_SITA, 0)
+    heir.note_end(RAMA_SITA, 0)
 
     async def again(*candidates: Candidate) -> list[tuple[str, int]]:
         call = heir.order(candidates, is_store_away=is_store_away, is_replay=True)
@@ -369,10 +384,10 @@ async def test_in_a_replay_places_rise_with_the_entries_they_were_given_to(broke
 async def test_in_a_replay_what_was_refused_stands_behind_what_is_acknowledged(broker: Broker) -> None:
     """While that is only saved it may not have been shown yet, and would be shown after it."""
     owner = await owned(broker)
-    owner.note_last_seq(RAMA_SITA, 0)
+    owner.note_end(RAMA_SITA, 0)
     await order(broker, owner, replayed("b", "10-0"))
     heir = await owned(broker)
-    heir.note_last_seq(RAMA_SITA, 1)
+    heir.note_end(RAMA_SITA, 1)
     call = heir.order([replayed("a", "9-1")], is_store_away=False, is_replay=True)
     for given in [(b"unknown", 0), (b"given", 2)]:
         ((state, seq, _, _),) = await broker.script(call)
@@ -385,11 +400,11 @@ async def test_in_a_replay_a_place_that_was_taken_is_not_given_anew_before_what_
 ) -> None:
     """Else what was placed behind would have to leave its place too, which stayed empty."""
     owner = await owned(broker)
-    owner.note_last_seq(RAMA_SITA, 0)
+    owner.note_end(RAMA_SITA, 0)
     await order(broker, owner, replayed("b", "9-1"))
     await order(broker, owner, replayed("c", "9-2"))
     heir = await owned(broker)
-    heir.note_last_seq(RAMA_SITA, 1)
+    heir.note_end(RAMA_SITA, 1)
     found = []
     for candidate in (replayed("b", "9-1"), replayed("c", "9-2"), replayed("b", "9-3")):
         call = heir.order([candidate], is_store_away=False, is_replay=True)
@@ -400,7 +415,7 @@ async def test_in_a_replay_a_place_that_was_taken_is_not_given_anew_before_what_
 async def test_a_place_that_an_older_version_gave_is_kept(broker: Broker) -> None:
     """It wrote down no entry: the place is found, counted on, and given free."""
     owner = await owned(broker)
-    owner.note_last_seq(RAMA_SITA, 0)
+    owner.note_end(RAMA_SITA, 0)
     await broker.command("HSET", keys.assigned(P), "a", "1 1700000000000")
     await broker.command("HSET", keys.seqs(P), RAMA_SITA, 1)
     call = owner.order([replayed("a", "9-1"), replayed("b", "9-2")], is_store_away=False, is_replay=True)
@@ -420,7 +435,7 @@ async def test_without_the_store_a_message_saved_lately_is_known(broker: Broker,
 async def test_with_the_store_the_recent_are_not_asked(broker: Broker) -> None:
     """The store was asked before; what it does not have is new."""
     owner = await owned(broker)
-    owner.note_last_seq(RAMA_SITA, 8)
+    owner.note_end(RAMA_SITA, 8)
     await broker.script(owner.acknowledge(None, [message("a", 5)]))
     assert await places(broker, owner, ("a", RAMA_SITA)) == [9]
 
@@ -456,7 +471,7 @@ async def test_who_lost_the_lease_gives_no_places(broker: Broker) -> None:
     """nil, and nothing is written: for a lease that is another's, taken anew, lapsed or wiped away."""
     candidate = Candidate("a", RAMA_SITA, may=True)
     paused = await owned(broker)
-    paused.note_last_seq(RAMA_SITA, 0)
+    paused.note_end(RAMA_SITA, 0)
     owner = await owned(broker)  # the same router, under a new token
     before = await state(broker)
     assert await order(broker, paused, candidate) is None
@@ -505,8 +520,8 @@ async def test_acknowledging_no_entry_trims_nothing(broker: Broker) -> None:
 async def test_a_saved_message_needs_its_place_in_the_broker_no_longer(broker: Broker) -> None:
     """Its assignment goes, and the counter of its conversation once the last place given is saved."""
     owner = await owned(broker)
-    owner.note_last_seq(RAMA_SITA, 0)
-    owner.note_last_seq(FIELD, 0)
+    owner.note_end(RAMA_SITA, 0)
+    owner.note_end(FIELD, 0)
     await places(broker, owner, ("a", RAMA_SITA), ("b", RAMA_SITA), ("c", FIELD))
     await broker.script(owner.acknowledge(None, [message("a", 1), message("c", 1, FIELD)]))
     assert (await hash_of(broker, keys.assigned(P))).keys() == {"b"}
@@ -522,7 +537,7 @@ async def _recent(broker: Broker) -> Any:
 async def test_a_counter_that_has_gone_on_is_kept(broker: Broker) -> None:
     """Saving place 1 while place 2 is given leaves the counter: place 2 must not be given twice."""
     owner = await owned(broker)
-    owner.note_last_seq(RAMA_SITA, 0)
+    owner.note_end(RAMA_SITA, 0)
     await places(broker, owner, ("a", RAMA_SITA))
     await places(broker, owner, ("b", RAMA_SITA))
     await broker.script(owner.acknowledge(None, [message("a", 1)]))
@@ -532,7 +547,7 @@ async def test_a_counter_that_has_gone_on_is_kept(broker: Broker) -> None:
 async def test_only_saved_messages_lose_their_assignment(broker: Broker) -> None:
     """An acknowledgement without saved messages (all were refused) leaves every place."""
     owner = await owned(broker)
-    owner.note_last_seq(RAMA_SITA, 0)
+    owner.note_end(RAMA_SITA, 0)
     await places(broker, owner, ("a", RAMA_SITA))
     ids = await fill(broker, 1)
     before = await state(broker)
@@ -595,7 +610,7 @@ async def test_a_receipt_that_grew_while_it_was_saved_stays(broker: Broker) -> N
 async def test_who_lost_the_lease_acknowledges_nothing(broker: Broker) -> None:
     """nil, and nothing is taken or written: a paused router that wakes up steals nothing."""
     paused = await owned(broker)
-    paused.note_last_seq(RAMA_SITA, 0)
+    paused.note_end(RAMA_SITA, 0)
     await places(broker, paused, ("a", RAMA_SITA))
     await broker.script(paused.acknowledge(None, receipts=[row("rama", Receipt(1))]))
     ids = await fill(broker, 3)
@@ -622,7 +637,7 @@ async def test_what_was_not_acknowledged_is_read_again_from_the_beginning(broker
 async def test_a_batch_of_thousands_is_one_call(broker: Broker) -> None:
     """The scripts take what a full batch brings: ten thousand messages and receipts."""
     owner = await owned(broker)
-    owner.note_last_seq(FIELD, 0)
+    owner.note_end(FIELD, 0)
     wanted = [(f"key{n}", FIELD) for n in range(10_000)]
     assert await places(broker, owner, *wanted) == list(range(1, 10_001))
     saved = [message(key, n, FIELD) for n, (key, _) in enumerate(wanted, start=1)]
@@ -659,17 +674,17 @@ async def test_a_token_that_was_seen_holds_without_an_owner_too(broker: Broker) 
 async def test_no_seq_is_given_twice_when_the_broker_forgot_what_it_gave(broker: Broker) -> None:
     """Places go with the tail: of two messages with one place the store takes the first, the other gets the next."""
     owner = await owned(broker)
-    owner.note_last_seq(RAMA_SITA, 4)
+    owner.note_end(RAMA_SITA, 4)
     before = await broker.command("HGETALL", keys.seqs(P))
     assert await places(broker, owner, ("a", RAMA_SITA), ("b", RAMA_SITA)) == [5, 6]
     # A failover: all of it is as it was before. `a` was saved and said meanwhile, `b` was not.
     await broker.command("DEL", keys.seqs(P), keys.assigned(P))
     assert before == {}
     heir = await owned(broker)
-    heir.note_last_seq(RAMA_SITA, 5)
+    heir.note_end(RAMA_SITA, 5)
     assert await places(broker, heir, ("c", RAMA_SITA), ("b", RAMA_SITA)) == [6, 7]
     # A place that came back with an older state, of a message that the store holds elsewhere by now.
-    heir.note_last_seq(RAMA_SITA, 7)
+    heir.note_end(RAMA_SITA, 7)
     await broker.command("HSET", keys.assigned(P), "d", "6 1")
     await broker.command("HSET", keys.seqs(P), RAMA_SITA, 6)
     assert await places(broker, heir, ("d", RAMA_SITA)) == [8]

@@ -20,6 +20,7 @@ from services.router.sqlite import GroupRow, UserRow, open_store
 from services.router.sqlite.messages import _DUE
 from services.router.sqlite.schema import SCHEMA
 from services.router.store import (
+    End,
     Group,
     Message,
     Receipt,
@@ -69,6 +70,10 @@ def message(seq: int, conversation_id: str = RAMA_SITA, sender_id: str = "rama",
 
 def void(seq: int, conversation_id: str = RAMA_SITA, **fields: Any) -> Message:
     return message(seq, conversation_id, is_void=True, **fields)
+
+
+async def last_seqs(store: Store, conversation_ids: list[str]) -> dict[str, int]:
+    return {where: end.seq for where, end in (await store.ends(conversation_ids)).items()}
 
 
 def seqs(messages: Iterable[Message]) -> list[int]:
@@ -137,7 +142,7 @@ async def test_a_message_sent_again_elsewhere_is_a_repeat(store: Store) -> None:
     elsewhere = message(1, FIELD, client_id="once")
     assert await store.save([again, elsewhere, message(3)]) == [Saved.REPEAT, Saved.REPEAT, Saved.SAVED]
     assert seqs(await store.history(RAMA_SITA, 10)) == [1, 3]
-    assert await store.last_seqs([FIELD]) == {FIELD: 0}
+    assert await last_seqs(store, [FIELD]) == {FIELD: 0}
 
 
 async def test_a_repeat_within_one_batch_is_told_as_one(store: Store) -> None:
@@ -166,7 +171,7 @@ async def test_a_void_message_fills_a_place_and_is_never_seen(store: Store) -> N
     """It counts for the last seq, shares its key with the message it repeats, and no read shows it."""
     first = message(1, client_id="once")
     assert await store.save([first, void(2, client_id="once"), message(3)]) == [Saved.SAVED] * 3
-    assert await store.last_seqs([RAMA_SITA]) == {RAMA_SITA: 3}
+    assert await last_seqs(store, [RAMA_SITA]) == {RAMA_SITA: 3}
     assert await store.find([first.key]) == {first.key: first}
     assert seqs(await store.history(RAMA_SITA, 10)) == [1, 3]
     assert seqs(await store.at(RAMA_SITA, [1, 2, 3])) == [1, 3]
@@ -210,7 +215,7 @@ async def test_a_save_that_raises_wrote_nothing(record: Record) -> None:
     async with record.open() as store:
         with pytest.raises(UnicodeEncodeError):
             await store.save([message(1), *(message(seq) for seq in range(3, 200)), broken])
-        assert await store.last_seqs([RAMA_SITA]) == {RAMA_SITA: 0}
+        assert await last_seqs(store, [RAMA_SITA]) == {RAMA_SITA: 0}
         assert await store.save([message(1)]) == [Saved.SAVED]
 
 
@@ -223,7 +228,7 @@ async def test_a_store_that_is_away_says_so_and_comes_back(record: Record) -> No
             assert [type(each) for each in found] == [StoreAway, StoreAway]
             with pytest.raises(StoreAway):
                 await confirm(store, "sita", Receipt(1))
-        assert await store.last_seqs([RAMA_SITA]) == {RAMA_SITA: 0}
+        assert await last_seqs(store, [RAMA_SITA]) == {RAMA_SITA: 0}
         assert await store.receipts(RAMA_SITA) == {}
         assert await store.save([message(1), message(2)]) == [Saved.SAVED, Saved.SAVED]
 
@@ -318,7 +323,7 @@ async def test_what_was_reported_survives_the_death_of_its_writer(record: Record
         except EOFError:
             writer.join()
     async with record.open() as store:
-        last = (await store.last_seqs([RAMA_SITA]))[RAMA_SITA]
+        last = (await store.ends([RAMA_SITA]))[RAMA_SITA].seq
         assert last >= reported
         assert last % 5 == 0
         assert await store.history(RAMA_SITA, last + 1) == [message(seq) for seq in range(1, last + 1)]
@@ -346,12 +351,14 @@ async def test_users_and_groups_are_found_among_those_asked_for(record: Record, 
 # Reading a conversation
 
 
-async def test_last_seqs_answers_for_every_conversation(store: Store) -> None:
-    """The last seq of each, and 0 for one without messages."""
-    await store.save([message(1), message(2), message(1, FIELD)])
+async def test_ends_answers_for_every_conversation(store: Store) -> None:
+    """The last seq of each and its server time, whatever times came before; zeros for one without messages."""
+    await store.save(
+        [message(1, server_time_ms=9000), message(2, server_time_ms=8000), message(1, FIELD), void(2, FIELD)]
+    )
     asked = [RAMA_SITA, FIELD, names.group("none")]
-    assert await store.last_seqs(asked) == {RAMA_SITA: 2, FIELD: 1, names.group("none"): 0}
-    assert await store.last_seqs([]) == {}
+    assert await store.ends(asked) == {RAMA_SITA: End(2, 8000), FIELD: End(2, 1002), names.group("none"): End()}
+    assert await store.ends([]) == {}
 
 
 async def test_history_turns_pages_in_both_directions(store: Store) -> None:
@@ -527,7 +534,7 @@ async def test_ids_may_hold_any_sign_but_a_colon(store: Store) -> None:
     assert await due_places(store, other, cursors={place: 0}) == [(place, 1)]
     await confirm(store, other, Receipt(1), place)
     assert await store.receipts(place, [other]) == {other: Receipt(1)}
-    assert await store.last_seqs([place]) == {place: 1}
+    assert await last_seqs(store, [place]) == {place: 1}
 
 
 async def test_pages_of_what_is_due_fit_together(store: Store) -> None:
@@ -653,7 +660,7 @@ async def test_what_all_confirmed_a_week_ago_leaves_the_hot_log_and_stays_in_the
     assert seqs(await store.at(RAMA_SITA, [1, 2])) == [1, 2]
     assert (await store.find([message(1).key]))[message(1).key] == message(1)
     assert await store.save([message(1)]) == [Saved.SAVED]
-    assert await store.last_seqs([RAMA_SITA]) == {RAMA_SITA: 5}
+    assert await last_seqs(store, [RAMA_SITA]) == {RAMA_SITA: 5}
 
 
 async def test_what_was_confirmed_after_it_was_noticed_has_its_own_week(store: Store) -> None:

@@ -22,7 +22,7 @@ from services.router.firestore import documents
 from services.router.firestore.closing import Closing
 from services.router.firestore.documents import CONVERSATIONS, MESSAGES
 from services.router.firestore.marks import Marks
-from services.router.store import Message, Saved
+from services.router.store import End, Message, Saved
 
 # A message and its conversation's document, at most.
 _CHUNK: Final = COMMIT_WRITES // 2
@@ -62,10 +62,10 @@ class Messages:
         found = await self._client.get([self._client.name(MESSAGES, key) for key in keys if key])
         return {document.id: documents.message(document) for document in found.values()}
 
-    async def last_seqs(self, conversation_ids: Collection[str]) -> dict[str, int]:
+    async def ends(self, conversation_ids: Collection[str]) -> dict[str, End]:
         asked = list(dict.fromkeys(conversation_ids))
-        seqs = await asyncio.gather(*map(self._last_seq, asked))
-        return dict(zip(asked, seqs, strict=True))
+        ends = await asyncio.gather(*map(self._end, asked))
+        return dict(zip(asked, ends, strict=True))
 
     async def save(self, messages: Sequence[Message]) -> list[Saved]:
         if not messages:
@@ -118,15 +118,17 @@ class Messages:
         found = map(documents.message, await self._standing_at(conversation_id, seqs))
         return sorted((message for message in found if not message.is_void), key=lambda message: message.seq)
 
-    async def _last_seq(self, conversation_id: str) -> int:
+    async def _end(self, conversation_id: str) -> End:
         query = Query(
             collection=MESSAGES,
             where=(("conversationId", "==", conversation_id),),
             order=("-seq",),
             limit=1,
-            only=("seq",),
+            only=("seq", "serverTimeMs"),
         )
-        return max([documents.number(one.fields, "seq") for one in await self._client.query(query)], default=0)
+        for one in await self._client.query(query):
+            return End(documents.number(one.fields, "seq"), documents.number(one.fields, "serverTimeMs"))
+        return End()
 
     def _draft(self, message: Message) -> _Draft:
         id_, place = documents.message_id(message), documents.place(message.conversation_id, message.seq)
@@ -197,8 +199,8 @@ class Messages:
         takes = [self._marks.take(where, document.updated) for where, document in opened.items()]
         versions = dict(zip(opened, await self._client.write_each(takes), strict=True))
         taken = {where: version for where, version in versions.items() if version is not None}
-        for where, last_seq in (await self.last_seqs(taken)).items():
-            self._marks.met(where, taken[where], last_seq, is_open=True)
+        for where, end in (await self.ends(taken)).items():
+            self._marks.met(where, taken[where], end.seq, is_open=True)
         if len(taken) < len(opened):
             raise Conflict("others took them")
 

@@ -21,7 +21,7 @@ from libs.wire.frames import Places
 from services.router.firestore import documents, receipts
 from services.router.firestore.documents import CONVERSATIONS, GROUPS, USERS
 from services.router.firestore.residences import Residences
-from services.router.store import Group, GroupRow, Receipt, StoreAway, User, UserRow
+from services.router.store import End, Group, GroupRow, Receipt, StoreAway, User, UserRow
 
 # Where the app keeps the token of a user's only phone, or those of all their phones.
 _PUSH_TOKEN: Final = "fcmToken"  # noqa: S105 - the name of a field
@@ -52,7 +52,7 @@ class People:
     # Members as this process noted them, with when.
     _noted: OrderedDict[str, tuple[frozenset[str], float]]
 
-    async def last_seqs(self, conversation_ids: Collection[str]) -> dict[str, int]:
+    async def ends(self, conversation_ids: Collection[str]) -> dict[str, End]:
         """See `store.Messages`."""
         raise NotImplementedError
 
@@ -186,7 +186,7 @@ class People:
             joined, left = group.members - noted, noted - group.members
             if not joined and not left:
                 return
-            last = (await self.last_seqs([where]))[where] if joined else 0
+            last = (await self.ends([where]))[where].seq if joined else 0
             # Before the members, so that who is noted has a receipt.
             await self._client.write_each(self._receipts_of(where, joined if last else frozenset(), left, last))
             fields: dict[str, Any] = {

@@ -6,8 +6,8 @@
 -- ARGV 1 the lease as we hold it   2 '1' to look among the recent (the store is away and cannot be asked)
 --      3 '1' if entries are read that an owner before may have read
 --      4 n, then n lines that go into the ledger before those of messages
---      then for each message: key, conversation, last seq in the store (-1: not known), the entry that brought it,
---      '1' if it may be given a place or '0' to be told only of the one it has, its line in the ledger ('': none)
+--      then for each message: key, conversation, last seq in the store (-1: not known), its server time, the entry that
+--      brought it, '1' if it may be given a place or '0' to be told only of the one it has, its line in the ledger ('': none)
 -- Gives nil if the lease is not ours, else for each message {state, seq, conversation, server time in ms}:
 --   'given' it has a place and is not saved yet   'kept' it had that place before
 --   'recent' it was saved not long ago (no time is known)
@@ -19,7 +19,8 @@ if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return nil
 end
 -- Server times come from here, the one clock of all routers: within a conversation they rise with seq, also when that
--- clock was set back, or is now that of a replica which is behind.
+-- clock was set back, or is now that of a replica which is behind. What a wiped broker forgot of that, the store's last
+-- message says.
 local time = redis.call('TIME')
 local ms = math.max(time[1] * 1000 + math.floor(time[2] / 1000), tonumber(redis.call('GET', KEYS[7]) or '0'))
 local now = string.format('%.0f', ms)
@@ -55,8 +56,8 @@ local first = 5 + tonumber(ARGV[4])
 for i = 5, first - 1 do
   enter(ARGV[i], '', 2000)
 end
-for i = first, #ARGV, 6 do
-  local key, conversation, saved, entry, may = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), ARGV[i + 3], ARGV[i + 4]
+for i = first, #ARGV, 7 do
+  local key, conversation, saved, entry, may = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), ARGV[i + 4], ARGV[i + 5]
   local place, given, at, by = redis.call('HGET', KEYS[3], key), 0, nil, nil
   if place then
     given, at, by = string.match(place, '^(%d+) (%d+) ?(.*)$') -- an older version wrote no entry
@@ -92,11 +93,15 @@ for i = first, #ARGV, 6 do
       out[#out + 1] = {'unknown', 0, conversation, '0'}
     else
       local seq = math.max(last, saved) + 1
+      if tonumber(ARGV[i + 3]) > ms then
+        ms = tonumber(ARGV[i + 3])
+        now = string.format('%.0f', ms)
+      end
       redis.call('HSET', KEYS[2], conversation, seq .. ' ' .. entry)
       redis.call('HSET', KEYS[3], key, seq .. ' ' .. now .. ' ' .. entry)
       has_given = true
       out[#out + 1] = {'given', seq, conversation, now}
-      enter(ARGV[i + 5], seq, 2000)
+      enter(ARGV[i + 6], seq, 2000)
     end
   end
 end

@@ -11,7 +11,7 @@ from libs.wire import names
 from libs.wire.frames import DuePosition
 from services.router.sqlite import broadcasts
 from services.router.sqlite.words import index
-from services.router.store import Message, Receipt, ReceiptRow, Saved, position_of
+from services.router.store import End, Message, Receipt, ReceiptRow, Saved, position_of
 
 _FIND: Final = "SELECT shape FROM shown WHERE key IN (SELECT value FROM json_each(?))"
 _AT: Final = "SELECT shape FROM shown WHERE conversation_id = ? AND seq IN (SELECT value FROM json_each(?))"
@@ -20,10 +20,10 @@ _BEFORE: Final = """
     ORDER BY seq DESC LIMIT ?
 """
 _AFTER: Final = _BEFORE.replace("DESC", "ASC")
-_LAST_SEQS: Final = """
-    SELECT json_array(asked.value, coalesce(
-        (SELECT max(seq) FROM messages WHERE conversation_id = asked.value), 0)) AS shape
-    FROM json_each(?) AS asked
+_ENDS: Final = """
+    SELECT json_array(asked.value, json_array(coalesce(log.seq, 0), coalesce(log.server_time_ms, 0))) AS shape
+    FROM json_each(?) AS asked LEFT JOIN messages AS log ON log.conversation_id = asked.value
+        AND log.seq = (SELECT max(seq) FROM messages WHERE conversation_id = asked.value)
 """
 _RECEIPTS: Final = """
     SELECT json_array(conversation_id, user_id, json(receipt)) AS shape FROM marks WHERE conversation_id = ?
@@ -99,6 +99,7 @@ _METADATA: Final = Message.__struct_fields__.index("media_metadata")
 _shapes: Final = msgspec.json.Decoder(list[list[Any]])
 _owed: Final = msgspec.json.Decoder(list[tuple[list[Any], Receipt]])
 _seqs: Final = msgspec.json.Decoder(list[tuple[str, int]])
+_ends: Final = msgspec.json.Decoder(list[tuple[str, tuple[int, int]]])
 _places: Final = msgspec.json.Decoder(list[tuple[str, str, int]])
 _users: Final = msgspec.json.Decoder(frozenset[str])
 _receipts: Final = msgspec.json.Decoder(list[tuple[str, str, Receipt]])
@@ -114,8 +115,9 @@ class Messages:
         found = _shapes.decode(await self._reader.read(_FIND, json_of(keys)))
         return {message.key: message for message in map(_message, found)}
 
-    async def last_seqs(self, conversation_ids: Collection[str]) -> dict[str, int]:
-        return dict(_seqs.decode(await self._reader.read(_LAST_SEQS, json_of(conversation_ids))))
+    async def ends(self, conversation_ids: Collection[str]) -> dict[str, End]:
+        found = _ends.decode(await self._reader.read(_ENDS, json_of(conversation_ids)))
+        return {conversation_id: End(*end) for conversation_id, end in found}
 
     async def save(self, messages: Sequence[Message]) -> list[Saved]:
         return await self._writer.run(lambda db: _save(db, messages)) if messages else []

@@ -24,7 +24,7 @@ from libs.storage import StoreAway
 from services.router.store.broadcasts import Broadcast, Broadcasts, DueBroadcast, Moves, Reached, Tally
 from services.router.store.keys import Keys, Outcome, Published, TakenKeys
 from services.router.store.ledger import Ledger, Place
-from services.router.store.messages import Message, Messages, Receipt, ReceiptRow, Saved, position_of
+from services.router.store.messages import End, Message, Messages, Receipt, ReceiptRow, Saved, position_of
 from services.router.store.people import Group, GroupRow, People, Registry, User, UserRow
 from services.router.store.retention import Retention
 from services.router.store.search import Search
@@ -32,6 +32,7 @@ from services.router.store.search import Search
 __all__ = [
     "Broadcast",
     "DueBroadcast",
+    "End",
     "Group",
     "GroupRow",
     "Message",

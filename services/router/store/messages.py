@@ -80,6 +80,13 @@ class ReceiptRow(Struct, frozen=True):
     receipt: Receipt
 
 
+class End(Struct, frozen=True):
+    """Where a conversation ends: its last seq, and the server time of what stands there. Zeros if empty."""
+
+    seq: int = 0
+    server_time_ms: int = 0
+
+
 class Saved(Enum):
     """What became of one message handed to `save`."""
 
@@ -89,14 +96,14 @@ class Saved(Enum):
 
 
 class Messages(Protocol):
-    """The log of every conversation. All seqs count from 1; one without messages has the last seq 0."""
+    """The log of every conversation. All seqs count from 1."""
 
     async def find(self, keys: Collection[str]) -> dict[str, Message]:
         """The messages that exist among `keys`, by key. Void messages have no key to be found by."""
         ...
 
-    async def last_seqs(self, conversation_ids: Collection[str]) -> dict[str, int]:
-        """The last seq of each conversation; 0 where there is none."""
+    async def ends(self, conversation_ids: Collection[str]) -> dict[str, End]:
+        """Where each conversation ends; void messages count."""
         ...
 
     async def save(self, messages: Sequence[Message]) -> list[Saved]:

@@ -70,7 +70,12 @@ class PythonClient(Client):
         client._auth = auth
         client._urls = cycle([urls] if isinstance(urls, str) else urls)
         await client.acknowledge(auto_ack)
-        await client._connect(transports, timeout_s)
+        try:
+            await client._connect(transports, timeout_s)
+        except BaseException:
+            # It may have lost its line as it connected: then the library goes on connecting behind our back.
+            await client.close()
+            raise
         return client
 
     async def __aenter__(self) -> Self:

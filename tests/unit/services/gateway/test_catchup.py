@@ -80,6 +80,17 @@ async def test_live_messages_wait_for_what_is_due() -> None:
     walker.session.stop_timers()
 
 
+async def test_what_was_held_goes_out_by_seq() -> None:
+    """A router that starts over says earlier ones again, behind what was said before."""
+    walker = Walker()
+    walker.catchup.start(walker.session)
+    for seq in (5, 3, 4):
+        walker.live(seq)
+    walker.page()
+    assert walker.seen == [("new_message", {"seq": seq}) for seq in (3, 4, 5)]
+    walker.session.stop_timers()
+
+
 async def test_the_next_page_is_asked_for_when_one_is_confirmed() -> None:
     """From where that one ended."""
     walker = Walker()
@@ -151,12 +162,23 @@ async def test_a_store_that_is_away_does_not_hold_live_messages_up() -> None:
 
 
 async def test_a_refused_question_is_asked_again_later() -> None:
-    """A full uplink loses nothing that is due."""
+    """A full uplink loses nothing that is due, and live messages go on waiting for it; once more refused, no longer."""
     walker = Walker()
     walker.uplink.refuses = True
     walker.catchup.start(walker.session)
+    walker.live(1)
+    walker.wheel.turn(4.9)
+    assert (walker.seen, walker.uplink.asked) == ([], [])
+    walker.uplink.refuses = False
+    walker.wheel.turn(0.2)
+    assert len(walker.uplink.asked) == 1
+    walker.page(0, position=_POSITION)
+    walker.uplink.refuses = True
+    walker.catchup.page_confirmed(walker.session)
+    assert walker.seen == [("offline_messages", {"seqs": [0]})]
+    walker.wheel.turn(5.1)
+    assert walker.seen[1:] == [("new_message", {"seq": 1})]
     assert walker.session.page_timer is not None
-    assert walker.session.walk is not None
     walker.session.stop_timers()
 
 

@@ -68,6 +68,20 @@ def test_many_devices_that_have_a_message_are_one_frame() -> None:
     assert (frame.seq, frame.user_ids) == (7, ("asha", "bala", "chandra"))
 
 
+def test_what_was_only_queued_is_told_apart_from_what_has_its_place_now() -> None:
+    """There is one mark a frame, so what has one goes by itself."""
+    desk = Desk()
+    for user in ("asha", "bala"):
+        desk.confirmations.note(user, "group:g", (7,), mark=5)
+    desk.confirmations.note("asha", "group:g", (7,), mark=6)
+    desk.confirmations.note("asha", "group:g", (7, 8))
+    desk.wheel.turn(_GATHER_S)
+    found = [
+        (frame.mark, (frame.seq,) if isinstance(frame, Confirms) else frame.seqs) for _, frame in desk.uplink.frames
+    ]
+    assert sorted(found) == [(0, (7, 8)), (5, (7,)), (6, (7,))]
+
+
 def test_what_one_user_alone_has_is_one_frame() -> None:
     """Several messages of a conversation: a page, or a lively talk between two."""
     desk = Desk()

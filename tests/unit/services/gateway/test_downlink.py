@@ -138,8 +138,36 @@ def test_a_message_that_is_to_be_confirmed_does_not_wait() -> None:
     down, socket = reader()
     (asha,) = down._sessions.of_user("asha")
     asha.walk = None
-    down._take(Emit(("asha",), "new_message", b"{}", seq=1, conversation_id="group:g"))
+    down._take(Emit(("asha",), "new_message", b"{}", seq=1, conversation_id="group:g", mark=7))
     assert (socket.emitted, socket.patient) == ([("new_message", {}, 1)], [])
+    expected = asha.take_expected(1)
+    assert expected is not None
+    assert (expected.confirms, expected.mark) == ((("group:g", (1,)),), 7)
+
+
+def test_what_is_refused_is_fetched_before_anything_later_is_shown() -> None:
+    """A broker that forgot how far tokens had come gives an owner one that is too low: it says what it says once."""
+    down, socket = reader()
+    (asha,) = down._sessions.of_user("asha")
+    asha.walk = None
+
+    def read(token: int, frame: Emit) -> None:
+        down._take_entry(consumer.Entry(f"5-{token}", codec.pack_downlink([Section(1, token, (frame,))])))
+
+    def message(seq: int) -> Emit:
+        return Emit(("asha", "who is elsewhere"), "new_message", b"{}", "group:g", seq)
+
+    def held() -> list[tuple[str, int]] | None:
+        return None if asha.walk is None else list(asha.walk.held)
+
+    read(7, STATUS)
+    read(5, STATUS)
+    assert held() is None
+    read(6, message(1))
+    read(8, message(2))
+    assert held() == [("group:g", 2)]
+    assert socket.emitted == [("message_delivery_status", {"status": "read"}, None)]
+    asha.stop_timers()
 
 
 def test_one_who_is_only_joining_hears_no_ticks() -> None:

@@ -10,6 +10,7 @@ from libs.wire.frames import DuePosition
 from services.router.store import (
     Broadcast,
     DueBroadcast,
+    End,
     Group,
     Message,
     Moves,
@@ -121,9 +122,10 @@ class FakeStore:
         self._ask("find")
         return {one.key: one for one in self.messages.values() if one.key in keys and not one.is_void}
 
-    async def last_seqs(self, conversation_ids: Collection[str]) -> dict[str, int]:
-        self._ask("last_seqs")
-        return {i: max((one.seq for one in self.log(i)), default=0) for i in conversation_ids}
+    async def ends(self, conversation_ids: Collection[str]) -> dict[str, End]:
+        self._ask("ends")
+        logs = {i: self.log(i) for i in conversation_ids}
+        return {i: End(log[-1].seq, log[-1].server_time_ms) if log else End() for i, log in logs.items()}
 
     async def save(self, messages: Sequence[Message]) -> list[Saved]:
         self._ask("save")
@@ -309,7 +311,7 @@ class FakeStore:
 
 
 EVERYTHING = {
-    "users", "groups", "find", "last_seqs", "save", "history", "at", "receipts", "save_receipts", "due",
+    "users", "groups", "find", "ends", "save", "history", "at", "receipts", "save_receipts", "due",
     "publish_keys", "take_keys", "search",
     "save_broadcasts", "due_broadcasts", "audience", "tally", "moves",
     "revoke", "notice", "retire",

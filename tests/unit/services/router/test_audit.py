@@ -47,7 +47,7 @@ class Desk:
         call = _lease.call([keys.lease(0), keys.lease_token(0)], self.router, 60_000, "0", 1)
         self.owned = [Partition(0, int(await self.broker.script(call)), self.router, self.notes)]
         for where in (RAMA_SITA, FIELD):
-            self.owned[0].note_last_seq(where, 0)
+            self.owned[0].note_end(where, 0)
         return self.owned[0]
 
     async def place(self, *messages: Message) -> None:

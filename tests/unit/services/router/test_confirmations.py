@@ -3,12 +3,13 @@
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
 from libs import keys
 from libs.broker import Broker
 from libs.wire import names
-from libs.wire.frames import Confirms, Inbound, Origin
+from libs.wire.frames import Confirm, Confirms, Emit, Inbound, Origin
 from services.router.batch import Work
 from services.router.partition import Partition
 from services.router.store import Group, Receipt, ReceiptRow, User
@@ -153,6 +154,57 @@ async def test_a_message_that_is_not_there_is_confirmed_by_nobody(desk: Desk) ->
     desk.store.away |= EVERYTHING
     await desk.deliver(partition, confirms(3, "sita", conversation_id=RAMA_SITA))
     assert not partition.receipts.receipt(RAMA_SITA, "sita").has(3)
+
+
+@pytest.mark.parametrize("is_gathered", [True, False])
+@pytest.mark.parametrize("is_saved", [True, False])
+async def test_what_was_queued_and_lost_is_not_confirmed_by_what_has_its_place(
+    desk: Desk, is_gathered: bool, is_saved: bool
+) -> None:
+    """A confirmation that comes after the other message does not mean it. What is in the store needs no mark."""
+
+    async def said(partition: Partition, client_id: str) -> Emit:
+        await desk.deliver(partition, send(client_id))
+        (emit,) = emits(await desk.heard("g2"), "new_message")
+        return emit
+
+    def confirming(emit: Emit) -> Confirm | Confirms:
+        gathered = confirms(emit.seq, "sita", conversation_id=RAMA_SITA)
+        one = gathered if is_gathered else confirm("sita", emit.seq)
+        return msgspec.structs.replace(one, mark=emit.mark)
+
+    partition = await desk.open()
+    assert (await said(partition, "before")).mark == 0
+    desk.store.away = {"save"}
+    lost = await said(partition, "lost")
+    await desk.broker.command("FLUSHALL")
+    partition.is_lost = True
+    desk.come_back()
+    partition = await desk.open()
+    if not is_saved:
+        desk.store.away = {"save"}
+    other = await said(partition, "other")
+    assert (other.seq, bool(other.mark)) == (lost.seq, not is_saved)
+    await desk.deliver(partition, confirming(lost))
+    assert not partition.receipts.receipt(RAMA_SITA, "sita").has(other.seq)
+    await desk.deliver(partition, confirming(other))
+    assert partition.receipts.receipt(RAMA_SITA, "sita").has(other.seq)
+
+
+async def test_what_was_queued_is_confirmed_though_it_is_not_at_hand_any_more(desk: Desk) -> None:
+    """It was saved, and its partition has another owner: the store says which message it is."""
+    partition = await desk.open()
+    await desk.deliver(partition, send("before"))
+    desk.store.away = {"save"}
+    await desk.deliver(partition, send("a"), send("b"))
+    _, a, b = emits(await desk.heard("g2"), "new_message")
+    desk.come_back()
+    await desk.delivery.unpark()
+    heir = await desk.own()
+    await desk.deliver(heir, msgspec.structs.replace(confirm("sita", a.seq), mark=b.mark))
+    assert not heir.receipts.receipt(RAMA_SITA, "sita").has(a.seq)
+    await desk.deliver(heir, msgspec.structs.replace(confirm("sita", a.seq), mark=a.mark))
+    assert heir.receipts.receipt(RAMA_SITA, "sita").has(a.seq)
 
 
 def test_the_store_is_told_nothing_of_messages_that_it_does_not_have() -> None:

@@ -380,7 +380,7 @@ async def test_a_bare_id_that_is_a_groups_goes_on_to_that_group(desk: Desk) -> N
 async def test_a_place_that_was_taken_starts_the_partition_over(desk: Desk) -> None:
     """TAKEN: nothing is said or acknowledged; read again under a new token, it takes the next place."""
     partition = await desk.open()
-    partition.note_last_seq(RAMA_SITA, 0)
+    partition.note_end(RAMA_SITA, 0)
     desk.store.put(message(1, client_id="other"))
     await desk.deliver(partition, send("a"))
     assert partition.is_lost
@@ -400,7 +400,7 @@ async def test_a_repeat_found_out_by_the_store_leaves_its_new_place_void(desk: D
     """REPEAT: the answer names the old place, and the conversation has no gap."""
     partition = await desk.open()
     desk.store.put(message(1, client_id="a"))
-    partition.note_last_seq(RAMA_SITA, 1)
+    partition.note_end(RAMA_SITA, 1)
     work = await desk.take(partition, send("a"))
     desk.store.away = {"find"}
     await desk.delivery.decide([work])
@@ -439,6 +439,29 @@ async def test_while_the_store_is_away_messages_are_queued_and_then_sent(desk: D
     assert told(await desk.heard("g1")) == [("sent", 2), ("sent", 3), ("sent", 4)]
     assert desk.delivery.parked == 0
     assert await desk.waiting() == 0
+
+
+async def test_who_had_no_seat_is_said_what_is_queued_before_what_is_later(desk: Desk) -> None:
+    """Nobody is shown a message before an earlier one; who has heard it, or confirmed it, is not said it again."""
+    partition = await desk.open()
+    await desk.deliver(partition, send("before"))
+    desk.store.away = set(EVERYTHING)
+    await desk.directory.drop("g2", ["sita"])
+    await desk.heard("g2")
+    await desk.deliver(partition, send("a"))
+    await desk.deliver(partition, send("b"))
+    assert await desk.heard("g2") == []
+    await desk.directory.touch("g2", ["sita"])
+    await desk.deliver(partition, confirm("sita", 2))
+    await desk.deliver(partition, send("c"), send("d"))
+    assert [one.seq for one in emits(await desk.heard("g2"), "new_message")] == [3, 4, 5]
+    await desk.deliver(partition, send("e"))
+    assert [one.seq for one in emits(await desk.heard("g2"), "new_message")] == [6]
+    await desk.directory.drop("g2", ["sita"])
+    await desk.directory.touch("g1", ["sita"])
+    await desk.heard("g1")
+    await desk.deliver(partition, send("f"))
+    assert [one.seq for one in emits(await desk.heard("g1"), "new_message") if one.seq] == [3, 4, 5, 6, 7]
 
 
 async def test_the_store_is_not_asked_again_at_once(desk: Desk) -> None:
@@ -603,7 +626,7 @@ async def test_a_repeat_that_was_queued_hears_sent_too(desk: Desk) -> None:
     """What was answered `queued` is followed by `sent`, also if the message turns out to be an older one."""
     partition = await desk.open()
     desk.store.put(message(1, client_id="a"))
-    partition.note_last_seq(RAMA_SITA, 1)
+    partition.note_end(RAMA_SITA, 1)
     desk.store.away = {"find", "save"}
     await desk.deliver(partition, send("a"))
     assert (await desk.answers())[1]["status"] == "queued"
