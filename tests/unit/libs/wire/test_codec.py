@@ -62,7 +62,15 @@ _DOWNLINK = st.one_of(
     st.builds(SignedIn, _TEXTS, _TEXTS, st.none() | st.builds(Profile, _TEXTS, _TEXTS, _TEXTS), st.none() | _TEXTS),
     st.builds(Answer, _TEXTS, st.none() | _SIZES, _BODIES, st.lists(st.tuples(_TEXTS, _BODIES), max_size=2).map(tuple)),
     st.builds(
-        Emit, st.lists(_TEXTS, max_size=3).map(tuple), _TEXTS, _BODIES, _TEXTS, _SIZES, st.none() | _TEXTS, _TEXTS
+        Emit,
+        st.lists(_TEXTS, max_size=3).map(tuple),
+        _TEXTS,
+        _BODIES,
+        _TEXTS,
+        _SIZES,
+        st.none() | _TEXTS,
+        _SIZES,
+        _TEXTS,
     ),
     st.builds(
         DuePage, _TEXTS, _BODIES, st.lists(st.tuples(_TEXTS, _SEQS), max_size=2).map(tuple), st.none() | _POSITIONS
