@@ -3,21 +3,23 @@
 #     docker build --build-arg SERVICE=gateway --tag talowa/gateway:local .
 #
 # BASE is anything with Python 3.11 or newer, and a shell while it is built: at run time there is none needed. Of the
-# network it takes PyPI alone, or what stands in for it (--build-arg PIP_INDEX_URL=https://…/simple).
+# network it takes PyPI alone, or what stands in for it (--build-arg PIP_INDEX_URL=https://…/simple). --build-arg EXTRA=tracing
+# adds what TRACING=otlp needs.
 
 ARG BASE=python:3.12-slim-bookworm
 
 FROM ${BASE} AS build
 ARG SERVICE
+ARG EXTRA
 ARG PIP_INDEX_URL
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /src
-COPY requirements/build.txt requirements/fetch_pip.py requirements/${SERVICE}.txt requirements/
+COPY requirements/build.txt requirements/fetch_pip.py requirements/${SERVICE}.txt requirements/tracing.txt requirements/
 # A base may come without pip, as Debian's python3 does. Wheels alone: nothing is compiled, and no stranger's code runs.
 RUN python3 -m pip --version || python3 -m ensurepip || python3 requirements/fetch_pip.py requirements/build.txt
 RUN python3 -m venv --without-pip /app \
     && python3 -m pip --python /app/bin/python install --require-hashes --only-binary :all: \
-        --requirement "requirements/${SERVICE}.txt" \
+        --requirement "requirements/${SERVICE}.txt" ${EXTRA:+--requirement "requirements/${EXTRA}.txt"} \
     && python3 -m venv --without-pip /build \
     && python3 -m pip --python /build/bin/python install --require-hashes --only-binary :all: \
         --requirement requirements/build.txt

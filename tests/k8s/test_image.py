@@ -70,7 +70,7 @@ def test_it_runs_as_nobody_in_particular_and_needs_no_shell() -> None:
     assert "PYTHONDONTWRITEBYTECODE=1" in last
 
 
-@pytest.mark.parametrize("name", ["gateway", "router", "presence", "build"])
+@pytest.mark.parametrize("name", ["gateway", "router", "presence", "tracing", "build"])
 def test_what_an_image_holds_is_pinned_with_hashes(name: str) -> None:
     """Each requirement, exactly."""
     text = (_ROOT / "requirements" / f"{name}.txt").read_text(encoding="utf-8")
