@@ -64,6 +64,7 @@ async def main(stop: asyncio.Event) -> None:
             lifecycle.settle_memory()
             log.info("started", internal_port=port)
             working = [tasks.create_task(work.run()) for work in (reaper, announcer, cold, unsaved, reporter, issuer)]
+            working.append(tasks.create_task(commands.follow()))
             await stop.wait()
             await lifecycle.cancel(working)
             await reporter.forget()
