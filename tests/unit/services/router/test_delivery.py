@@ -429,6 +429,16 @@ async def test_a_void_place_is_kept_for_no_message(desk: Desk) -> None:
     assert partition.receipts.message(RAMA_SITA, 2) is None
 
 
+@pytest.mark.parametrize("is_away", [False, True])
+async def test_what_was_saved_and_not_said_is_said_by_place(desk: Desk, is_away: bool) -> None:
+    """Its owner lost the partition as it saved: sent again behind a message that has a later place, it comes first."""
+    partition = await desk.open()
+    desk.store.put(message(1, client_id="b"), message(2, client_id="c"))
+    desk.store.away = {"save"} if is_away else set()
+    await desk.deliver(partition, send("a"), send("c"), send("b"), send("d"))
+    assert [emit.seq for emit in emits(await desk.heard("g2"), "new_message")] == [1, 2, 3, 4]
+
+
 async def test_what_is_saved_while_the_store_is_asked_leaves_no_empty_place(broker: Broker) -> None:
     """By an owner that is late, between the two questions: it is found, or it has the place that is given here."""
 
