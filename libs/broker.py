@@ -52,6 +52,8 @@ _GONE: Final = (exceptions.ConnectionError, exceptions.TimeoutError, OSError)
 # Commands answer in under a millisecond; five seconds mean that the broker is gone.
 _TIMEOUT_S: Final = 5.0
 _WAIT_S: Final = 0.5
+# Sentinels are asked so often whether the primary is another.
+_FOLLOW_S: Final = 0.5
 
 log = structlog.get_logger(__name__)
 
@@ -99,6 +101,7 @@ class Broker:
         )
         # Where reads block, each that runs has a pipe of its own; these are free.
         self._pipes: list[Pipe] = []
+        self._busy: set[Pipe] = set()
 
     @property
     def successions(self) -> int:
@@ -167,9 +170,11 @@ class Broker:
         if not self._is_blocking:
             self._pipes.append(pipe)
             return await pipe.call(commands)
+        self._busy.add(pipe)
         try:
             return await pipe.call(commands)
         finally:
+            self._busy.discard(pipe)
             # Who was cancelled may have left a read that blocks still.
             if pipe.is_idle:
                 self._pipes.append(pipe)
@@ -180,6 +185,19 @@ class Broker:
         # The primary of the moment has no address of its own.
         pool = cast(Servers, self._servers).pool
         return Pipe(pool, AsyncBaseParser.parse_error, self._timeout_s, partial(self._lives.meet, None))
+
+    async def follow(self) -> None:
+        """Leave a server that Sentinels call the primary no more, until cancelled.
+
+        It takes itself for the primary until they make it a replica, ten seconds later: what is said to it is lost, and
+        others talk to the new one meanwhile.
+        """
+        while isinstance(self._servers, Servers) and self._servers.is_watched:
+            await asyncio.sleep(_FOLLOW_S)
+            primary = await self._servers.primary()
+            if primary is not None:
+                for pipe in (*self._pipes, *self._busy):
+                    pipe.part(primary)
 
     async def close(self) -> None:
         """End all connections."""

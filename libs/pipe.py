@@ -63,6 +63,12 @@ class Pipe:
         """Whether the next command connects anew."""
         return self._wire is None or self._wire.is_over
 
+    def part(self, primary: tuple[str, int]) -> None:
+        """Hang up if the server is another than this one; the next command connects to it."""
+        server = getattr(self._connection, "host", None), getattr(self._connection, "port", None)
+        if self._wire is not None and server != primary:
+            self._wire.end(exceptions.ConnectionError("another server is the primary now"))
+
     async def call(self, commands: Sequence[type_of_command]) -> list[Any]:
         """The reply to each, errors in their places. Raises redis-py's `ConnectionError`, `TimeoutError`; `OSError`."""
         return await (await self.begin(commands))

@@ -8,7 +8,9 @@ With `rediss+` all of it is spoken over TLS. What redis-py takes in the query of
 takes here too; `sentinel_username` and `sentinel_password` are what Sentinels ask for themselves.
 """
 
-from collections.abc import Callable
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -29,9 +31,28 @@ _KINDS: Final = "Use redis://, rediss://, redis+sentinel:// or redis+cluster:// 
 class Servers:
     """One server, or one primary at a time."""
 
-    def __init__(self, pool: ConnectionPool, sentinel: "aioredis.Sentinel | None" = None) -> None:
+    def __init__(self, pool: ConnectionPool, sentinel: "aioredis.Sentinel | None" = None, name: str = "") -> None:
         self.pool = pool
         self._sentinel = sentinel
+        self._name = name
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether Sentinels say where the primary is."""
+        return self._sentinel is not None
+
+    async def primary(self) -> Address | None:
+        """Where it is now by most Sentinels; None where fewer than that answer, or they do not agree yet."""
+        if self._sentinel is None:
+            return None
+        sentinels = self._sentinel.sentinels
+        asked = (
+            one.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._name)  # type: ignore[no-untyped-call]
+            for one in sentinels
+        )
+        told = await asyncio.gather(*asked, return_exceptions=True)
+        named = Counter(_address(one) for one in told if isinstance(one, list | tuple))
+        return next((where for where, count in named.items() if 2 * count > len(sentinels)), None)
 
     async def close(self) -> None:
         """End what redis-py has open."""
@@ -88,7 +109,12 @@ def _watched(url: str, options: dict[str, Any]) -> Servers:
         **more,
         **({"ssl": True} if is_tls else {}),
     )
-    return Servers(sentinel.master_for(name).connection_pool, sentinel)
+    return Servers(sentinel.master_for(name).connection_pool, sentinel, name)
+
+
+def _address(told: Sequence[bytes | str | int]) -> Address:
+    host, port = told
+    return host.decode() if isinstance(host, bytes) else str(host), int(port)
 
 
 def _hosts(url: str, kind: str) -> tuple[list[Address], dict[str, Any]]:

@@ -2,6 +2,9 @@
 
 Reading takes nothing away: what was read is there until its reader trims it. So a reader that was
 paused and wakes up, its lease long gone, steals nothing from the one that took over.
+
+A read may ask who holds each stream, right behind it and of the same server. While one primary replaces another
+a process may have connections to both, and a lease at the one says nothing of streams at the other.
 """
 
 import asyncio
@@ -9,12 +12,13 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final, NamedTuple
 
-from libs.broker import AWAY, Broker, Call, Script
+from libs.broker import AWAY, Broker, Call, Script, type_of_command
 from libs.streams.producer import FIELD
 
 _trim: Final = Script("libs.streams", "trim.lua")
 
 BEGINNING: Final = "0-0"
+NOT_HELD: Final[Mapping[str, tuple[str, str]]] = {}
 # The last number that an entry of one millisecond can have.
 _LAST: Final = (1 << 64) - 1
 
@@ -52,14 +56,21 @@ class Reads:
         self._under = 0
 
     async def read(
-        self, positions: Mapping[str, str], *, count: int, block_ms: int, under: int = 0
+        self,
+        positions: Mapping[str, str],
+        *,
+        count: int,
+        block_ms: int,
+        under: int = 0,
+        held: Mapping[str, tuple[str, str]] = NOT_HELD,
     ) -> dict[str, list[Entry]]:
         """As `read`; in a cluster, what one hash tag brings is given at once, and the reads of the others go on.
 
-        What was asked `under` other terms (leases that were lost since) is dropped.
+        What was asked `under` other terms (leases that were lost since) is dropped. `held` gives each stream a key and
+        what that holds while the stream is ours. Where it holds something else, the stream has an empty list.
         """
         if not self._reader.is_cluster:
-            return await _read(self._reader, positions, count, block_ms)
+            return await _read(self._reader, positions, count, block_ms, held)
         tags = _by_tag(positions)
         if under != self._under:
             self._under = under
@@ -68,7 +79,7 @@ class Reads:
             if tag in self.waiting and self.waiting[tag][0] != of_tag:
                 self.waiting.pop(tag)[1].cancel()
             if tag not in self.waiting:
-                self.waiting[tag] = of_tag, self._tasks.create_task(self._settled(of_tag, count, block_ms))
+                self.waiting[tag] = of_tag, self._tasks.create_task(self._settled(of_tag, count, block_ms, held))
         asked = [self.waiting[tag][1] for tag in tags]
         await asyncio.wait(asked, timeout=block_ms / 1000, return_when=asyncio.FIRST_COMPLETED)
         done = [self.waiting.pop(tag)[1].result() for tag in tags if self.waiting[tag][1].done()]
@@ -86,9 +97,11 @@ class Reads:
             task.cancel()
         self.waiting.clear()
 
-    async def _settled(self, positions: Mapping[str, str], count: int, block_ms: int) -> "_Found":
+    async def _settled(
+        self, positions: Mapping[str, str], count: int, block_ms: int, held: Mapping[str, tuple[str, str]]
+    ) -> "_Found":
         try:
-            return await _read(self._reader, positions, count, block_ms)
+            return await _read(self._reader, positions, count, block_ms, held)
         except AWAY as error:
             return error  # whoever reads next is told
 
@@ -147,17 +160,35 @@ def parts(entry_id: str) -> tuple[int, int]:
     return int(ms), int(number)
 
 
-async def _read(reader: Broker, positions: Mapping[str, str], count: int, block_ms: int) -> dict[str, list[Entry]]:
-    reply: Any = await reader.command(
-        "XREAD", "COUNT", count, "BLOCK", block_ms, "STREAMS", *positions.keys(), *positions.values()
-    )
+async def _read(
+    reader: Broker,
+    positions: Mapping[str, str],
+    count: int,
+    block_ms: int,
+    held: Mapping[str, tuple[str, str]] = NOT_HELD,
+) -> dict[str, list[Entry]]:
+    commands: list[type_of_command] = [
+        ("XREAD", "COUNT", count, "BLOCK", block_ms, "STREAMS", *positions.keys(), *positions.values())
+    ]
+    asked = [stream for stream in positions if stream in held]
+    if asked:
+        commands.append(("MGET", *(held[stream][0] for stream in asked)))
+    replies = await reader.batch(commands)
+    for failed in (reply for reply in replies if isinstance(reply, Exception)):
+        raise failed
+    reply: Any = replies[0]
     if not reply:
         return {}
     streams = reply.items() if isinstance(reply, dict) else reply
-    return {
+    found = {
         _text(stream): [Entry(_text(entry_id), _frames(fields)) for entry_id, fields in _flat(entries)]
         for stream, entries in streams
     }
+    holders = dict(zip(asked, replies[1], strict=True)) if asked else {}
+    for stream in found.keys() & holders.keys():
+        if holders[stream] is None or _text(holders[stream]) != held[stream][1]:
+            found[stream] = []
+    return found
 
 
 def _flat(entries: Any) -> Any:

@@ -336,6 +336,7 @@ async def main(stop: asyncio.Event) -> None:
                     Moderation(s.beat_ms / 1000, lambda: doorstep.arrived + server.engine.requests),
                 )
                 running = [tasks.create_task(work.run()) for work in working]
+                running += [tasks.create_task(one.follow()) for one in (commands, reader)]
                 lifecycle.settle_memory()
                 log.info("started", port=port, internal_port=internal_port, file_limit=file_limit)
                 await stop.wait()

@@ -75,6 +75,7 @@ async def main(stop: asyncio.Event) -> None:
             log.info("started", internal_port=port, file_limit=file_limit)
             running = (reaper, announcer, cold, unsaved, servers, reporter, issuer)
             working = [tasks.create_task(work.run()) for work in running]
+            working.append(tasks.create_task(commands.follow()))
             await stop.wait()
             await lifecycle.cancel(working)
             await reporter.forget()

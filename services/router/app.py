@@ -184,6 +184,7 @@ async def main(stop: asyncio.Event) -> None:
             log.info("started", internal_port=port, partitions=s.partitions, store=s.store, file_limit=file_limit)
             running = (worker, aside, tallies, traces, audit, moves, retention, reporter, watch, accounts, pushes)
             working = [tasks.create_task(work.run()) for work in running if work is not None]
+            working += [tasks.create_task(one.follow()) for one in (commands, reader)]
             await stop.wait()
             log.info("draining")
             await worker.drain()

@@ -148,8 +148,10 @@ class Delivery:
         """Which of the `unknown` are in the store, and whether it could say so."""
         found: dict[str, Message] = {}
         try:
-            found = await self._store.find(unknown)
+            # In this order: what another owner, which is late, saves in between takes the place that is given here, and
+            # not the one before it.
             await self._learn_ends(sends)
+            found = await self._store.find(unknown)
         except StoreAway:
             return found, False
         return found, True
@@ -477,7 +479,11 @@ class Delivery:
                 work.partition.is_lost = True
             case Saved.REPEAT:
                 # An older message sent again while the store could not be asked: its new place is left void.
-                await self._store.save([records.void(message)])
+                if await self._store.save([records.void(message)]) != [Saved.SAVED]:
+                    # Another owner is at work, and has saved both: what is said of this place is said by that one.
+                    await self._settle(work, verdict, Saved.TAKEN)
+                    return
+                work.partition.receipts.forget(message)
                 verdict.message = (await self._store.find([message.key])).get(message.key, message)
                 verdict.is_new = False
                 work.partition.unsaved.pop(message.key, None)

@@ -99,6 +99,12 @@ class ReceiptBook:
             oldest, _ = self._messages.popitem(last=False)
             self._entries.pop(oldest, None)
 
+    def forget(self, message: Message) -> None:
+        """It has another place: what is confirmed of this one is nothing of it."""
+        place = message.conversation_id, message.seq
+        self._messages.pop(place, None)
+        self._entries.pop(place, None)
+
     def is_behind(self, conversation_id: str, seq: int, entry: str) -> bool:
         """Whether the message at a place came after an entry of the stream, which so cannot know it.
 

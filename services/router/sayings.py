@@ -116,7 +116,7 @@ class Sayings:
         sayings: list[Saying] = []
         outcomes: dict[str, int] = {}
         number = work.partition.number
-        for verdict in work.verdicts:
+        for verdict in _by_place(work.verdicts):
             send = verdict.send
             if verdict.message is not None:
                 is_unsaved = verdict.message.key in work.partition.unsaved and not is_saved
@@ -255,6 +255,15 @@ class Sayings:
                 return self._aside.ask_nowait(work.partition, frame)
             case Trace() | Sums():
                 return self._traces.ask(work.partition, frame) if self._traces is not None else ()
+
+
+def _by_place(verdicts: Sequence[Verdict]) -> Sequence[Verdict]:
+    """As they are to be said. What was sent again may stand before what was sent before it, and be new to many: an
+    owner saved it and died, or lost its partition, before it said so.
+    """
+    placed = [(verdict.message.seq, n) for n, verdict in enumerate(verdicts) if verdict.message is not None]
+    in_turn = iter(sorted(placed))
+    return [verdict if verdict.message is None else verdicts[next(in_turn)[1]] for verdict in verdicts]
 
 
 def _may_be_told(work: Work, verdict: Verdict) -> bool:

@@ -237,12 +237,15 @@ class Worker:
             count=self._read_entries,
             block_ms=BLOCK_MS,
             under=hash(frozenset((partition.number, partition.token) for partition in ready.values())),
+            held={stream: (keys.lease(partition.number), partition.lease) for stream, partition in ready.items()},
         )
         if self.problem:
             # Paused for longer than a lease lives. Whoever owns these partitions now begins with what was there when it
             # came: what came later is its own to tell.
             return []
-        works = [self._work(ready[stream], of_stream) for stream, of_stream in entries.items()]
+        # Read where they are not ours: the lease has gone, or is held at another server, the primary before.
+        self._start_over([ready[stream] for stream, of_stream in entries.items() if not of_stream])
+        works = [self._work(ready[stream], of_stream) for stream, of_stream in entries.items() if of_stream]
         works = [work for work in works if not work.partition.is_lost]
         for work in works:
             work.partition.under_way += 1

@@ -302,6 +302,25 @@ async def test_what_was_read_under_another_lease_is_dropped(broker: Broker, empt
         assert entry.frames is not None
 
 
+async def test_what_is_read_where_somebody_else_holds_the_lease_is_left_out(
+    broker: Broker, empty_server: RunningBroker
+) -> None:
+    """The server that gives the entries says who holds it, and no other; one that nobody holds is no more ours."""
+    for number in range(3):
+        await publish(broker, number, number)
+    await broker.command("SET", keys.lease(0), "7 r1")
+    await broker.command("SET", keys.lease(1), "8 r2")
+    streams = [keys.inbound(partition) for partition in range(3)]
+    held = {stream: (keys.lease(partition), "7 r1") for partition, stream in enumerate(streams)}
+    positions = dict.fromkeys(streams, consumer.BEGINNING)
+    found: dict[str, list[consumer.Entry]] = {}
+    async with connect(empty_server.url, blocking_s=30) as reader, consumer.reading(reader) as reads:
+        async with asyncio.timeout(SOON_S):
+            while len(found) < len(streams):
+                found |= await reads.read(positions, count=10, block_ms=5000, held=held)
+    assert [len(found[stream]) for stream in streams] == [1, 0, 0]
+
+
 async def test_a_read_takes_so_many_entries_of_each_stream(broker: Broker) -> None:
     """`count` bounds a batch by stream, so that a busy partition does not starve the others."""
     for number in range(10):

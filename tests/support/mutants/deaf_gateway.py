@@ -11,8 +11,8 @@ def break_it() -> None:
     """Hang in place of a read, once told to."""
     read = consumer._read
 
-    async def hanging(reader: Any, positions: Mapping[str, str], count: int, block_ms: int) -> Any:
+    async def hanging(reader: Any, positions: Mapping[str, str], *rest: Any, **more: Any) -> Any:
         await hang_if_told()
-        return await read(reader, positions, count, block_ms)
+        return await read(reader, positions, *rest, **more)
 
     consumer._read = hanging

@@ -2,24 +2,31 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 from redis import exceptions
-from redis.asyncio import SentinelConnectionPool, SSLConnection
+from redis.asyncio import Redis, SentinelConnectionPool, SSLConnection
 
 from libs import broker as module
 from libs import lifecycle
 from libs.broker import AWAY, Broker, Script, connect, wait_until_usable
 from libs.lifecycle import Stopped, Unstartable
-from tests.support.broker import RunningBroker, live_broker
+from services.local import ports
+from services.local.broker import find_server
+from tests.support.broker import HOST, RunningBroker, live_broker
 from tests.support.waiting import until
 
 _look = Script("libs", "look.lua")
 _beat = Script("libs", "beat.lua")
 KEY = "members"
+NAME = "talowa"
+SOON_S = 15.0
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -273,3 +280,62 @@ async def test_a_reader_whose_server_is_demoted_finds_it_away(server: RunningBro
                 await reader.command("XREAD", "BLOCK", 5000, "STREAMS", "none", "0-0")
         finally:
             await broker.command("REPLICAOF", "NO", "ONE")
+
+
+async def test_a_primary_that_was_replaced_is_left_before_it_knows(server: RunningBroker, tmp_path: Path) -> None:
+    """Also by a read that waits there. Sentinels name another, and the old one takes itself for the primary still."""
+    async with (
+        live_broker(tmp_path / "other") as other,
+        _sentinel(tmp_path, server.port) as (url, ask),
+        connect(url) as commands,
+        connect(url, blocking_s=60) as reader,
+        asyncio.TaskGroup() as tasks,
+    ):
+        assert await _port(commands) == server.port
+        following = [tasks.create_task(one.follow()) for one in (commands, reader)]
+
+        async def read() -> None:
+            with pytest.raises(exceptions.ConnectionError, match="another server"):
+                await reader.command("XREAD", "BLOCK", 60_000, "STREAMS", "s", "0-0")
+
+        reading = tasks.create_task(read())
+        await until(lambda: reader._busy, SOON_S, "the read to wait")
+        await ask("REMOVE", NAME)
+        await ask("MONITOR", NAME, HOST, other.port, 1)
+
+        async def is_followed() -> bool:
+            return await _port(commands) == other.port
+
+        await until(is_followed, SOON_S, "the new primary", despite=AWAY)
+        async with asyncio.timeout(SOON_S):
+            await reading
+        assert await _port(reader) == other.port
+        await lifecycle.cancel(following)
+
+
+async def _port(commands: Broker) -> int:
+    """Where the server listens that answers."""
+    _, port = await commands.command("CONFIG", "GET", "port")
+    return int(port)
+
+
+@asynccontextmanager
+async def _sentinel(home: Path, primary: int) -> AsyncIterator[tuple[str, Callable[..., Awaitable[object]]]]:
+    """One Sentinel: the address to use it by, and a way to talk to it."""
+    (port,) = ports.free(1, HOST, start=random.randrange(10_000, 30_000))
+    file = home / "sentinel.conf"
+    file.write_text(f"port {port}\nbind {HOST}\ndir {home}\nsentinel monitor {NAME} {HOST} {primary} 1\n")
+    process = await asyncio.create_subprocess_exec(
+        str(find_server()), str(file), "--sentinel", stdout=asyncio.subprocess.DEVNULL
+    )
+    try:
+        async with Redis(host=HOST, port=port, protocol=2) as client:
+
+            async def ask(*words: str | int) -> object:
+                return await client.execute_command("SENTINEL", *words)  # type: ignore[no-untyped-call]
+
+            await until(partial(ask, "MASTERS"), SOON_S, "a Sentinel", despite=(*AWAY, exceptions.RedisError))
+            yield f"redis+sentinel://{HOST}:{port}/{NAME}", ask
+    finally:
+        process.kill()
+        await process.wait()

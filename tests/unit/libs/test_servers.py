@@ -1,6 +1,7 @@
 """From an address to connections: hosts, passwords and TLS, for one server, Sentinels and clusters."""
 
 from typing import Any
+from unittest.mock import AsyncMock, Mock
 
 import pytest
 from redis.asyncio import SSLConnection
@@ -74,3 +75,28 @@ def test_a_server_that_is_gone_is_not_tried_again_and_again() -> None:
     assert isinstance(found, Servers)
     for sentinel in found._sentinel.sentinels:  # type: ignore[union-attr]
         assert sentinel.connection_pool.connection_kwargs["retry"]._retries == 0
+
+
+@pytest.mark.parametrize(
+    ("told", "primary"),
+    [
+        ([("10.0.0.1", 6379)] * 3, ("10.0.0.1", 6379)),
+        ([(b"10.0.0.2", b"6379"), OSError(), ("10.0.0.2", 6379)], ("10.0.0.2", 6379)),
+        ([("10.0.0.1", 6379), ("10.0.0.2", 6379), None], None),
+        ([("10.0.0.1", 6379), TimeoutError(), OSError()], None),
+    ],
+)
+async def test_the_primary_is_who_most_sentinels_name(told: list[object], primary: tuple[str, int] | None) -> None:
+    """One that was cut off from the others names who was the primary before; what they disagree on is left."""
+    found = servers("redis+sentinel://one.example,two.example,three.example/name")
+    assert isinstance(found, Servers)
+    found._sentinel.sentinels = [Mock(execute_command=AsyncMock(side_effect=[one])) for one in told]  # type: ignore[union-attr]
+    assert await found.primary() == primary
+
+
+async def test_nobody_names_a_server_that_is_alone() -> None:
+    """It is where its address says."""
+    found = servers("redis://one.example")
+    assert isinstance(found, Servers)
+    assert not found.is_watched
+    assert await found.primary() is None

@@ -5,7 +5,7 @@ The scripts run on a real broker; the store is in memory, and away when a test s
 
 import json
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any
 
 import msgspec
@@ -53,7 +53,7 @@ from services.router.people import People
 from services.router.rates import Rates
 from services.router.requests import Requests
 from services.router.sayings import Sayings
-from services.router.store import Receipt, ReceiptRow
+from services.router.store import End, Message, Receipt, ReceiptRow
 from services.router.typing_notices import TypingNotices
 from tests.unit.services.router.fakes import EVERYTHING, FIELD, RAMA_SITA, FakeStore, message
 
@@ -412,6 +412,68 @@ async def test_a_repeat_found_out_by_the_store_leaves_its_new_place_void(desk: D
     assert (answers[1]["status"], answers[1]["seq"]) == ("sent", 1)
     assert answers[2]["seq"] == 3
     assert await desk.waiting() == 0
+
+
+async def test_a_repeat_whose_new_place_is_anothers_starts_the_partition_over(desk: Desk) -> None:
+    """Somebody else gave out both places and says what is there: what was said here would be of the wrong one."""
+    partition = await desk.open()
+    partition.note_end(RAMA_SITA, 0)
+    work = await desk.take(partition, send("a"))
+    await desk.delivery.decide([work])
+    desk.store.put(message(1, client_id="other"), message(2, client_id="a"))
+    await desk.delivery.complete([work])
+    assert partition.is_lost
+    assert await desk.heard("g1") == []
+    again = await desk.own()
+    work = await desk.read(again)
+    await desk.delivery.decide([work])
+    await desk.delivery.complete([work])
+    assert [(one.client_id, one.seq) for one in desk.store.log()] == [("other", 1), ("a", 2)]
+    assert (await desk.answers())[1]["seq"] == 2
+
+
+async def test_a_void_place_is_kept_for_no_message(desk: Desk) -> None:
+    """What is confirmed of it would be told as of a message that stands elsewhere, and watermarks would wait for it."""
+    partition = await desk.open()
+    desk.store.put(message(1, client_id="a"))
+    partition.note_end(RAMA_SITA, 1)
+    work = await desk.take(partition, send("a"))
+    desk.store.away = {"find"}
+    await desk.delivery.decide([work])
+    desk.store.away = set()
+    assert partition.receipts.message(RAMA_SITA, 2)
+    await desk.delivery.complete([work])
+    assert partition.receipts.message(RAMA_SITA, 2) is None
+
+
+@pytest.mark.parametrize("is_away", [False, True])
+async def test_what_was_saved_and_not_said_is_said_by_place(desk: Desk, is_away: bool) -> None:
+    """Its owner lost the partition as it saved: sent again behind a message that has a later place, it comes first."""
+    partition = await desk.open()
+    desk.store.put(message(1, client_id="b"), message(2, client_id="c"))
+    desk.store.away = {"save"} if is_away else set()
+    await desk.deliver(partition, send("a"), send("c"), send("b"), send("d"))
+    assert [emit.seq for emit in emits(await desk.heard("g2"), "new_message")] == [1, 2, 3, 4]
+
+
+async def test_what_is_saved_while_the_store_is_asked_leaves_no_empty_place(broker: Broker) -> None:
+    """By an owner that is late, between the two questions: it is found, or it has the place that is given here."""
+
+    class Asked(FakeStore):
+        async def find(self, keys: Collection[str]) -> dict[str, Message]:
+            found = await super().find(keys)
+            self.put(message(1, client_id="a"))
+            return found
+
+        async def ends(self, conversation_ids: Collection[str]) -> dict[str, End]:
+            found = await super().ends(conversation_ids)
+            self.put(message(1, client_id="a"))
+            return found
+
+    desk = Desk(Asked(), broker)
+    await desk.deliver(await desk.open(), send("a"))
+    assert [(one.client_id, one.seq) for one in desk.store.log()] == [("a", 1)]
+    assert (await desk.answers())[1]["seq"] == 1
 
 
 async def test_while_the_store_is_away_messages_are_queued_and_then_sent(desk: Desk) -> None:

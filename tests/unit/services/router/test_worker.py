@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
@@ -9,7 +10,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from libs import keys
-from libs.broker import Broker
+from libs.broker import Broker, connect, type_of_command
 from libs.streams import consumer, producer
 from libs.streams.leases import LEASE_TTL_MS
 from libs.wire.frames import Canary, Origin, Tally
@@ -19,6 +20,7 @@ from services.router.metrics import RouterMetrics
 from services.router.partition import Partition
 from services.router.store import ReceiptRow, StoreAway
 from services.router.worker import Worker
+from tests.support.broker import live_broker
 from tests.support.waiting import until
 from tests.unit.services.router.fakes import FakeStore
 
@@ -76,11 +78,11 @@ class FakeStages:
         """Nothing is owed."""
 
 
-def worker(store: FakeStore, broker: Any = None, stages: Any = None) -> Worker:
+def worker(store: FakeStore, broker: Any = None, stages: Any = None, reader: Any = None) -> Worker:
     """One with two partitions and that of broadcasts."""
     given: dict[str, Any] = {"read_entries": 9, "linger_s": 0, "receipt_gather_s": 1, "parked_frames_max": 9}
     metrics = RouterMetrics(CollectorRegistry())
-    return Worker(broker, broker, stages, stages, store, metrics, router="r1", partitions=2, **given)
+    return Worker(broker, reader or broker, stages, stages, store, metrics, router="r1", partitions=2, **given)
 
 
 def lose(made: Worker, partition: int, user: str) -> None:
@@ -126,11 +128,10 @@ async def test_who_was_paused_for_longer_than_a_lease_lives_takes_nothing_it_rea
     class Paused(SlowBroker):
         is_cluster = False
 
-        async def command(self, *command: Any) -> Any:
-            if command[0] == "XREAD":
-                made._leases._renewed_at -= LEASE_TTL_MS / 1000
-                return {keys.inbound(0): [("1-1", {b"f": b"\x90"})]}
-            return await super().command(*command)
+        async def batch(self, commands: Sequence[type_of_command]) -> list[Any]:
+            made._leases._renewed_at -= LEASE_TTL_MS / 1000
+            assert [command[0] for command in commands] == ["XREAD", "MGET"]
+            return [{keys.inbound(0): [("1-1", {b"f": b"\x90"})]}, [b"1 r1"]]
 
     broker = Paused()
     broker.gate.set()
@@ -141,6 +142,24 @@ async def test_who_was_paused_for_longer_than_a_lease_lives_takes_nothing_it_rea
     async with consumer.reading(made._reader) as reads:
         assert await made._read_batch(made._lines[0], reads) == []
     assert made._partitions[0].position == consumer.BEGINNING
+
+
+async def test_what_is_read_at_another_server_than_the_leases_are_at_is_its_owners(
+    store: FakeStore, broker: Broker, tmp_path: Path
+) -> None:
+    """Until the primary before is a replica both give leases: who has theirs at the one may read at the other."""
+    stages = FakeStages()
+    async with live_broker(tmp_path) as promoted, connect(promoted.url, blocking_s=1) as reader:
+        for number in range(2):
+            for command in producer.entries(number, [Canary(Origin("g1", ""), number)]):
+                await reader.command(*command)
+        await reader.command("SET", keys.lease(0), "9 r2")
+        made = worker(store, broker, stages, reader)
+        async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(made.run())
+            await until(lambda: made._metrics.leases_lost._value.get() >= 2, 10, "both to be given up")
+            running.cancel()
+    assert stages.decided == 0
 
 
 async def test_a_partition_that_is_lost_and_gained_while_it_arrives_is_worked_on() -> None:
