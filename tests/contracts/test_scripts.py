@@ -272,6 +272,19 @@ async def test_server_times_never_fall_though_the_broker_forgot_them(broker: Bro
     assert await times(broker, await owned(broker, "r2"), "d") == [ahead]
 
 
+async def test_server_times_never_fall_where_a_place_was_given_in_an_earlier_life(broker: Broker) -> None:
+    """A replica that was far behind is promoted: what stands in the store before a place that it knows came later."""
+    owner = await owned(broker)
+    owner.note_end(RAMA_SITA, 0)
+    (first, second) = await times(broker, owner, "a", "b")
+    successor = await owned(broker)
+    successor.note_end(RAMA_SITA, 1, second + 9000)
+    assert await times(broker, successor, "b") == [second + 9000]
+    again = await owned(broker)
+    again.note_end(RAMA_SITA, 1, first)
+    assert await times(broker, again, "b", "c") == [second + 9000, second + 9000]
+
+
 async def test_places_go_on_from_the_store(broker: Broker) -> None:
     """After the broker was wiped, the counter restarts from what is saved."""
     owner = await owned(broker)

@@ -24,7 +24,15 @@ end
 local time = redis.call('TIME')
 local ms = math.max(time[1] * 1000 + math.floor(time[2] / 1000), tonumber(redis.call('GET', KEYS[7]) or '0'))
 local now = string.format('%.0f', ms)
-local has_given = false
+-- Whether the clock is to be kept as it stands here.
+local is_ahead = false
+local function rise(to)
+  if to > ms then
+    ms = to
+    now = string.format('%.0f', ms)
+    is_ahead = true
+  end
+end
 local out = {}
 -- Lines are fields of entries, a message's with its seq as value; so many pairs are well within Lua's stack.
 local lines = {}
@@ -75,6 +83,12 @@ for i = first, #ARGV, 7 do
   if is_replay and given > 0 and is_before(entry, by) then
     out[#out + 1] = {'later', 0, conversation, '0'}
   elseif given > 0 and (given > saved or ARGV[2] == '1') then
+    -- Given in an earlier life than what stands before it by now, as a replica knows it that was behind and is promoted.
+    if given > saved and tonumber(ARGV[i + 3]) > tonumber(at) then
+      at = ARGV[i + 3]
+      redis.call('HSET', KEYS[3], key, given .. ' ' .. at .. (by ~= '' and ' ' .. by or ''))
+      rise(tonumber(at))
+    end
     out[#out + 1] = {'kept', given, conversation, at}
   elseif recent then
     local seq, where = string.match(recent, '^(%d+) (.*)$')
@@ -93,20 +107,17 @@ for i = first, #ARGV, 7 do
       out[#out + 1] = {'unknown', 0, conversation, '0'}
     else
       local seq = math.max(last, saved) + 1
-      if tonumber(ARGV[i + 3]) > ms then
-        ms = tonumber(ARGV[i + 3])
-        now = string.format('%.0f', ms)
-      end
+      rise(tonumber(ARGV[i + 3]))
       redis.call('HSET', KEYS[2], conversation, seq .. ' ' .. entry)
       redis.call('HSET', KEYS[3], key, seq .. ' ' .. now .. ' ' .. entry)
-      has_given = true
+      is_ahead = true
       out[#out + 1] = {'given', seq, conversation, now}
       enter(ARGV[i + 6], seq, 2000)
     end
   end
 end
 enter('', '', 0)
-if has_given then
+if is_ahead then
   redis.call('SET', KEYS[7], now)
 end
 return out
