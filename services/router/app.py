@@ -165,6 +165,7 @@ async def main(stop: asyncio.Event) -> None:
             linger_s=s.linger_ms / 1000,
             parked_frames_max=s.parked_frames_max,
             receipt_gather_s=s.receipt_gather_s,
+            receipt_rest_s=s.receipt_rest_s,
             envelopes=envelopes,
             notes=lambda: Notes(s.counted_members_max) if s.ledger_s else None,
         )

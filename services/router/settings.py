@@ -76,13 +76,17 @@ class RouterSettings(settings.PartitionedSettings, frozen=True, kw_only=True):
         float, Meta(ge=0, le=3600, description="How long a user or group document is trusted: a block takes this long.")
     ] = 5.0
     receipt_gather_s: Annotated[
+        float, Meta(gt=0, le=60, description="Receipts are written to the store together, this often.")
+    ] = 1.0
+    receipt_rest_s: Annotated[
         float,
         Meta(
-            gt=0,
+            ge=0,
             le=60,
-            description="Receipts are written to the store together, this often; of one conversation every fifth time.",
+            description="Of one conversation receipts are written no sooner again, where each write is paid for; a "
+            "broker that loses its memory takes back `delivered`, and brings again, what is younger.",
         ),
-    ] = 1.0
+    ] = 0.0
     counted_members_max: Annotated[
         int, Meta(ge=2, description="Up to this many members, statuses count who has and who read a message.")
     ] = 200

@@ -37,9 +37,6 @@ BLOCK_MS: Final = 250
 _BACKOFF_S: Final = 0.25
 # With nothing to complete, what is parked is tried again this often.
 _UNPARK_S: Final = 1.0
-# Receipts of one conversation are written to the store every so many turns at most: a document bears a write a second,
-# and each is paid for. Until then they are in the broker, where who signs in is looked up too.
-BUSY_TURNS: Final = 5
 _HAND_OVER_S: Final = 2.0
 _MEASURE_S: Final = 1.0
 # Receipts of lost partitions that are kept for the store; beyond it, messages are due again.
@@ -66,6 +63,7 @@ class Worker:
         linger_s: float,
         parked_frames_max: int,
         receipt_gather_s: float,
+        receipt_rest_s: float,
         envelopes: Envelopes | None = None,
         notes: Callable[[], Notes | None] = lambda: None,
     ) -> None:
@@ -78,6 +76,7 @@ class Worker:
         self._read_entries = read_entries
         self._parked_frames_max = parked_frames_max
         self._receipt_gather_s = receipt_gather_s
+        self._receipt_rest_s = receipt_rest_s
         self._envelopes = envelopes
         self._notes = notes
         self._alarm_partition = names.alarm_partition(partitions)
@@ -336,8 +335,8 @@ class Worker:
 
     async def _flush_receipts(self, partitions: list[Partition]) -> None:
         now = time.monotonic()
-        before = now - self._receipt_gather_s * BUSY_TURNS
-        owed: list[tuple[Partition, list[ReceiptRow]]] = [(p, p.storable(p.receipts.owed(before))) for p in partitions]
+        rested = now - self._receipt_rest_s
+        owed: list[tuple[Partition, list[ReceiptRow]]] = [(p, p.storable(p.receipts.owed(rested))) for p in partitions]
         rows = [row for _, of_partition in owed for row in of_partition]
         self._metrics.receipts_unsaved.set(sum(partition.receipts.unsaved for partition in partitions))
         if not rows:

@@ -205,7 +205,13 @@ def _worker(broker: Broker, reader: Broker, store: FakeStore) -> tuple[Worker, P
     )
     delivery = Delivery(store, people, directory, broker, sayings, metrics, rates, pushes=pushes)
     broadcasts = Broadcasts(store, directory, broker, Tallies(store, broker, metrics), rates, metrics)
-    given: dict[str, Any] = {"read_entries": 100, "linger_s": 0.0, "receipt_gather_s": 0.1, "parked_frames_max": 100}
+    given: dict[str, Any] = {
+        "read_entries": 100,
+        "linger_s": 0.0,
+        "receipt_gather_s": 0.1,
+        "receipt_rest_s": 0.0,
+        "parked_frames_max": 100,
+    }
     given["notes"] = lambda: Notes(100)
     worker = Worker(broker, reader, delivery, broadcasts, store, metrics, router="r1", partitions=PARTITIONS, **given)
     return worker, pushes

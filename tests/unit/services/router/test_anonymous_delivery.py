@@ -60,7 +60,13 @@ class HiddenDesk(Desk):
         self.delivery = Delivery(
             store, people, Directory(broker), broker, sayings, metrics, rates, anonymity, ENVELOPES
         )
-        given: dict[str, Any] = {"read_entries": 9, "linger_s": 0, "receipt_gather_s": 1, "parked_frames_max": 9}
+        given: dict[str, Any] = {
+            "read_entries": 9,
+            "linger_s": 0,
+            "receipt_gather_s": 1,
+            "receipt_rest_s": 0,
+            "parked_frames_max": 9,
+        }
         tallies = Tallies(store, broker, metrics)
         broadcasts = Broadcasts(store, Directory(broker), broker, tallies, rates, metrics)
         self.worker = Worker(

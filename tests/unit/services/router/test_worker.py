@@ -80,7 +80,13 @@ class FakeStages:
 
 def worker(store: FakeStore, broker: Any = None, stages: Any = None, reader: Any = None) -> Worker:
     """One with two partitions and that of broadcasts."""
-    given: dict[str, Any] = {"read_entries": 9, "linger_s": 0, "receipt_gather_s": 1, "parked_frames_max": 9}
+    given: dict[str, Any] = {
+        "read_entries": 9,
+        "linger_s": 0,
+        "receipt_gather_s": 1,
+        "receipt_rest_s": 0,
+        "parked_frames_max": 9,
+    }
     metrics = RouterMetrics(CollectorRegistry())
     return Worker(broker, reader or broker, stages, stages, store, metrics, router="r1", partitions=2, **given)
 
