@@ -1,4 +1,7 @@
-"""How far a broadcast has come: counted apart and one at a time, so that no broadcast waits for a count."""
+"""How far a broadcast has come: counted apart and one at a time, so that no broadcast waits for a count.
+
+Who asks about one that is being counted is answered with it.
+"""
 
 import asyncio
 from collections.abc import Sequence
@@ -43,20 +46,35 @@ class Tallies:
         """Count until cancelled."""
         while True:
             partition, asked = await self._asked.get()
-            plan = routing.plan([await self._count(partition.number, asked)], {}, {partition.number: partition.token})
+            found = await self._count(asked.broadcast_id)
+            together = [(partition, asked), *self._about(asked.broadcast_id)]
+            tokens = {partition.number: partition.token for partition, _ in together}
+            plan = routing.plan([_said(partition.number, one, found) for partition, one in together], {}, tokens)
             try:
                 await outbound.publish(self._broker, plan, self._metrics)
             except AWAY as error:
                 log.warning("broker is away", error=type(error).__name__)
 
-    async def _count(self, number: int, asked: Asked) -> Saying:
+    def _about(self, broadcast_id: str) -> list[tuple[Partition, Asked]]:
+        """Who asked about the same meanwhile: a count that takes longer than they wait would never end."""
+        waiting = [self._asked.get_nowait() for _ in range(self._asked.qsize())]
+        for one in waiting:
+            if one[1].broadcast_id != broadcast_id:
+                self._asked.put_nowait(one)
+        return [one for one in waiting if one[1].broadcast_id == broadcast_id]
+
+    async def _count(self, broadcast_id: str) -> Tally | Refusal:
         try:
-            tally = await self._store.tally(asked.broadcast_id)
+            tally = await self._store.tally(broadcast_id)
         except StoreAway:
-            return answers.refused(number, asked.origin, Refusal(Code.UNAVAILABLE))
-        if tally is None:
-            return answers.refused(number, asked.origin, Refusal(Code.NOT_FOUND))
-        return answers.accepted(number, asked.origin, _body(asked.broadcast_id, tally))
+            return Refusal(Code.UNAVAILABLE)
+        return Refusal(Code.NOT_FOUND) if tally is None else tally
+
+
+def _said(number: int, asked: Asked, found: Tally | Refusal) -> Saying:
+    if isinstance(found, Refusal):
+        return answers.refused(number, asked.origin, found)
+    return answers.accepted(number, asked.origin, _body(asked.broadcast_id, found))
 
 
 def _body(broadcast_id: str, tally: Tally) -> payloads.BroadcastTally:

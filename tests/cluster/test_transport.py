@@ -315,13 +315,19 @@ async def test_an_upgrade_in_the_middle_of_messages_loses_none(
         await sender.wait_for("auth_success")
         tasks.create_task(_say(sender, "mover"))
         while len(_client_ids(packets)) < 3:
-            packets += (await _poll(http, polling))[1].split("\x1e")
+            polled = (await _poll(http, polling))[1].split("\x1e")
+            packets += polled
+            if "2" in polled:
+                assert await _post(http, polling, "3") == 200
         async with http.ws_connect(polling.replace("polling", "websocket")) as websocket:
             poll = tasks.create_task(_poll(http, polling))
             await websocket.send_str("2probe")
             assert await _receive(websocket) == "3probe"
-            packets += (await poll)[1].split("\x1e")
+            polled = (await poll)[1].split("\x1e")
+            packets += polled
             await websocket.send_str("5")
+            if "2" in polled:
+                await websocket.send_str("3")
             while len(_client_ids(packets)) < _BURST:
                 packets.append(await _receive(websocket))
                 assert packets[-1] is not None

@@ -46,3 +46,19 @@ async def test_a_look_at_what_changed_finds_what_a_look_at_all_finds(firestore_r
                 expected = await fresh.due("sita", 1000)
             assert await store.due("sita", 1000) == expected, step
             assert (await store.due_to(["sita"]) == {"sita"}) == bool(expected), step
+
+
+async def test_who_writes_to_somebody_silent_does_not_read_it_all_at_each_sign_in(
+    firestore_record: FirestoreRecord,
+) -> None:
+    """What they wrote themselves is not due to them, however much it is, and no look at what is due is paid for it."""
+    where = names.direct("rama", "sita")
+    reads: list[int] = []
+    async with firestore_record.open() as writer:
+        for first, last in ((1, 5), (6, 100)):
+            await writer.save([message(seq, where, "rama") for seq in range(first, last + 1)])
+            async with firestore_record.open() as fresh:
+                assert isinstance(fresh, FirestoreStore)
+                assert await fresh.due_to(["rama", "sita"]) == {"sita"}
+                reads.append(fresh.bill.reads)
+    assert reads[0] == reads[1]

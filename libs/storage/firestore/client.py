@@ -71,6 +71,7 @@ _Value: Final = type(_RunQueryResponse().document.fields[""])
 _IS: Final = queries.StructuredQuery.FieldFilter.Operator
 _OPERATORS: Final = {
     "==": int(_IS.EQUAL),
+    "!=": int(_IS.NOT_EQUAL),
     "<": int(_IS.LESS_THAN),
     "<=": int(_IS.LESS_THAN_OR_EQUAL),
     ">": int(_IS.GREATER_THAN),

@@ -5,7 +5,7 @@ from typing import Any, Final, Literal
 import msgspec
 from msgspec import Struct
 
-Operator = Literal["==", "<", "<=", ">", ">=", "in", "contains", "contains any"]
+Operator = Literal["==", "!=", "<", "<=", ">", ">=", "in", "contains", "contains any"]
 Condition = tuple[str, Operator, Any]
 _EQUAL: Final = ("==", "in")
 _CONTAINS: Final = ("contains", "contains any")

@@ -177,11 +177,13 @@ class Broadcasts:
             collection=RESIDENCES,
             where=((level, "in", tuple(places)), ("sinceMs", "<=", at_ms), ("untilMs", ">", at_ms)),
         )
-        tokens = tuple(_delivered(broadcast_id, place) for place in places)
-        has = Query(collection=BROADCAST_RECEIPTS, where=(("has", "contains any", tokens),))
-        recipients, delivered = await asyncio.gather(self._client.count(lived), self._client.count(has))
-        if len(places) == 1 or not (recipients or delivered):
-            return [Reached(place, recipients, delivered) for place in places]
+        recipients = await self._client.count(lived)
+        if not recipients:  # then nobody has it there either: a receipt counts for where its user lived then
+            return [Reached(place, 0, 0) for place in places]
+        if len(places) == 1:
+            token_ = _delivered(broadcast_id, places[0])
+            has = Query(collection=BROADCAST_RECEIPTS, where=(("has", "contains", token_),))
+            return [Reached(places[0], recipients, await self._client.count(has))]
         each = await asyncio.gather(*(self._reached(broadcast_id, level, [place], at_ms) for place in places))
         return list(chain.from_iterable(each))
 

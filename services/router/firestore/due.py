@@ -153,10 +153,13 @@ class Due:
     async def _log(
         self, user_id: str, where: str, mark: int, after: DuePosition | None, piece: int
     ) -> AsyncIterator[Message]:
-        """What others wrote in one conversation past a mark, in the order in which it is due."""
+        """What others wrote in one conversation past a mark, in the order in which it is due.
+
+        Who writes to somebody silent has a mark far back: their own messages are not read, each time, to be left out.
+        """
         query = Query(
             collection=MESSAGES,
-            where=(("conversationId", "==", where), ("seq", ">", mark)),
+            where=(("conversationId", "==", where), ("seq", ">", mark), ("senderId", "!=", user_id)),
             order=("rank", "serverTimeMs", "seq"),
             after=None if after is None else _from(after, where),
             limit=piece,
@@ -167,8 +170,7 @@ class Due:
                 message = documents.message(document)
                 if message.is_void:
                     return
-                if message.sender_id != user_id:
-                    yield message
+                yield message
             if len(page) < piece:
                 return
             last = documents.message(page[-1])

@@ -8,8 +8,8 @@ where; what can still be written is written.
 import asyncio
 import random
 import time
-from collections.abc import Collection, Mapping, Sequence
-from typing import Final
+from collections.abc import Collection, Sequence
+from typing import Final, NamedTuple
 
 from msgspec import Struct
 
@@ -35,18 +35,28 @@ _PLACE_FIELDS: Final = ("conversationId", "seq")
 # Voids are rare: a page that has some is filled with a second query.
 _MORE: Final = 2
 
+# A conversation and a seq in it.
+_Place = tuple[str, int]
+
 
 class _Draft(Struct, frozen=True):
     """A message as it is to be written."""
 
     message: Message
     id: str
-    place: str
+    place: _Place
     write: bytes
 
     @property
     def size(self) -> int:
         return len(self.write)
+
+
+class _Standing(NamedTuple):
+    """Who stands where: by id of the message, and by place."""
+
+    places: dict[str, _Place]
+    ids: dict[_Place, str]
 
 
 class Messages:
@@ -131,8 +141,9 @@ class Messages:
         return End()
 
     def _draft(self, message: Message) -> _Draft:
-        id_, place = documents.message_id(message), documents.place(message.conversation_id, message.seq)
-        return _Draft(message, id_, place, documents.message_write(self._client.name(MESSAGES, id_), message))
+        id_ = documents.message_id(message)
+        write = documents.message_write(self._client.name(MESSAGES, id_), message)
+        return _Draft(message, id_, (message.conversation_id, message.seq), write)
 
     async def _save(self, drafts: Sequence[_Draft]) -> list[Saved]:
         """Conversations side by side, each in its order: a commit that fails leaves no gap before a later one."""
@@ -222,8 +233,8 @@ class Messages:
         }
         self._marks.wrote(last_seqs, written)
 
-    async def _standing(self, drafts: Sequence[_Draft], *, has_failed: bool) -> dict[str, str]:
-        """Who stands where, as far as it may matter: message id → place, and place → message id.
+    async def _standing(self, drafts: Sequence[_Draft], *, has_failed: bool) -> _Standing:
+        """Who stands where, as far as it may matter.
 
         Places beyond the last are free. Keys are asked about once a commit failed, which may be for one of them.
         """
@@ -238,13 +249,13 @@ class Messages:
             client.get(ids, _PLACE_FIELDS),
             asyncio.gather(*(self._standing_at(where, seqs, _PLACE_FIELDS) for where, seqs in asked.items())),
         )
-        there: dict[str, str] = {}
+        there = _Standing({}, {})
         for one in by_id.values():
             where, seq = documents.text(one.fields, "conversationId"), documents.number(one.fields, "seq")
-            there[one.id] = documents.place(where, seq)
+            there.places[one.id] = where, seq
             self._marks.saw(where, seq)
         for where, standing in zip(asked, by_place, strict=True):
-            there |= {documents.place(where, documents.number(one.fields, "seq")): one.id for one in standing}
+            there.ids.update(((where, documents.number(one.fields, "seq")), one.id) for one in standing)
         return there
 
     async def _standing_at(
@@ -262,21 +273,21 @@ class Messages:
         return [one for page in await asyncio.gather(*map(self._client.query, queries)) for one in page]
 
 
-def _judge(drafts: Sequence[_Draft], there: Mapping[str, str]) -> tuple[list[Saved], list[_Draft]]:
+def _judge(drafts: Sequence[_Draft], there: _Standing) -> tuple[list[Saved], list[_Draft]]:
     """What becomes of each, in their order, and which of them are to be written."""
-    stands = dict(there)
+    places, ids = there
     outcomes: list[Saved] = []
     fresh: list[_Draft] = []
     for draft in drafts:
-        if draft.message.is_void and draft.place in stands:
-            is_void = stands[draft.place].startswith("void-")
-            outcomes.append(Saved.SAVED if is_void else Saved.TAKEN)
-        elif draft.id in stands:
-            outcomes.append(Saved.SAVED if stands[draft.id] == draft.place else Saved.REPEAT)
-        elif draft.place in stands:
+        at_place, place = ids.get(draft.place), places.get(draft.id)
+        if draft.message.is_void and at_place is not None:
+            outcomes.append(Saved.SAVED if at_place.startswith("void-") else Saved.TAKEN)
+        elif place is not None:
+            outcomes.append(Saved.SAVED if place == draft.place else Saved.REPEAT)
+        elif at_place is not None:
             outcomes.append(Saved.TAKEN)
         else:
-            stands[draft.id], stands[draft.place] = draft.place, draft.id
+            places[draft.id], ids[draft.place] = draft.place, draft.id
             outcomes.append(Saved.SAVED)
             fresh.append(draft)
     return outcomes, fresh

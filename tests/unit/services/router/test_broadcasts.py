@@ -269,6 +269,35 @@ async def test_a_tally_is_counted_beside_the_stages(desk: Desk) -> None:
     assert [each["error"]["code"] for each in heard[1:]] == [Code.NOT_FOUND, Code.UNAVAILABLE]
 
 
+async def test_a_count_answers_all_who_asked_for_it_meanwhile(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Operators ask again when a count takes longer than they wait: it is not begun anew each time."""
+    await desk.complete(asked(1), asked(2))
+    await desk.answers()
+    counted: list[str] = []
+    tally = desk.store.tally
+
+    async def count(broadcast_id: str) -> Any:
+        counted.append(broadcast_id)
+        return await tally(broadcast_id)
+
+    monkeypatch.setattr(desk.store, "tally", count)
+    heard: list[dict[str, Any]] = []
+
+    async def has_heard() -> bool:
+        heard.extend(await desk.answers())
+        return len(heard) == 4
+
+    origins = [Origin("g1", f"?{number}", 0) for number in range(4)]
+    wanted = [f"{number:032x}" for number in (1, 2, 1, 1)]
+    await desk.complete(*(Tally(origin, one) for origin, one in zip(origins, wanted, strict=True)))
+    async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+        counting = tasks.create_task(desk.tallies.run())
+        await until(has_heard, 5, "four answers")
+        counting.cancel()
+    assert counted == [f"{1:032x}", f"{2:032x}"]
+    assert sorted(answer["broadcastId"] for answer in heard) == sorted(wanted)
+
+
 async def test_too_many_tallies_at_once_are_refused(desk: Desk) -> None:
     """The seventeenth may ask again."""
     await desk.complete(*(Tally(Origin("g1", f"?{number}", 0), f"{1:032x}") for number in range(17)))
