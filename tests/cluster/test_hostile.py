@@ -101,9 +101,7 @@ async def test_sockets_that_never_join_and_sessions_that_are_never_polled_are_go
     cluster: LiveCluster,
 ) -> None:
     """Five hundred of each, with nothing said after the handshake."""
-    async with beside(cluster), _http() as http, _wires(cluster, 500) as wires:
-        for wire in wires:
-            wire.write(request(_WEBSOCKET))
+    async with beside(cluster), _http() as http, _wires(cluster, 500, request(_WEBSOCKET)) as wires:
         for _ in range(500):
             await _open(http, cluster)
         assert [await wire.close_code() for wire in await _shaken(wires)] == [1012] * 500
@@ -441,14 +439,15 @@ def _next_address() -> str:
 
 
 @asynccontextmanager
-async def _wires(cluster: LiveCluster, number: int) -> AsyncIterator[list[Wire]]:
-    """Connections of one attacker; cut off at the end."""
+async def _wires(cluster: LiveCluster, number: int, at_once: bytes = b"") -> AsyncIterator[list[Wire]]:
+    """Connections of one attacker, and what each says as soon as it is there; cut off at the end."""
     target, address = urlsplit(cluster.urls[0]), (_next_address(), 0)
     wires: list[Wire] = []
     try:
         for _ in range(number):
             reader, writer = await asyncio.open_connection(target.hostname, target.port, local_addr=address)
             wires.append(Wire(reader, writer))
+            wires[-1].write(at_once)
         yield wires
     finally:
         for wire in wires:
