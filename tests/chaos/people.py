@@ -286,6 +286,7 @@ class People:
             try:
                 answer = await client.emit("send_message", payload, _TRY_S)
             except NoAnswer:
+                await asyncio.sleep(_AGAIN_S)  # where it could not even be handed over, others take their turn
                 continue
             match answer:
                 case {"ok": True}:
