@@ -141,6 +141,16 @@ async def test_a_tally_counts_place_by_place(record: Record, store: Store) -> No
     assert await store.tally(f"{2:032x}") is None
 
 
+async def test_who_confirmed_before_it_was_saved_counts(store: Store) -> None:
+    """It was heard while the store was away, and came to it after its receipts."""
+    one = broadcast(1, "v2", "v1", at_ms=now_ms())
+    await confirm(store, "asha", 1)
+    await store.save_broadcasts([one])
+    tally = await store.tally(one.id)
+    assert tally is not None
+    assert sum(each.delivered for each in tally.reached) == 1
+
+
 async def test_moves_are_told_from_a_cursor_on(record: Record, store: Store) -> None:
     """Each look tells what came since the one before, as much at a time as is asked for."""
     start = await store.moves(None, 100)

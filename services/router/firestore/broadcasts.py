@@ -6,6 +6,9 @@ from collections.abc import Collection, Sequence
 from itertools import chain
 from typing import Any, Final
 
+from msgspec.structs import astuple
+
+from libs.clock import now_ms
 from libs.storage.firestore import values
 from libs.storage.firestore.client import Client, Conflict
 from libs.storage.firestore.ids import readable
@@ -131,10 +134,15 @@ class Broadcasts:
         return self._known[broadcast_id]
 
     async def _counted_as(self, broadcast_id: str, intervals: Sequence[Residence]) -> list[str]:
-        """What a receipt of a broadcast adds to its user's: the id, and the id with each place it counts for."""
+        """What a receipt of a broadcast adds to its user's: the id, and the id with each place it counts for.
+
+        One that was heard while the store was away may be saved after its receipts, by another router: then each place
+        where the user lives may be one that it names.
+        """
         document = await self._broadcast(broadcast_id)
         if document is None:
-            return [broadcast_id]
+            lives = {place for one in intervals if one.holds(now_ms()) for place in astuple(one.places) if place}
+            return [broadcast_id, *(_delivered(broadcast_id, place) for place in sorted(lives))]
         level, at_ms = documents.text(document.fields, "level"), documents.number(document.fields, "atMs")
         lived = {getattr(one.places, level, "") for one in intervals if one.holds(at_ms)}
         places = [each for each in documents.items(document.fields, "placeIds") if each in lived]
