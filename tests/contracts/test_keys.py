@@ -99,6 +99,13 @@ async def test_a_key_goes_to_one_request_and_a_repeated_request_gets_the_same(st
     assert await take(store, "t3") == [("phone", None, 0)]
 
 
+async def test_many_who_ask_at_once_have_a_key_each(store: Store) -> None:
+    """A router that takes over is asked by all who waited: none of them is told to come again."""
+    await publish(store, bundle(keys=range(1, 61)))
+    taken = await asyncio.gather(*(take(store, f"t{number}") for number in range(50)))
+    assert sorted(key for ((_, key, _),) in taken if key is not None) == list(range(1, 51))
+
+
 async def test_a_key_that_was_handed_out_does_not_come_back(store: Store) -> None:
     """Published again by a device that does not know, in a request of its own or one that is read again."""
     await publish(store, bundle(keys=[1, 2]), request="p1")

@@ -10,6 +10,7 @@ import math
 from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from weakref import WeakValueDictionary
 
 from libs.storage.firestore.bill import Bill
 from libs.storage.firestore.client import Client, open_client
@@ -43,6 +44,7 @@ class FirestoreStore(Messages, Broadcasts, People, Receipts, Due, Keys, Search, 
         self._residences = Residences(client, broadcast_days)
         self._broadcast_days = broadcast_days
         self._saving = asyncio.Lock()
+        self._turns = WeakValueDictionary()
         self._failed_at = -math.inf
         self._noted = OrderedDict()
         self._receipts = OrderedDict()

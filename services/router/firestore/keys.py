@@ -8,6 +8,7 @@ import asyncio
 import random
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
+from weakref import WeakValueDictionary
 
 from libs.storage.firestore import values
 from libs.storage.firestore.client import Client, Conflict
@@ -29,6 +30,8 @@ class Keys:
     """`store.Keys`."""
 
     _client: Client
+    # Who ask for keys of one user come by one router: they take turns here, and not at a document's version.
+    _turns: WeakValueDictionary[str, asyncio.Lock]
 
     async def publish_keys(self, user_id: str, bundle: KeyBundle, request: str, now_ms: int) -> Published:
         name = self._client.name(DEVICES, derived(bundle.device_id))
@@ -62,8 +65,9 @@ class Keys:
 
     async def take_keys(self, owner_id: str, request: str) -> list[TakenKeys]:
         query = Query(collection=DEVICES, where=(("userId", "==", owner_id),))
-        devices = await self._client.query(query)
-        taken = await asyncio.gather(*(self._take(device, request) for device in devices))
+        async with self._turns.setdefault(owner_id, asyncio.Lock()):
+            devices = await self._client.query(query)
+            taken = await asyncio.gather(*(self._take(device, request) for device in devices))
         return sorted((one for one in taken if one is not None), key=lambda one: one.device_id)
 
     async def _judge(
