@@ -15,7 +15,7 @@ ARG PIP_INDEX_URL
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /src
 COPY requirements/build.txt requirements/fetch_pip.py requirements/${SERVICE}.txt requirements/tracing.txt requirements/
-# A base may come without pip, as Debian's python3 does. Wheels alone: nothing is compiled, and no stranger's code runs.
+# A base may come without pip, as Debian's python3 does, and then needs PIP_INDEX_URL. Wheels alone: nothing is compiled, and no stranger's code runs.
 RUN python3 -m pip --version || python3 -m ensurepip || python3 requirements/fetch_pip.py requirements/build.txt
 RUN python3 -m venv --without-pip /app \
     && python3 -m pip --python /app/bin/python install --require-hashes --only-binary :all: \

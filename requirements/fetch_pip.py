@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """The pip that `requirements/build.txt` pins, for a base image that has Python and no pip: `fetch_pip.py build.txt`.
 
-It is taken from PyPI, or from where PIP_INDEX_URL says, and checked against the hash that is pinned: certificates,
-which such a base may lack as well, are not looked at.
+It is taken from the index that PIP_INDEX_URL names, as only pip knows one by itself, and checked against the hash that
+is pinned: certificates, which such a base may lack as well, are not looked at.
 """
 
 import hashlib
@@ -18,7 +18,6 @@ import zipfile
 from pathlib import Path
 
 PINNED = re.compile(r"^pip==(\S+)((?:\s*\\\s*--hash=sha256:[0-9a-f]{64})+)", re.MULTILINE)
-INDEX = "https://pypi.org/simple"
 
 
 def main() -> None:
@@ -26,8 +25,11 @@ def main() -> None:
     pin = PINNED.search(Path(sys.argv[1]).read_text(encoding="utf-8"))
     if pin is None:
         sys.exit(f"{sys.argv[1]} pins no pip")
+    index = os.environ.get("PIP_INDEX_URL")
+    if not index:
+        sys.exit("This base has no pip. Say where it is to be had: --build-arg PIP_INDEX_URL=https://…/simple")
     name = f"pip-{pin[1]}-py3-none-any.whl"
-    page = f"{os.environ.get('PIP_INDEX_URL') or INDEX}".rstrip("/") + "/pip/"
+    page = index.rstrip("/") + "/pip/"
     link = re.search(rf'href="([^"]*{re.escape(name)})(?:#[^"]*)?"', fetch(page).decode())
     if link is None:
         sys.exit(f"{page} has no {name}")
