@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import logging
+import math
 import platform
 import shutil
 import sys
@@ -184,22 +185,21 @@ async def _owed(world: World) -> list[str]:
 async def _unaccounted(world: World) -> float:
     """What the cluster cannot account for, by its own ledger and by its routers' gauges, once it has had time to rest.
 
-    What is in flight for good counts as well: nobody knows where it is.
+    What is in flight for good counts as well: nobody knows where it is. Infinite, if the ledger never answers.
     """
-
-    async def counted() -> float:
-        told = [await world.cluster.metric(name, _GAUGE) for name in ROUTERS]
-        sums = await world.cluster.get(GATEWAYS[0], "/ledger")
-        return max(sum(told), float(sums["unaccounted"] + sums["inFlight"]))
-
-    await asyncio.sleep(_SETTLED_S)
+    counted = math.inf
 
     async def is_zero() -> bool:
-        return await counted() == 0
+        nonlocal counted
+        told = [await world.cluster.metric(name, _GAUGE) for name in ROUTERS]
+        sums = await world.cluster.get(GATEWAYS[0], "/ledger")
+        counted = max(sum(told), float(sums["unaccounted"] + sums["inFlight"]))
+        return counted == 0
 
+    await asyncio.sleep(_SETTLED_S)
     with suppress(AssertionError):
         await until(is_zero, _ARRIVED_S, "the ledger to come out at zero", despite=(KeyError,))
-    return await counted()
+    return counted
 
 
 def _page(found: Verdict, again: str, seed: int) -> str:

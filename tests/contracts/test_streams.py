@@ -434,7 +434,7 @@ def shared(*routers: Router, partitions: int = PARTITIONS) -> bool:
 @pytest.fixture
 def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leases that lapse and are looked at many times faster."""
-    monkeypatch.setattr(leases, "LEASE_TTL_MS", 400)
+    monkeypatch.setattr(leases, "LEASE_TTL_MS", 1000)
     monkeypatch.setattr(leases, "_TURN_S", 0.05)
 
 

@@ -17,6 +17,7 @@ from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Final, Literal
 
+import psutil
 import pytest
 
 from services.local import leash, ports
@@ -60,8 +61,7 @@ class Proxy:
     @property
     def workers(self) -> set[int]:
         """The processes that hold its connections, those that only finish among them."""
-        threads = Path(f"/proc/{self._running.pid}/task").glob("*/children")
-        return {int(pid) for thread in threads for pid in thread.read_text(encoding="ascii").split()}
+        return {worker.pid for worker in psutil.Process(self._running.pid).children()}
 
     @property
     def tls(self) -> ssl.SSLContext | None:
@@ -74,10 +74,16 @@ class Proxy:
         return {} if self.authority is None else {"ca": self.authority.certificate}
 
     async def reload(self) -> set[int]:
-        """Read the configuration anew, as its service does; gives the workers from before, once there are new ones."""
+        """Read the configuration anew, as its service does; gives the workers from before, once they listen no more.
+
+        Who connects from then on is with a new one.
+        """
         before = self.workers
         self._running.send_signal(signal.SIGHUP if self.name == "nginx" else signal.SIGUSR2)
         await until(lambda: self.workers - before, _READY_S, f"{self.name} to have new workers")
+        await until(
+            lambda: not any(map(_is_listening, before)), _READY_S, f"{self.name}'s old workers to listen no more"
+        )
         return before
 
 
@@ -165,6 +171,14 @@ def _configured(
     configuration = folder / file.name
     configuration.write_text(text, encoding="utf-8")
     return configuration
+
+
+def _is_listening(worker: int) -> bool:
+    try:
+        connections = psutil.Process(worker).net_connections("tcp")
+    except psutil.NoSuchProcess:
+        return False
+    return any(connection.status == psutil.CONN_LISTEN for connection in connections)
 
 
 async def _listens(running: subprocess.Popen[bytes], port: int, folder: Path) -> bool:
