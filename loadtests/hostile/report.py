@@ -72,8 +72,8 @@ Two gateways, two routers, presence, Valkey, SQLite with fsync. 200 people write
 other, each to somebody on the other gateway. Limits of addresses, sockets and frames are the defaults. Each attack
 comes from a process of its own with a lower priority (cluster and phones at nice {nice}, attackers at {attackers}), for
 the machine's cores are the attacker's as well: what he managed is in the last column, and is not what a botnet would.
-Before every second attack the same messages are measured with nobody attacking. The machine had other work: its load
-was {load} when this began.
+Before every second attack the same messages are measured with nobody attacking. The machine's load was {load} when
+this began.
 """
 _HEAD: Final = (
     "| attack | p50 ms | p99 ms | to before | missing | refused | gateways' CPU % | attacker's CPU % | gateway grew KB "
