@@ -7,6 +7,8 @@ Each user is a person with a phone (`loadtests.people`). Their turns to write co
 a second together, whether or not answers come. Times are from the write of a frame to its arrival on the other phone's
 socket, for they travel in the messages. When `--run-time` is over nobody writes any more, and the test ends once all
 that was answered as sent has arrived, or after `--settle` seconds; then it exits with 1 if something has not.
+
+Over 400 lines: locust loads one file, and finds people, options and what happens at the end in it.
 """
 
 import random

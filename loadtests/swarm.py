@@ -10,6 +10,8 @@ Raw frames over asyncio's transports, no task and no decoded JSON a socket, so t
 measured; what it costs is told all the same. Messages leave on a schedule, whether or not those before were
 answered. A message is known by its `clientId`, times are those of its write and of the read that brought it.
 Only ever against this machine. One process may open 20,000 files; `loadtests.fleet` runs several.
+
+Over 400 lines: a phone, the swarm and what they count share a socket's state, and each hot method is one call.
 """
 
 import argparse

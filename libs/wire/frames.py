@@ -5,6 +5,8 @@ router to one gateway. New fields go last with a default, and no tag is reused: 
 writers. Bodies that are only carried stay bytes.
 
 Times are milliseconds since 1970, lengths are bytes.
+
+Over 400 lines, for it is one type after the other, and tags are given out in one place.
 """
 
 from typing import Final

@@ -4,6 +4,8 @@
 
 Tokens are those of people who are registered, for attacks from within. He comes from addresses of his own, with a
 lower priority than those he attacks: on a machine that he shares with them his own CPU must not be the attack.
+
+Over 400 lines: it is a list of attacks, each a method that needs no other.
 """
 
 import asyncio

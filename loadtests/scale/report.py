@@ -1,4 +1,7 @@
-"""The results as Markdown, with what was to be reached and what was not. Pure."""
+"""The results as Markdown, with what was to be reached and what was not. Pure.
+
+Over 400 lines: it is a list of tables, one for each part.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final

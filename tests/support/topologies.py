@@ -4,6 +4,8 @@ Each is a set of processes (`services.local.process`), an address, and what a te
 `Topology` says; tests that kill or wipe "the broker" do it through that, and run on every one. `chosen` is what the
 environment asks for: `TALOWA_TEST_BROKER` (valkey, redis8, redis7) and `TALOWA_TEST_TOPOLOGY` (alone, sentinel,
 cluster).
+
+Over 400 lines: three topologies side by side, so that what a test may ask of one is seen to be answered by all.
 """
 
 import os
