@@ -36,7 +36,7 @@ def main() -> int:
             parser.add_argument(f"--{field}", type=int, default=default)
     guards = [guard.name for guard in Without if guard.name]
     parser.add_argument("--without", choices=guards, help="a guard to take out")
-    parser.add_argument("--states", type=int, default=2_000_000, help="look at no more than this")
+    parser.add_argument("--states", type=int, default=5_000_000, help="look at no more than this")
     asked = vars(parser.parse_args())
     without, states = Without[asked.pop("without") or "NOTHING"], asked.pop("states")
     own = Bounds(**asked)
