@@ -91,6 +91,8 @@ class Worker:
         # Receipts of partitions that were lost before the store had them. A broker that was wiped has them no more.
         self._orphans: list[ReceiptRow] = []
         self._saving_orphans = asyncio.Lock()
+        # Those that the store has, and the broker's journal has still.
+        self._settled: list[tuple[Partition, list[ReceiptRow]]] = []
         self._is_draining = False
 
     @property
@@ -334,26 +336,28 @@ class Worker:
             await self._flush_receipts(list(self._partitions.values()))
 
     async def _flush_receipts(self, partitions: list[Partition]) -> None:
+        """Save what has gathered. It leaves the broker's journal when the next is saved, and not before.
+
+        For who reads what is due asks the store, and then the journal: what left it meanwhile would be in neither.
+        """
         now = time.monotonic()
         rested = now - self._receipt_rest_s
         owed: list[tuple[Partition, list[ReceiptRow]]] = [(p, p.storable(p.receipts.owed(rested))) for p in partitions]
         rows = [row for _, of_partition in owed for row in of_partition]
         self._metrics.receipts_unsaved.set(sum(partition.receipts.unsaved for partition in partitions))
-        if not rows:
+        if not rows and not self._settled:
             return
         try:
-            await self._store.save_receipts(rows)
+            if rows:
+                await self._store.save_receipts(rows)
             for line in self._lines:
-                await line.stages.settle()  # else what they owe would bring back what is taken out here
-            await self._broker.scripts(
-                [
-                    partition.acknowledge(None, cleared=partition.receipts.settle(of_partition, now))
-                    for partition, of_partition in owed
-                    if of_partition
-                ]
-            )
+                await line.stages.settle()  # else what they owe would bring back what is taken out
+            if self._settled:
+                await self._broker.scripts([partition.acknowledge(None, cleared=of) for partition, of in self._settled])
         except (StoreAway, *AWAY):
             return  # they stay in the broker's journal, and are tried again
+        settled = [(partition, partition.receipts.settle(of, now)) for partition, of in owed if of]
+        self._settled = [(partition, of) for partition, of in settled if of]
 
     async def _save_orphans(self) -> None:
         """They merge with what the partition's next owner saves: nothing is taken back."""

@@ -498,7 +498,8 @@ def _acknowledge_early(state: State, number: int, without: Without) -> State:
 
 
 def _save_receipts(state: State, number: int) -> State:
-    """`Worker._flush_receipts`: saved, and if the lease is still ours, out of the journal."""
+    """`Worker._flush_receipts`: saved, and if the lease is still ours, out of the journal (which the code leaves to the
+    next one: that a receipt is in both for a while breaks nothing)."""
     router, broker = state.routers[number], state.broker
     store = state.store._replace(receipt=state.store.receipt | router.journal)
     if broker.lease == (router.token, number) and broker.journal == router.journal:

@@ -113,6 +113,31 @@ async def test_receipts_of_a_partition_that_is_lost_while_others_are_saved_are_k
     assert {user for _, user in store.marks} == {"rama", "sita"}
 
 
+async def test_what_is_saved_is_in_the_journal_for_a_while(store: FakeStore, broker: Broker) -> None:
+    """Who reads what is due asks the store, then the journal: what is saved in between is found there."""
+    made, partition = worker(store, broker, FakeStages()), Partition(0, 1, "r1")
+    await broker.command("SET", keys.lease(0), partition.lease)
+
+    async def confirm(user: str) -> None:
+        partition.receipts.confirm_broadcast("broadcast:1", user)
+        await broker.scripts([partition.acknowledge(None, receipts=partition.receipts.take_unjournaled())])
+
+    async def journaled() -> set[str]:
+        fields = await broker.command("HKEYS", keys.receipts(0))
+        return {field.decode().partition("\n")[2] for field in fields}
+
+    await confirm("rama")
+    await made._flush_receipts([partition])
+    assert {user for _, user in store.marks} == {"rama"}
+    assert await journaled() == {"rama"}
+    await confirm("sita")
+    await made._flush_receipts([partition])
+    assert {user for _, user in store.marks} == {"rama", "sita"}
+    assert await journaled() == {"sita"}
+    await made._flush_receipts([partition])
+    assert await journaled() == set()
+
+
 @pytest.mark.parametrize("line", [0, 1])
 async def test_a_store_that_is_away_does_not_hold_up_reading(line: int) -> None:
     """Each read would wait out its patience; broadcasts, too."""
