@@ -1,7 +1,8 @@
 """How fast one socket may send: so many frames a second, and a burst now and then.
 
-Two numbers a socket, and none for one that sends nothing. Who goes on when refused is closed in the end; who pauses is
-forgiven.
+A few numbers a socket, and none for one that sends nothing. Who is refused is told a time of their own: a phone that
+sends again all that waited while its gateway stood still would come back with all of it at once, over and over. Who goes
+on when refused is closed in the end; who pauses is forgiven.
 """
 
 import time
@@ -18,13 +19,17 @@ _MS_NS: Final = 1_000_000
 
 
 class Pace:
-    """What one socket has used: when its bursts will be whole again, in ns of the monotonic clock."""
+    """What one socket has used: when its bursts will be whole again, in ns of the monotonic clock.
 
-    __slots__ = ("acks_whole_at", "refusals", "whole_at")
+    `promised_at`: the same, once all who were refused have come back at the times they were told.
+    """
+
+    __slots__ = ("acks_whole_at", "promised_at", "refusals", "whole_at")
 
     def __init__(self) -> None:
         self.whole_at = 0
         self.acks_whole_at = 0
+        self.promised_at = 0
         self.refusals = 0
 
 
@@ -47,17 +52,17 @@ class Paces:
         self._refusals_max = burst * _REFUSALS_TO_A_BURST
 
     def frame(self, socket: Paced) -> None:
-        """Count a frame. Raises `Refusal` with `rate_limited`."""
+        """Count a frame. Raises `Refusal` with `rate_limited`, and a time that no other refused frame was told."""
         if not self._frame_ns:
             return
         now, pace = time.monotonic_ns(), _of(socket)
         if pace.whole_at <= now:
-            pace.whole_at = now
+            pace.whole_at = pace.promised_at = now
             pace.refusals = pace.refusals if pace.acks_whole_at > now else 0
-        over_ns = pace.whole_at + self._frame_ns - self._burst_ns - now
-        if over_ns > 0:
+        if pace.whole_at + self._frame_ns - self._burst_ns > now:
+            pace.promised_at = max(pace.promised_at, pace.whole_at) + self._frame_ns
             self._refused(socket, pace)
-            raise Refusal(Code.RATE_LIMITED, retry_after_ms=-(-over_ns // _MS_NS))
+            raise Refusal(Code.RATE_LIMITED, retry_after_ms=-(-(pace.promised_at - self._burst_ns - now) // _MS_NS))
         pace.whole_at += self._frame_ns
 
     def acknowledgement(self, socket: Paced) -> bool:

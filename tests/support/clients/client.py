@@ -108,7 +108,7 @@ class Client(ABC):
             await self.wait_for("connect", timeout_s=timeout_s, since=self.mark)
 
     async def send_message(self, payload: dict[str, Any], patience_s: float = 30.0, timeout_s: float = 3.0) -> Any:
-        """Send a message as the app does: what got no answer, or may be tried again, is sent again.
+        """Send a message as the app does: what got no answer is sent again; what may be, when it was told to be.
 
         Returns the last answer: accepted, or a refusal that is final. Raises AssertionError after
         `patience_s`; a try without an answer takes `timeout_s`.
@@ -116,7 +116,10 @@ class Client(ABC):
 
         async def settled() -> Any:
             answer = await self.emit(SEND_MESSAGE, payload, timeout_s)
-            return None if _is_retryable(answer) else answer
+            if not _is_retryable(answer):
+                return answer
+            await asyncio.sleep(answer["error"].get("retryAfterMs", 0) / 1000)
+            return None
 
         what = f"{self.name}: a final answer to {payload.get('clientId')!r}"
         return await until(settled, patience_s, what, despite=(NoAnswer,))

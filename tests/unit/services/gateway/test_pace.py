@@ -1,6 +1,7 @@
 """How fast a socket may send, and what becomes of one that will not hear."""
 
 import time
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -42,11 +43,24 @@ def test_a_burst_passes_and_then_so_many_a_second(clock: Clock) -> None:
         paces.frame(socket)
     assert (refused.value.code, refused.value.retry_after_ms) == (Code.RATE_LIMITED, 20)
     clock.now_ms += 19
-    assert _wait_ms(paces, socket) == 1
+    with pytest.raises(Refusal):
+        paces.frame(socket)
     clock.now_ms += 1
     assert _wait_ms(paces, socket) == 0
     clock.now_ms += 1000
     assert sum(_wait_ms(paces, socket) == 0 for _ in range(100)) == 50
+
+
+def test_each_who_is_refused_is_told_a_time_of_its_own(clock: Clock) -> None:
+    """All that a phone sends again at once: whoever comes back as told passes, and nobody twice."""
+    paces, socket = Paces(50, 200), FakeSocket()
+    waits_ms = [_wait_ms(paces, socket) for _ in range(600)]
+    assert waits_ms == [0] * 200 + [20 * (number + 1) for number in range(400)]
+    for earlier_ms, later_ms in pairwise(waits_ms[199:]):
+        clock.now_ms += later_ms - earlier_ms
+        assert _wait_ms(paces, socket) == 0
+    assert socket.pace is not None
+    assert socket.pace.refusals == 400
 
 
 def test_who_goes_on_when_refused_is_closed(clock: Clock) -> None:
