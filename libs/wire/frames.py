@@ -110,12 +110,17 @@ class Confirms(Struct, array_like=True, tag="confirms", frozen=True):
 
 
 class DuePosition(Struct, array_like=True, frozen=True):
-    """Where a walk through what is due has come to: the sort key of the last message sent."""
+    """Where a walk through what is due has come to: the sort key of the last message sent.
+
+    `as_of`: when the walk began, by the store's own count. It goes through what was saved by then; what was saved later
+    comes live, behind it. Some of that would stand before the position, some after it: out of order.
+    """
 
     rank: int
     server_time_ms: int
     conversation_id: str
     seq: int
+    as_of: int = 0
 
 
 class Due(Struct, array_like=True, tag="due", frozen=True):

@@ -1,8 +1,8 @@
 """How fast one socket may send: so many frames a second, and a burst now and then.
 
-A few numbers a socket, and none for one that sends nothing. Who is refused is told a time of their own: a phone that
-sends again all that waited while its gateway stood still would come back with all of it at once, over and over. Who goes
-on when refused is closed in the end; who pauses is forgiven.
+A few numbers a socket, and none for one that sends nothing. Each frame that is refused is told a time of its own: a
+phone that sends again all that waited while its gateway stood still would come back with all of it at once, over and
+over. Who goes on when refused is closed in the end; who pauses is forgiven.
 """
 
 import time

@@ -1,8 +1,8 @@
 """What someone away is owed: broadcasts, then pages of messages, emergencies first, then oldest first.
 
-It follows from the conversations' logs and the receipts; nothing is copied per recipient. Receipts
-that are in the broker but not yet in the store count: a phone that drops and returns at once is not
-sent again what it just confirmed.
+All pages of a walk are as of its first one: what was saved since then comes live, behind them. What is owed follows
+from the conversations' logs and the receipts; nothing is copied per recipient. Receipts that are in the broker but not
+yet in the store count: a phone that drops and returns at once is not sent again what it just confirmed.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ import msgspec
 from libs import keys
 from libs.broker import Broker
 from libs.wire import names, payloads
-from libs.wire.frames import Due, DuePage
+from libs.wire.frames import Due, DuePage, DuePosition
 from services.router import bodies, receipts
 from services.router.store import Message, Receipt, Store, position_of
 from services.router.together import Together
@@ -49,25 +49,29 @@ class DuePages:
         rendered: list[msgspec.Raw] = []
         size = 0
         while True:
-            rows = await self._store.due(asked.user_id, self._messages + 1, after=position, cursors=asked.cursors)
-            journal = await self._journal(asked.user_id, {message.conversation_id for message, _ in rows})
-            for message, receipt in rows:
+            owed = await self._store.due(asked.user_id, self._messages + 1, after=position, cursors=asked.cursors)
+            journal = await self._journal(asked.user_id, {message.conversation_id for message, _ in owed.rows})
+            for message, receipt in owed.rows:
                 is_known = message.conversation_id in (asked.cursors or {})
                 confirmed = receipt.merge(journal.get(message.conversation_id, Receipt()))
                 if not is_known and confirmed.has(message.seq):
-                    position = position_of(message)
+                    position = position_of(message, owed.as_of)
                     continue
                 body = bodies.new_message(message)
                 if len(taken) >= self._messages or (taken and size + len(body) > budget):
-                    return self._page(asked, taken, rendered, has_more=True)
-                position = position_of(message)
+                    return self._page(asked, taken, rendered, position)
+                position = position_of(message, owed.as_of)
                 taken.append(message)
                 rendered.append(msgspec.Raw(body))
                 size += len(body)
-            if len(rows) <= self._messages:
-                return self._page(asked, taken, rendered, has_more=False)
+            if len(owed.rows) <= self._messages:
+                return self._page(asked, taken, rendered)
 
-    def _page(self, asked: Due, taken: list[Message], rendered: list[msgspec.Raw], *, has_more: bool) -> DuePage:
+    def _page(
+        self, asked: Due, taken: list[Message], rendered: list[msgspec.Raw], position: DuePosition | None = None
+    ) -> DuePage:
+        """A page of what was taken; another one follows from `position`."""
+        has_more = position is not None
         cursors = dict(asked.cursors) if asked.cursors is not None else None
         confirms: dict[str, list[int]] = {}
         for message in taken:
@@ -81,7 +85,7 @@ class DuePages:
                 payloads.OfflineMessages(rendered, has_more, cursors if cursors is not None else msgspec.UNSET)
             ),
             confirms=tuple((conversation_id, tuple(seqs)) for conversation_id, seqs in confirms.items()),
-            position=position_of(taken[-1]) if has_more else None,
+            position=position,
             cursors=asked.cursors,
             budget_bytes=asked.budget_bytes,
             walk=asked.walk,

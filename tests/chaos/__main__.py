@@ -176,7 +176,7 @@ async def _owed(world: World) -> list[str]:
     async with open_store(world.cluster.database, patience_s=10.0) as store:
         found = []
         for person in PEOPLE:
-            for message, receipt in await store.due(person, 50):
+            for message, receipt in (await store.due(person, 50)).rows:
                 if message.seq not in receipt.ahead:
                     found.append(f"{message.conversation_id} #{message.seq} to {person}")
         return found

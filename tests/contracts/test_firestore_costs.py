@@ -170,7 +170,7 @@ async def counted(meter: Meter) -> dict[str, Cost]:
     assert await store.due_to(["lata"])
     _an_hour_passes(store, "lata")
     assert await store.due_broadcasts("lata", 32) == []
-    assert len(await store.due("lata", 51)) == 10
+    assert len((await store.due("lata", 51)).rows) == 10
     has = [ReceiptRow(names.direct("lata", f"user{number}"), "lata", Receipt(6)) for number in range(2)]
     await store.save_receipts(has)
     found["a sign-in, 10 messages due in 2 of 50 conversations"] = meter.since()

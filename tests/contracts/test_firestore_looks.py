@@ -43,8 +43,8 @@ async def test_a_look_at_what_changed_finds_what_a_look_at_all_finds(firestore_r
                 at = msgspec.structs.replace(look.at, seconds=look.at.seconds + _LATE_S)
                 store._looks["sita"] = msgspec.structs.replace(look, at=at)
             async with firestore_record.open() as fresh:
-                expected = await fresh.due("sita", 1000)
-            assert await store.due("sita", 1000) == expected, step
+                expected = (await fresh.due("sita", 1000)).rows
+            assert (await store.due("sita", 1000)).rows == expected, step
             assert (await store.due_to(["sita"]) == {"sita"}) == bool(expected), step
 
 

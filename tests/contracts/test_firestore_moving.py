@@ -81,7 +81,7 @@ async def test_who_had_a_message_is_not_owed_it(store: FirestoreStore, tmp_path:
     house.close()
     owed = {}
     for user in ("rama", "sita"):
-        due = await store.due(user, 10)
+        due = (await store.due(user, 10)).rows
         owed[user] = [one.content for one, receipt in due if not receipt.has(one.seq)]
     assert owed == {"rama": ["d6"], "sita": ["d7"]}
     assert (await store.receipts_of([(DIRECT, "sita")]))[DIRECT, "sita"].read == 1
@@ -93,8 +93,8 @@ async def test_what_is_older_than_asked_for_is_owed_to_nobody(store: FirestoreSt
     await house.look(quiet)
     await house.fill(1_000_000 + 3000, quiet)
     house.close()
-    assert await store.due("sita", 10) == []
-    assert [one.content for one, _ in await store.due("rama", 10)] == ["d6"]
+    assert (await store.due("sita", 10)).rows == []
+    assert [one.content for one, _ in (await store.due("rama", 10)).rows] == ["d6"]
 
 
 async def test_a_look_writes_nothing_and_tells_what_does_not_fit(store: FirestoreStore, tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ async def test_what_a_successor_said_is_due_though_the_sleeper_closes(firestore_
                 await sleeper.save([message(seq)])
             async with firestore_record.open() as successor:
                 await successor.save([message(4), message(5)])
-        assert [one.seq for one, _ in await reader.due("sita", 10)] == [1, 2, 3, 4, 5]
+        assert [one.seq for one, _ in (await reader.due("sita", 10)).rows] == [1, 2, 3, 4, 5]
 
 
 async def test_a_message_whose_commit_had_no_answer_is_due(
@@ -59,7 +59,7 @@ async def test_a_message_whose_commit_had_no_answer_is_due(
         assert await store.save([message(3)]) == [Saved.SAVED]
         assert len(calls) == 1
     async with firestore_record.open() as reader:
-        assert [one.seq for one, _ in await reader.due("sita", 10)] == [1, 2, 3]
+        assert [one.seq for one, _ in (await reader.due("sita", 10)).rows] == [1, 2, 3]
         assert await reader.save([message(4)]) == [Saved.SAVED]
 
 

@@ -197,7 +197,7 @@ async def test_members_are_told_though_they_confirmed_nothing(store: Store) -> N
         (FIELD, "lata"): Receipt(1),
     }
     for user in ("sita", "lata", "nobody"):
-        due = {(one.conversation_id, one.seq) for one, _ in await store.due(user, 10)}
+        due = {(one.conversation_id, one.seq) for one, _ in (await store.due(user, 10)).rows}
         written = {(RAMA_SITA, 1), (FIELD, 1), (FIELD, 2)}
         assert due == {place for place in written if not found.get((place[0], user), Receipt(99)).has(place[1])}
     assert await store.memberships([]) == {}
@@ -207,7 +207,7 @@ async def test_who_was_removed_is_no_member(record: Record, store: Store) -> Non
     """And is owed nothing."""
     await record.put_groups([Group("field", "Field", frozenset({"rama", "sita"}))])
     assert await store.memberships([(FIELD, "lata")]) == {}
-    assert await store.due("lata", 10) == []
+    assert (await store.due("lata", 10)).rows == []
 
 
 async def test_the_reach_of_a_message_counts_marks_and_what_lies_ahead(store: Store) -> None:

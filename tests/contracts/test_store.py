@@ -81,7 +81,7 @@ def seqs(messages: Iterable[Message]) -> list[int]:
 
 
 async def due_places(store: Store, user_id: str, limit: int = 100, **asked: Any) -> list[tuple[str, int]]:
-    return [(each.conversation_id, each.seq) for each, _ in await store.due(user_id, limit, **asked)]
+    return [(each.conversation_id, each.seq) for each, _ in (await store.due(user_id, limit, **asked)).rows]
 
 
 async def confirm(store: Store, user_id: str, receipt: Receipt, conversation_id: str = RAMA_SITA) -> None:
@@ -456,13 +456,13 @@ async def test_a_receipt_makes_nobody_a_member(record: Record, store: Store) -> 
 async def test_a_message_is_due_to_the_other_until_confirmed(store: Store) -> None:
     """The first message of two users makes it due to the one who did not write it, with the receipt it has."""
     await store.save([message(1), message(2, sender_id="sita"), message(3)])
-    assert await store.due("sita", 10) == [(message(1), Receipt()), (message(3), Receipt())]
+    assert (await store.due("sita", 10)).rows == [(message(1), Receipt()), (message(3), Receipt())]
     assert await due_places(store, "rama") == [(RAMA_SITA, 2)]
     await confirm(store, "sita", Receipt(1))
-    assert await store.due("sita", 10) == [(message(3), Receipt(1))]
+    assert (await store.due("sita", 10)).rows == [(message(3), Receipt(1))]
     await confirm(store, "sita", Receipt(3))
-    assert await store.due("sita", 10) == []
-    assert await store.due("nobody", 10) == []
+    assert (await store.due("sita", 10)).rows == []
+    assert (await store.due("nobody", 10)).rows == []
 
 
 async def test_who_is_owed_anything_is_told_of_many_at_once(store: Store) -> None:
@@ -489,7 +489,7 @@ async def test_what_stands_ahead_is_left_to_the_caller(store: Store) -> None:
     """A message confirmed out of order comes with a receipt that says so."""
     await store.save([message(1), message(2), message(3)])
     await confirm(store, "sita", Receipt(0, 0, (2,)))
-    found = await store.due("sita", 10)
+    found = (await store.due("sita", 10)).rows
     assert [each.seq for each, receipt in found if not receipt.has(each.seq)] == [1, 3]
 
 
@@ -564,11 +564,28 @@ async def test_pages_of_what_is_due_fit_together(store: Store) -> None:
         for limit in (1, 7, 1000):
             pages: list[tuple[Message, Receipt]] = []
             after: DuePosition | None = None
-            while page := await store.due("sita", limit, after=after, cursors=cursors):
+            while page := (await store.due("sita", limit, after=after, cursors=cursors)).rows:
                 assert len(page) <= limit
                 pages += page
                 after = position_of(page[-1][0])
             assert pages == [(each, receipts[each.conversation_id]) for each in owed]
+
+
+async def test_a_walk_goes_through_what_was_saved_when_it_began(store: Store) -> None:
+    """Whatever is saved meanwhile, behind the walk or before it; the next walk has it."""
+    lava, kusha = names.direct("lava", "sita"), names.direct("kusha", "sita")
+    await store.save([message(seq, server_time_ms=10 * seq) for seq in (1, 2, 3)])
+    begun = await store.due("sita", 2)
+    assert [each.seq for each, _ in begun.rows] == [1, 2]
+    after = position_of(begun.rows[-1][0], begun.as_of)
+    late = [message(1, lava, "lava", server_time_ms=15), message(2, lava, "lava", server_time_ms=25)]
+    await store.save([*late, message(1, kusha, "kusha", type="emergency"), message(4, server_time_ms=40)])
+    gone_on = await store.due("sita", 10, after=after)
+    assert [(each.conversation_id, each.seq) for each, _ in gone_on.rows] == [(RAMA_SITA, 3)]
+    assert gone_on.as_of == begun.as_of
+    again = await store.due("sita", 10)
+    assert len(again.rows) == 7
+    assert again.as_of > begun.as_of
 
 
 def order(each: Message) -> tuple[int, int, bytes, int]:
@@ -594,8 +611,8 @@ async def test_nothing_is_due_to_who_was_removed_from_a_group(record: Record, st
     await store.save([message(1, FIELD)])
     await record.put_groups([Group("field", "New field", frozenset({"rama"}))])
     await store.save([message(2, FIELD)])
-    assert await store.due("sita", 10) == []
-    assert await store.due("sita", 10, cursors={FIELD: 0}) == []
+    assert (await store.due("sita", 10)).rows == []
+    assert (await store.due("sita", 10, cursors={FIELD: 0})).rows == []
     assert await store.groups(["field"]) == {"field": Group("field", "New field", frozenset({"rama"}))}
     await record.put_groups([Group("field", "Field", frozenset({"rama", "sita"}))])
     await store.save([message(3, FIELD)])
@@ -609,7 +626,7 @@ async def test_putting_a_group_again_changes_nothing(record: Record, store: Stor
     await store.save([message(1, FIELD), message(2, FIELD)])
     await confirm(store, "sita", Receipt(1), FIELD)
     await record.put_groups([group])
-    assert await store.due("sita", 10) == [(message(2, FIELD), Receipt(1))]
+    assert (await store.due("sita", 10)).rows == [(message(2, FIELD), Receipt(1))]
 
 
 # Revocation
@@ -744,7 +761,7 @@ async def test_what_is_due_is_walked_from_the_mark_and_what_is_retired_is_not(tm
         for view in SCHEMA.views:
             db.execute(view)
         asked = {"user_id": "", "limit": 1, "cursors": "{}", "rank": 0, "server_time_ms": 0, "conversation_id": ""}
-        plan = [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {_DUE}", {**asked, "seq": 0})]
+        plan = [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {_DUE}", {**asked, "seq": 0, "as_of": 0})]
     walk = "SEARCH messages USING INDEX sqlite_autoindex_messages_1 (conversation_id=? AND seq>?)"
     assert walk in plan
     assert "SEARCH retention USING PRIMARY KEY (conversation_id=?)" in plan

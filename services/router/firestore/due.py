@@ -4,6 +4,8 @@ Nothing is copied for a recipient. A conversation whose document is closed at a 
 into; all others are (see `marks`). Their logs are read side by side, a few messages at a time and in order, as far
 as the page goes.
 
+As of when it was read what changed, by Firestore's clock, a walk goes: a document that was created later is left out.
+
 A user is asked about by one router mostly, which remembers when it looked last and what had news then. The next look is
 at those, and at what changed since: a document tells of a message within `BELIEF_S`, so a minute more is ample.
 """
@@ -25,7 +27,7 @@ from libs.wire import names
 from libs.wire.frames import DuePosition
 from services.router.firestore import documents
 from services.router.firestore.documents import CONVERSATIONS, GROUPS, MESSAGES, VOID
-from services.router.store import Message, Receipt, position_of
+from services.router.store import Message, Owed, Receipt, position_of
 
 _CONVERSATION_FIELDS: Final = ("conversationId", "lastSeq", "isOpen", "retiredUpTo")
 # A log is read so many messages at a time, at least; small pieces of many logs make a page.
@@ -74,16 +76,17 @@ class Due:
         *,
         after: DuePosition | None = None,
         cursors: Mapping[str, int] | None = None,
-    ) -> list[tuple[Message, Receipt]]:
-        receipts, marks = await self._news(user_id, cursors or {})
+    ) -> Owed:
+        receipts, marks, at = await self._news(user_id, cursors or {})
+        as_of = after.as_of if after is not None and after.as_of else at.us
         piece = max(_PIECE, -(-2 * limit // max(len(marks), 1)))
-        logs = [self._log(user_id, where, mark, after, min(piece, limit + 1)) for where, mark in marks.items()]
+        logs = [self._log(user_id, where, mark, after, as_of, min(piece, limit + 1)) for where, mark in marks.items()]
         found: list[tuple[Message, Receipt]] = []
         async for message in _merged(logs):
             found.append((message, receipts.get(message.conversation_id, Receipt())))
             if len(found) == limit:
                 break
-        return found
+        return Owed(found, as_of)
 
     async def due_to(self, user_ids: Collection[str]) -> frozenset[str]:
         asked = list(dict.fromkeys(user_ids))
@@ -91,7 +94,7 @@ class Due:
 
         async def is_owed(user_id: str) -> bool:
             async with side_by_side:
-                return bool(await self.due(user_id, 1) or await self.due_broadcasts(user_id, 1))
+                return bool((await self.due(user_id, 1)).rows or await self.due_broadcasts(user_id, 1))
 
         owed = await asyncio.gather(*map(is_owed, asked))
         return frozenset(user_id for user_id, is_ in zip(asked, owed, strict=True) if is_)
@@ -130,8 +133,8 @@ class Due:
             id_ for id_ in conversation_ids if id_ not in groups or user_id in members.get(groups[id_], frozenset())
         }
 
-    async def _news(self, user_id: str, cursors: Mapping[str, int]) -> tuple[dict[str, Receipt], dict[str, int]]:
-        """The user's receipts, and from where each conversation that may have something is to be read."""
+    async def _news(self, user_id: str, cursors: Mapping[str, int]) -> tuple[dict[str, Receipt], dict[str, int], Stamp]:
+        """The user's receipts, from where each conversation that may have something is to be read, and as of when."""
         # A device that says what it has may lack what others of the user's confirmed: all is looked at.
         look = self._looks.get(user_id) if not cursors else None
         mine, at = await self._changed(user_id, look)
@@ -148,10 +151,10 @@ class Due:
             if len(self._looks) > _REMEMBERED:
                 self._looks.popitem(last=False)
         still = await self.still_in(user_id, marks)
-        return receipts, {where: mark for where, mark in marks.items() if where in still}
+        return receipts, {where: mark for where, mark in marks.items() if where in still}, at
 
     async def _log(
-        self, user_id: str, where: str, mark: int, after: DuePosition | None, piece: int
+        self, user_id: str, where: str, mark: int, after: DuePosition | None, as_of: int, piece: int
     ) -> AsyncIterator[Message]:
         """What others wrote in one conversation past a mark, in the order in which it is due.
 
@@ -170,7 +173,8 @@ class Due:
                 message = documents.message(document)
                 if message.is_void:
                     return
-                yield message
+                if document.created.us <= as_of:
+                    yield message
             if len(page) < piece:
                 return
             last = documents.message(page[-1])

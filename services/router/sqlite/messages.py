@@ -11,7 +11,7 @@ from libs.wire import names
 from libs.wire.frames import DuePosition
 from services.router.sqlite import broadcasts
 from services.router.sqlite.words import index
-from services.router.store import End, Message, Receipt, ReceiptRow, Saved, position_of
+from services.router.store import End, Message, Owed, Receipt, ReceiptRow, Saved, position_of
 
 _FIND: Final = "SELECT shape FROM shown WHERE key IN (SELECT value FROM json_each(?))"
 _AT: Final = "SELECT shape FROM shown WHERE conversation_id = ? AND seq IN (SELECT value FROM json_each(?))"
@@ -47,6 +47,7 @@ _DUE: Final = """
         WHERE mine.user_id = :user_id
             AND log.seq > coalesce(cursors.seq, mine.delivered)
             AND log.sender_id <> :user_id
+            AND log.number <= :as_of
             AND (log.rank, log.server_time_ms, log.conversation_id, log.seq)
                 > (:rank, :server_time_ms, :conversation_id, :seq)
         ORDER BY log.rank, log.server_time_ms, log.conversation_id, log.seq LIMIT :limit
@@ -71,6 +72,7 @@ _DUE_TO: Final = """
             )
     )
 """
+_NEWEST: Final = "SELECT coalesce(max(rowid), 0) FROM messages"
 _BEFORE_ALL: Final = DuePosition(-1, 0, "", 0)
 _BEYOND_ALL: Final = (1 << 63) - 1
 
@@ -164,19 +166,24 @@ class Messages:
         *,
         after: DuePosition | None = None,
         cursors: Mapping[str, int] | None = None,
-    ) -> list[tuple[Message, Receipt]]:
+    ) -> Owed:
         asked = {
             "user_id": user_id,
             "limit": limit,
             "cursors": json_of(cursors or {}),
             **msgspec.structs.asdict(after or _BEFORE_ALL),
         }
-        text = await self._reader.run(lambda db: read(db, _DUE, asked))
+        text, as_of = await self._reader.run(lambda db: _due(db, asked))
         found = [(_message(shape), receipt) for shape, receipt in _owed.decode(text)]
-        return sorted(found, key=lambda one: msgspec.structs.astuple(position_of(one[0])))
+        return Owed(sorted(found, key=lambda one: msgspec.structs.astuple(position_of(one[0]))), as_of)
 
     async def due_to(self, user_ids: Collection[str]) -> frozenset[str]:
         return _users.decode(await self._reader.read(_DUE_TO, json_of(list(user_ids))))
+
+
+def _due(db: sqlite3.Connection, asked: dict[str, Any]) -> tuple[str, int]:
+    as_of: int = asked["as_of"] or db.execute(_NEWEST).fetchone()[0]
+    return read(db, _DUE, asked | {"as_of": as_of}), as_of
 
 
 def _save(db: sqlite3.Connection, messages: Sequence[Message]) -> list[Saved]:

@@ -55,11 +55,12 @@ _VERSION_2: Final = (
 
 _VERSION_3: Final = ("ALTER TABLE users ADD COLUMN push_tokens TEXT NOT NULL DEFAULT '[]'",)
 
-# `shape` holds the fields of a Message in their order.
+# `shape` holds the fields of a Message in their order; `number` rises with each that is saved.
 _VIEWS: Final = (
     """
     CREATE TEMP VIEW shown AS
-    SELECT conversation_id, seq, key, sender_id, server_time_ms, type <> 'emergency' AS rank, json_array(
+    SELECT rowid AS number, conversation_id, seq, key, sender_id, server_time_ms, type <> 'emergency' AS rank,
+    json_array(
         id, key, conversation_id, seq, sender_id, sender_name, sender_role, type, content, client_id,
         client_message_id, timestamp_ms, server_time_ms, media_url, CAST(media_metadata AS TEXT),
         encryption_level, json(iif(is_anonymous, 'true', 'false')), sealed

@@ -24,7 +24,7 @@ from libs.storage import StoreAway
 from services.router.store.broadcasts import Broadcast, Broadcasts, DueBroadcast, Moves, Reached, Tally
 from services.router.store.keys import Keys, Outcome, Published, TakenKeys
 from services.router.store.ledger import Ledger, Place
-from services.router.store.messages import End, Message, Messages, Receipt, ReceiptRow, Saved, position_of
+from services.router.store.messages import End, Message, Messages, Owed, Receipt, ReceiptRow, Saved, position_of
 from services.router.store.people import Group, GroupRow, People, Registry, User, UserRow
 from services.router.store.retention import Retention
 from services.router.store.search import Search
@@ -38,6 +38,7 @@ __all__ = [
     "Message",
     "Moves",
     "Outcome",
+    "Owed",
     "Place",
     "Published",
     "Reached",

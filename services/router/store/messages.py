@@ -80,6 +80,16 @@ class ReceiptRow(Struct, frozen=True):
     receipt: Receipt
 
 
+class Owed(Struct, frozen=True):
+    """Messages that are owed to somebody, each with their receipt in its conversation; and as of when that is.
+
+    `as_of` is the store's own count of what it has saved: one number means the same to all who ask, and rises.
+    """
+
+    rows: list[tuple[Message, Receipt]]
+    as_of: int
+
+
 class End(Struct, frozen=True):
     """Where a conversation ends: its last seq, and the server time of what stands there. Zeros if empty."""
 
@@ -154,8 +164,8 @@ class Messages(Protocol):
         *,
         after: DuePosition | None = None,
         cursors: Mapping[str, int] | None = None,
-    ) -> list[tuple[Message, Receipt]]:
-        """Up to `limit` messages owed to a user, with the user's receipt in that conversation.
+    ) -> Owed:
+        """Up to `limit` messages owed to a user, of those that were saved as of `after` (now, if it does not say).
 
         Owed is what others wrote, past the `delivered` mark (`ahead` is the caller's to leave out), or,
         in the conversations named in `cursors`, past the cursor instead; what was retired (`Retention`) is owed to
@@ -171,7 +181,7 @@ class Messages(Protocol):
         ...
 
 
-def position_of(message: Message) -> DuePosition:
+def position_of(message: Message, as_of: int = 0) -> DuePosition:
     """The sort key of a message among what is due: emergencies before the rest, then oldest first."""
     rank = 0 if message.type == "emergency" else 1
-    return DuePosition(rank, message.server_time_ms, message.conversation_id, message.seq)
+    return DuePosition(rank, message.server_time_ms, message.conversation_id, message.seq, as_of)

@@ -15,6 +15,7 @@ from services.router.store import (
     Message,
     Moves,
     Outcome,
+    Owed,
     Place,
     Published,
     Reached,
@@ -186,17 +187,18 @@ class FakeStore:
         *,
         after: DuePosition | None = None,
         cursors: Mapping[str, int] | None = None,
-    ) -> list[tuple[Message, Receipt]]:
+    ) -> Owed:
         self._ask("due")
         known = cursors or {}
+        as_of = after.as_of if after is not None and after.as_of else len(self.messages)
         owed = []
-        for one in self.messages.values():
+        for one in list(self.messages.values())[:as_of]:
             mark = self.marks.get((one.conversation_id, user_id), Receipt())
             is_past = one.seq > known.get(one.conversation_id, mark.delivered)
             is_after = after is None or _key(position_of(one)) > _key(after)
             if is_past and is_after and one.sender_id != user_id and not one.is_void:
                 owed.append((one, mark))
-        return sorted(owed, key=lambda row: _key(position_of(row[0])))[:limit]
+        return Owed(sorted(owed, key=lambda row: _key(position_of(row[0])))[:limit], as_of)
 
     async def due_to(self, user_ids: Collection[str]) -> frozenset[str]:
         self._ask("due_to")

@@ -67,6 +67,22 @@ async def test_pages_bring_everything_once_and_in_order(store: FakeStore, broker
     assert all(places(page) for page in walked)
 
 
+async def test_a_walk_is_as_of_its_first_page(store: FakeStore, broker: Broker) -> None:
+    """What is saved meanwhile is live: on a page, some of it would come before what the walk has passed already."""
+    for seq in range(1, 5):
+        store.put(message(seq, server_time_ms=10 * seq))
+    pages = pages_of(store, broker)
+    first = await pages.page(Due(ORIGIN, "sita"))
+    earlier = names.direct("lava", "sita")
+    store.put(message(1, earlier, "lava", server_time_ms=25))
+    store.put(message(2, earlier, "lava", server_time_ms=35))
+    store.put(message(5, server_time_ms=50))
+    second = await pages.page(Due(ORIGIN, "sita", first.position))
+    assert (places(first), places(second)) == ([(RAMA_SITA, seq) for seq in (1, 2, 3)], [(RAMA_SITA, 4)])
+    assert second.position is None
+    assert len([place for page in await walk(pages) for place in places(page)]) == 7
+
+
 async def test_emergencies_come_before_the_rest(store: FakeStore, broker: Broker) -> None:
     """Then the oldest, over all conversations."""
     store.put(
