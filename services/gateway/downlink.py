@@ -99,8 +99,8 @@ class DownlinkReader:
         self._succeeded = succeeded
         # How many servers had taken another's place when it was last read.
         self._successions = 0
-        # The ids of what was taken last: who begins anew meets some of it again.
-        self._taken: dict[tuple[str, str], None] = {}
+        # What was taken last, by its id, and a hash of it: who begins anew meets some of it again.
+        self._taken: dict[tuple[str, str], int] = {}
         # What was taken of each stream, in the order they are taken in.
         self.positions = {keys.alarms(gateway): consumer.BEGINNING, keys.downlink(gateway): consumer.BEGINNING}
 
@@ -128,15 +128,19 @@ class DownlinkReader:
                     continue  # rewound meanwhile: it is read again, from the beginning
                 for stream in positions:
                     for entry in read.get(stream, ()):
-                        if self._is_new(stream, entry.id):
+                        if self._is_new(stream, entry):
                             self._take_entry(entry)
                         positions[stream] = entry.id
 
-    def _is_new(self, stream: str, entry_id: str) -> bool:
-        """Else it was taken before a rewind, and its statuses are old by now."""
-        if (stream, entry_id) in self._taken:
+    def _is_new(self, stream: str, entry: consumer.Entry) -> bool:
+        """Else it was taken before a rewind, and its statuses are old by now.
+
+        A server that took another's place, and whose clock is behind, gives ids again that went with the other's tail.
+        """
+        place, said = (stream, entry.id), hash(entry.frames)
+        if self._taken.get(place) == said:
             return False
-        self._taken[stream, entry_id] = None
+        self._taken[place] = said
         if len(self._taken) > _TAKEN_MAX:
             del self._taken[next(iter(self._taken))]
         return True

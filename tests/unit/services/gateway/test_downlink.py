@@ -1,6 +1,7 @@
 """What a router says reaches its socket, sealed or not."""
 
 import asyncio
+from collections.abc import Collection
 from typing import Any
 
 import msgspec
@@ -182,19 +183,34 @@ def test_one_who_is_only_joining_hears_no_ticks() -> None:
 async def test_what_is_read_while_the_streams_are_made_anew_is_read_again_and_taken_once() -> None:
     """Else a status could go back, when what is said to a gateway that revives is taken twice."""
     down, socket = reader()
-    stream = list(down.positions)[1]
     entry = consumer.Entry("5-1", codec.pack_downlink([Section(1, 1, (STATUS,))]))
-    taken: list[str] = []
+    assert await _read(down, [entry], [entry], rewound={0}) == ["0-0", "0-0", "5-1"]
+    assert len(socket.emitted) == 1
+
+
+async def test_what_another_server_says_under_an_id_that_was_taken_is_taken() -> None:
+    """A failover lost an entry, and the clock of who took over comes to its time once more."""
+    down, socket = reader()
+    lost, said = (codec.pack_downlink([Section(1, token, (STATUS,))]) for token in (1, 2))
+    await _read(down, [consumer.Entry("5-1", lost)])
+    down.rewind()
+    await _read(down, [consumer.Entry("5-1", said)])
+    assert len(socket.emitted) == 2
+
+
+async def _read(down: DownlinkReader, *found: list[consumer.Entry], rewound: Collection[int] = ()) -> list[str]:
+    """Have a reader read this, one after the other; the positions it read from. In `rewound` reads it is rewound."""
+    stream = list(down.positions)[1]
+    positions: list[str] = []
     reached = asyncio.Event()
 
-    async def read(_: Any, positions: dict[str, str], **__: Any) -> dict[str, list[consumer.Entry]]:
-        taken.append(positions[stream])
-        match len(taken):
-            case 1:
-                down.rewind()
-                return {stream: [entry]}
-            case 2:
-                return {stream: [entry]}
+    async def read(_: Any, asked: dict[str, str], **__: Any) -> dict[str, list[consumer.Entry]]:
+        number = len(positions)
+        positions.append(asked[stream])
+        if number in rewound:
+            down.rewind()
+        if number < len(found):
+            return {stream: found[number]}
         reached.set()
         await asyncio.Event().wait()
         return {}
@@ -205,8 +221,7 @@ async def test_what_is_read_while_the_streams_are_made_anew_is_read_again_and_ta
             running = tasks.create_task(down.run())
             await reached.wait()
             await lifecycle.cancel([running])
-    assert taken == ["0-0", "0-0", "5-1"]
-    assert len(socket.emitted) == 1
+    return positions
 
 
 def test_a_canary_that_came_back_is_noted() -> None:
