@@ -22,9 +22,8 @@ _RESULTS: Final = Path("docs/results")
 _IS_ON_FIRESTORE: Final = os.environ.get("STORE") == "firestore"
 _COMMAND: Final = "make topologies STORE=firestore" if _IS_ON_FIRESTORE else "make topologies"
 _WHERE: Final = "on Google's Firestore emulator" if _IS_ON_FIRESTORE else "on each broker and topology"
-# These have clusters of their own, on SQLite; and for the ingress a thousand phones come back at once, for whom the
-# emulator, which goes through a collection for each query, takes minutes.
-_OTHERS: Final = ("chaos", "load", "scale", "ingress") if _IS_ON_FIRESTORE else ()
+# These have clusters of their own, on SQLite.
+_OTHERS: Final = ("chaos", "load", "scale") if _IS_ON_FIRESTORE else ()
 _TESTS: Final = ["tests/cluster", *(f"--ignore=tests/cluster/test_{name}.py" for name in _OTHERS)]
 _HEAD: Final = "| broker | topology | passed | failed | skipped | minutes | at | tests | failures |"
 
