@@ -21,7 +21,7 @@ _MS_NS: Final = 1_000_000
 class Pace:
     """What one socket has used: when its bursts will be whole again, in ns of the monotonic clock.
 
-    `promised_at`: the same, once all who were refused have come back at the times they were told.
+    `promised_at`: the same, once those who were refused have come back at the times they were told.
     """
 
     __slots__ = ("acks_whole_at", "promised_at", "refusals", "whole_at")
@@ -52,7 +52,11 @@ class Paces:
         self._refusals_max = burst * _REFUSALS_TO_A_BURST
 
     def frame(self, socket: Paced) -> None:
-        """Count a frame. Raises `Refusal` with `rate_limited`, and a time that no other refused frame was told."""
+        """Count a frame. Raises `Refusal` with `rate_limited`, and when to come back.
+
+        Each is told another time, until the time of a burst is given away: then it goes around again, for many may come
+        earlier than told, or not at all.
+        """
         if not self._frame_ns:
             return
         now, pace = time.monotonic_ns(), _of(socket)
@@ -61,6 +65,8 @@ class Paces:
             pace.refusals = pace.refusals if pace.acks_whole_at > now else 0
         if pace.whole_at + self._frame_ns - self._burst_ns > now:
             pace.promised_at = max(pace.promised_at, pace.whole_at) + self._frame_ns
+            if pace.promised_at > pace.whole_at + self._burst_ns:
+                pace.promised_at = pace.whole_at + self._frame_ns
             self._refused(socket, pace)
             raise Refusal(Code.RATE_LIMITED, retry_after_ms=-(-(pace.promised_at - self._burst_ns - now) // _MS_NS))
         pace.whole_at += self._frame_ns

@@ -1,5 +1,6 @@
 """How fast a socket may send, and what becomes of one that will not hear."""
 
+import heapq
 import time
 from itertools import pairwise
 
@@ -52,15 +53,30 @@ def test_a_burst_passes_and_then_so_many_a_second(clock: Clock) -> None:
 
 
 def test_each_who_is_refused_is_told_a_time_of_its_own(clock: Clock) -> None:
-    """All that a phone sends again at once: whoever comes back as told passes, and nobody twice."""
+    """All that a phone sends again at once: whoever comes back as told passes."""
     paces, socket = Paces(50, 200), FakeSocket()
-    waits_ms = [_wait_ms(paces, socket) for _ in range(600)]
-    assert waits_ms == [0] * 200 + [20 * (number + 1) for number in range(400)]
+    waits_ms = [_wait_ms(paces, socket) for _ in range(400)]
+    assert waits_ms == [0] * 200 + [20 * (number + 1) for number in range(200)]
     for earlier_ms, later_ms in pairwise(waits_ms[199:]):
         clock.now_ms += later_ms - earlier_ms
         assert _wait_ms(paces, socket) == 0
     assert socket.pace is not None
-    assert socket.pace.refusals == 400
+    assert socket.pace.refusals == 200
+
+
+def test_of_more_than_that_some_are_told_again_and_none_waits_longer_than_a_burst_takes(clock: Clock) -> None:
+    """A phone with far too much is through in the time that it takes at its pace, and stays connected."""
+    paces, socket = Paces(50, 200), FakeSocket()
+    waiting = [clock.now_ms] * 700
+    began_ms, told_ms = clock.now_ms, [0]
+    while waiting:
+        clock.now_ms = max(clock.now_ms, heapq.heappop(waiting))
+        told_ms.append(_wait_ms(paces, socket))
+        if told_ms[-1]:
+            heapq.heappush(waiting, clock.now_ms + told_ms[-1])
+    assert max(told_ms) == 4000
+    assert clock.now_ms - began_ms <= 10_000 + 20
+    assert socket.closed == ""
 
 
 def test_who_goes_on_when_refused_is_closed(clock: Clock) -> None:
