@@ -8,6 +8,7 @@ were not run this time keep their row. Exit 1 if a test failed, or a server is m
 
 import datetime
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -76,16 +77,24 @@ def _wanted(variable: str, every: list[str]) -> list[str]:
 
 
 def _run(name: str, topology: str, arguments: list[str]) -> Cell:
+    """Run a cell. What its processes wrote is kept if a test failed."""
     began = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:
-        report = Path(folder) / "report.xml"
-        tests = arguments or _TESTS
-        command = [sys.executable, "-m", "pytest", "-q", f"--junitxml={report}", *tests]
-        chosen = {"TALOWA_TEST_BROKER": name, "TALOWA_TEST_TOPOLOGY": topology}
-        code = subprocess.run(command, env=os.environ | chosen, check=False).returncode
-        if not report.exists():
-            return Cell(name, topology, 0, [f"pytest ended with {code}"], 0, 0.0, "", _now(), {})
-        return read(report, name, topology, (time.monotonic() - began) / 60, " ".join(arguments) or "tests/cluster")
+    folder = Path(tempfile.mkdtemp(prefix="talowa-cell-"))
+    report = folder / "report.xml"
+    files = [f"--junitxml={report}", f"--basetemp={folder / 'tests'}"]
+    command = [sys.executable, "-m", "pytest", "-q", *files, *(arguments or _TESTS)]
+    chosen = {"TALOWA_TEST_BROKER": name, "TALOWA_TEST_TOPOLOGY": topology}
+    code = subprocess.run(command, env=os.environ | chosen, check=False).returncode
+    minutes = (time.monotonic() - began) / 60
+    if report.exists():
+        cell = read(report, name, topology, minutes, " ".join(arguments) or "tests/cluster")
+    else:
+        cell = Cell(name, topology, 0, [f"pytest ended with {code}"], 0, minutes, "", _now(), {})
+    if cell.failures:
+        print(f"logs: {folder}")  # noqa: T201 - a command prints
+    else:
+        shutil.rmtree(folder)
+    return cell
 
 
 def read(report: Path, name: str, topology: str, minutes: float, tests: str) -> Cell:
