@@ -162,7 +162,7 @@ async def test_nobody_loses_a_message_with_the_gateway_behind(
         while not (its := [client for client in clients if _is_at("g2", client)]):  # a proxy may not trust it again yet
             clients += await _open(js, cluster, proxy, f"{word}more{len(clients)}", 3)
         lanes = [Lane(one, {"recipientId": other.name}) for one, other in _ring(clients)]
-        async with steady_traffic(lanes, 0.2) as traffic:
+        async with steady_traffic(lanes, 20 / _RATE) as traffic:
             cluster.processes.set_restarts("g2", False)
             cluster.processes.kill("g2", number)
             newcomers = await _open(js, cluster, proxy, f"{word}new", 9)
