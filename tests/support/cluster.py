@@ -12,9 +12,10 @@ import aiohttp
 import msgspec
 import pytest
 
-from libs import broker
+from libs import broker, keys
 from libs.broker import Broker
 from libs.storage.firestore.settings import Limits
+from libs.streams import leases
 from services.local.cluster import Cluster, open_cluster
 from services.local.issuer import Issuer
 from services.local.keyring import Keyring
@@ -251,12 +252,19 @@ async def lasting_cluster(home: Path, **options: Any) -> AsyncIterator[LiveClust
 
 
 async def owned(cluster: LiveCluster) -> None:
-    """Wait until every partition has an owner, so that a test's first message does not wait for one."""
+    """Wait until every partition is where it stays.
+
+    So that a test's first message does not wait for an owner; and what a router learns of people is its own to know.
+    """
+    expected = sum(name[0] == "r" and name[1:].isdigit() for name in cluster.processes.names)
 
     async def is_owned() -> bool:
-        return all(partition["owner"] is not None for partition in (await cluster.status())["partitions"])
+        routers = {name.decode() for name in await cluster.broker.command("ZRANGE", keys.routers(), 0, -1)}
+        partitions = (await cluster.status())["partitions"]
+        rightful = (leases.rightful_owner(partition["partition"], routers) for partition in partitions)
+        return len(routers) == expected and [partition["owner"] for partition in partitions] == list(rightful)
 
-    await until(is_owned, _READY_S, "an owner for every partition", despite=(KeyError,))
+    await until(is_owned, _READY_S, "the rightful owner for every partition", despite=(KeyError,))
 
 
 def in_a_row(count: int) -> int:
