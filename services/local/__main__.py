@@ -18,6 +18,7 @@ from libs.wire.events import LEVELS
 from services.local import broadcast, people, state, trace
 from services.local.app import console, say, up
 from services.local.arguments import parse
+from services.local.auth import Emulated
 from services.local.chat import CannotChat, Chat
 from services.local.claim import make_home, taking_turns
 from services.local.firestore import PROJECT
@@ -82,13 +83,22 @@ async def _store(settings: LocalSettings) -> AsyncIterator[Registry]:
             yield store
 
 
+def _issuer(settings: LocalSettings) -> Issuer | Emulated:
+    """Who gives the tokens that the cluster here believes."""
+    running = state.read(settings.home)
+    for process in running.processes if running is not None else ():
+        if process.role == "auth":
+            return Emulated(f"{process.host}:{process.ports['auth']}")
+    return Issuer(Keyring(settings.home).signing_key())
+
+
 async def _token(settings: LocalSettings, given: argparse.Namespace) -> int:
     ids = [*given.users, *(f"{given.prefix}{number}" for number in range(1, (given.count or 0) + 1))]
     location = Location(given.state, given.district, given.mandal, given.village)
     users = [UserEntry(uid, name=given.name, role=given.role, location=location) for uid in dict.fromkeys(ids)]
     async with _store(settings) as store:
         await people.put_users(store, users)
-    issuer = Issuer(Keyring(settings.home).signing_key())
+    issuer = _issuer(settings)
     for uid in ids:
         print(issuer.token(uid, given.role, given.ttl))
     return 0
@@ -126,7 +136,7 @@ async def _chat(settings: LocalSettings, given: argparse.Namespace) -> int:
         await people.put_users(store, [UserEntry(uid) for uid in (given.user, given.to) if uid])
         if given.group and await people.join(store, given.group, given.user):
             say(f"· {given.user} is a member of {given.group} now")
-    issuer = Issuer(Keyring(settings.home).signing_key())
+    issuer = _issuer(settings)
     target = {"recipientId": given.to} if given.to else {"groupId": given.group} if given.group else {}
     chat = Chat(given.user, target, functools.partial(issuer.token, given.user), say)
     await chat.run(given.url or _first_gateway(settings), stop)

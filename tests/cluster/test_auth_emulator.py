@@ -1,11 +1,16 @@
 """A cluster that believes the tokens of Firebase's own Auth emulator, which it starts, and looks at its accounts."""
 
+import asyncio
+import os
+import sys
+from asyncio.subprocess import PIPE
 from pathlib import Path
 from typing import Final
 
 import aiohttp
 import pytest
 
+from services.local import state
 from tests.support import auth
 from tests.support.clients import RawClient
 from tests.support.cluster import live_cluster
@@ -46,3 +51,25 @@ async def test_whoever_is_disabled_at_firebase_is_signed_out(tmp_path: Path) -> 
                 assert "token_revoked" in await again.expect("44")
             await asha.send_event("sync", {}, 1)
             await asha.expect_answer(1)
+
+
+async def test_the_terminal_gives_tokens_of_the_emulator(tmp_path: Path) -> None:
+    """As of any other cluster; a lifetime that Firebase does not have is refused."""
+    environment = {"AUTH": "firebase-emulator"}
+    async with live_cluster(tmp_path, gateways=1, routers=1, environment=environment) as cluster:
+        state.write(cluster.home, cluster.processes.state())
+        token, problem = await _talowa(cluster.home, "token", "asha", "--role", "coordinator")
+        assert problem == ""
+        async with await RawClient.connect(cluster.urls[0], {"token": token.strip()}) as asha:
+            welcome = await asha.expect_event("auth_success")
+            assert (welcome["userId"], welcome["userRole"]) == ("asha", "coordinator")
+        assert "leave out --ttl" in (await _talowa(cluster.home, "token", "asha", "--ttl", "60"))[1]
+
+
+async def _talowa(home: Path, *arguments: str) -> tuple[str, str]:
+    """What the command says, on both channels."""
+    command = (sys.executable, "-m", "services.local", *arguments)
+    environment = os.environ | {"DATA_DIR": str(home)}
+    running = await asyncio.create_subprocess_exec(*command, env=environment, stdout=PIPE, stderr=PIPE)
+    said, problem = await running.communicate()
+    return said.decode(), problem.decode()

@@ -10,6 +10,7 @@ from libs.lifecycle import Unstartable
 from libs.settings import load
 from services.gateway.settings import GatewaySettings
 from services.local import auth
+from services.local.operators import CannotOperate
 from services.local.plan import Plan, make_plan
 from services.local.settings import LocalSettings
 from services.router.settings import RouterSettings
@@ -67,3 +68,9 @@ def test_what_is_missed_is_told_with_what_to_do(
     monkeypatch.setattr(shutil, "which", lambda _: None)
     with pytest.raises(Unstartable, match="Node 20"):
         auth.command(tmp_path, 1)
+
+
+def test_an_emulator_that_is_gone_is_named() -> None:
+    """Who asks for a token is told whom was asked."""
+    with pytest.raises(CannotOperate, match=r"the Auth emulator at 127\.0\.0\.1:1 gave no token"):
+        auth.Emulated("127.0.0.1:1").token("asha")
