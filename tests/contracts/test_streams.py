@@ -163,6 +163,7 @@ async def test_a_killed_broker_gets_everything_in_order_when_it_is_back(
     broker: Broker, empty_server: RunningBroker
 ) -> None:
     """A flush is tried again until it succeeds: nothing is lost, what is repeated comes in order."""
+    empty_server.keep_at_once()
     async with producing(broker) as made:
         for number in range(100):
             made.publish_nowait(0, frame(number))
@@ -372,6 +373,7 @@ async def test_frames_are_carried_as_bytes(broker: Broker) -> None:
 
 async def test_a_reader_finds_a_broker_away_and_back(broker: Broker, empty_server: RunningBroker) -> None:
     """A read raises what is known as away, and the same reader reads on when the broker is back."""
+    empty_server.keep_at_once()
     await publish(broker, 0, 1)
     empty_server.kill()
     with pytest.raises(AWAY):
@@ -516,6 +518,7 @@ async def test_a_router_without_a_broker_gives_its_partitions_up(
     broker: Broker, empty_server: RunningBroker, brisk: None
 ) -> None:
     """When they must have lapsed, it owns nothing; with the broker back it takes them under higher tokens."""
+    empty_server.keep_at_once()
     router = Router(broker, "r1")
     async with working(router):
         await until(lambda: shared(router), SOON_S, "all to be owned")

@@ -68,6 +68,14 @@ class RunningBroker:
             client.flushall()
             client.script_flush()
 
+    def keep_at_once(self) -> None:
+        """Answer a write once the disk has it, until it is started again.
+
+        As it is run, a write waits in memory while the disk is busy, up to two seconds: who is killed then loses it.
+        """
+        with redis.Redis.from_url(self.url) as client:
+            client.config_set("appendfsync", "always")
+
     def _launch(self) -> subprocess.Popen[bytes]:
         # It dies with the tests, however they end.
         command = (sys.executable, "-I", "-S", leash.__file__, str(os.getpid()), *self._process.command)
@@ -115,6 +123,10 @@ class RunningNodes(RunningBroker):
     def empty(self) -> None:
         for node in self._nodes:
             node.empty()
+
+    def keep_at_once(self) -> None:
+        for node in self._nodes:
+            node.keep_at_once()
 
     def _form(self) -> None:
         share = -(-SLOTS // len(self._nodes))
